@@ -1,0 +1,66 @@
+"""A pinhole camera with a pose."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A pinhole camera, posed in the world, at the resolution it is rendered at.
+
+    Attributes:
+        name: The image's name without folder and extension; the key of everything that is kept per view.
+        width, height: Resolution in pixels.
+        fx, fy: Focal lengths in pixels.
+        cx, cy: Principal point in pixels, with pixel centres at half-integers: the middle of the image is
+            ``(width / 2, height / 2)``. It may be off-centre.
+        world_to_camera: ``(4, 4)`` float64 rigid transform; x right, y down, z forward (COLMAP and OpenCV axes).
+        image_path: The photograph, or ``None`` where there is none.
+    """
+
+    name: str
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    world_to_camera: npt.NDArray[np.float64]
+    image_path: Path | None = None
+
+    @property
+    def center(self) -> npt.NDArray[np.float64]:
+        """``(3,)`` position of the camera in the world."""
+        rotation, translation = self.world_to_camera[:3, :3], self.world_to_camera[:3, 3]
+        return -rotation.T @ translation
+
+    @property
+    def fov_x(self) -> float:
+        """Horizontal field of view in radians, as if the principal point were central."""
+        return 2.0 * math.atan(self.width / (2.0 * self.fx))
+
+    @property
+    def fov_y(self) -> float:
+        """Vertical field of view in radians, as if the principal point were central."""
+        return 2.0 * math.atan(self.height / (2.0 * self.fy))
+
+    def at_resolution(self, width: int, height: int) -> Camera:
+        """The same view at another resolution, with the intrinsics rescaled per axis."""
+        x, y = width / self.width, height / self.height
+        return Camera(
+            self.name,
+            width,
+            height,
+            self.fx * x,
+            self.fy * y,
+            self.cx * x,
+            self.cy * y,
+            self.world_to_camera,
+            self.image_path,
+        )
