@@ -1,0 +1,55 @@
+"""Write the LPIPS VGG weights to an ``.npz`` that ``metrics.py --lpips_weights`` reads on machines without torchvision.
+
+Run it once where the ``lpips`` and ``torchvision`` packages work (torchvision downloads VGG16 on first use)::
+
+    python scripts/export_lpips_weights.py lpips_vgg16.npz
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from utils import cli
+from utils.errors import UserError
+from utils.files import atomic_path
+from utils.lpips import weight_shapes
+
+
+def collect_weights() -> dict[str, np.ndarray]:
+    """The arrays of :func:`utils.lpips.weight_shapes`, out of the two packages."""
+    try:
+        import lpips
+        from torchvision.models import VGG16_Weights, vgg16
+    except Exception as error:
+        raise UserError(
+            f"lpips and torchvision cannot be imported ({error}); run this where they are installed"
+        ) from error
+    state = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).state_dict()
+    for name, tensor in lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False).state_dict().items():
+        # The package calls the first linear layer "lin0.model.1.weight", after the dropout in front of it.
+        layer, _, rest = name.partition(".model.")
+        if rest:
+            state[f"{layer}.weight"] = tensor
+    return {
+        name: state[name].cpu().numpy().astype(np.float32).reshape(shape) for name, shape in weight_shapes().items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", type=Path, help="the .npz file to write")
+    arguments = parser.parse_args()
+    output = arguments.output.with_suffix(".npz")
+    with atomic_path(output) as temporary:
+        np.savez(temporary, **collect_weights())
+    cli.say(f"wrote {output}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
