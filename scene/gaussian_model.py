@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from plyfile import PlyData, PlyElement, PlyElementParseError, PlyHeaderParseError
+from plyfile import PlyData, PlyElement, PlyListProperty, PlyParseError
 from torch import Tensor
 
 from utils.cli import say
@@ -105,8 +108,12 @@ class GaussianModel:
     def empty(sh_degree: int = MAX_SH_DEGREE) -> GaussianModel:
         """A model of no Gaussians."""
         return GaussianModel.from_arrays(
-            *(np.zeros((0, width), np.float32) for width in (3, 3, 4, 1, 3)),
-            np.zeros((0, (sh_degree + 1) ** 2 - 1, 3), np.float32),
+            means=np.zeros((0, 3)),
+            log_scales=np.zeros((0, 3)),
+            quaternions=np.zeros((0, 4)),
+            opacity_logits=np.zeros((0, 1)),
+            sh_dc=np.zeros((0, 1, 3)),
+            sh_rest=np.zeros((0, (sh_degree + 1) ** 2 - 1, 3)),
         )
 
     @staticmethod
@@ -145,7 +152,232 @@ class GaussianModel:
 
     @staticmethod
     def load_ply(path: str | Path, sh_degree: int | None = None) -> GaussianModel:
-        raise NotImplementedError
+        """Read a PLY file in INRIA's layout; see :func:`read_ply`.
+
+        Args:
+            sh_degree: The degree the file must have; ``None`` takes what is there.
+
+        Raises:
+            UserError: the file is missing or is no usable model.
+        """
+        try:
+            with Path(path).open("rb") as stream:
+                return read_ply(stream, str(path), sh_degree)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
 
     def save_ply(self, path: str | Path) -> None:
-        raise NotImplementedError
+        """Write a PLY file in INRIA's layout, atomically; see :func:`write_ply`.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            write_ply(self, stream)
+
+
+_POSITION = ("x", "y", "z")
+_NORMAL = ("nx", "ny", "nz")
+_SH_DC = ("f_dc_0", "f_dc_1", "f_dc_2")
+_OPACITY = ("opacity",)
+_SCALE = ("scale_0", "scale_1", "scale_2")
+_ROTATION = ("rot_0", "rot_1", "rot_2", "rot_3")
+_REQUIRED = _POSITION + _SH_DC + _OPACITY + _SCALE + _ROTATION
+
+_MAX_HEADER_BYTES = 1 << 20
+_HEADER_END = re.compile(rb"(?<=[\r\n])end_header(\r\n|\r|\n)")
+_ELEMENT_LINE = re.compile(rb"(?<=[\r\n])([ \t]*element[ \t]+\S+[ \t]+)(\S+)")
+
+_ROWS_AT_A_TIME = 1 << 12
+"""Rows gathered together when columns are picked: few enough that they stay in the processor's cache."""
+
+
+def read_ply(stream: BinaryIO, source: str, sh_degree: int | None = None) -> GaussianModel:
+    """The model in an INRIA PLY file: binary of either byte order or ASCII, SH degree 0 to 3.
+
+    Properties are found by name, in whatever order and numeric type they are stored. Those that are not part of the
+    model are left out with a line that names them; the normals, which INRIA's files carry unused, without one.
+    ``f_rest_*`` runs through all coefficients of red, then of green, then of blue.
+
+    Args:
+        stream: A seekable binary stream at its beginning: a file, or an ``io.BytesIO`` over bytes.
+        source: The file's name, for messages.
+        sh_degree: The degree the file must have; ``None`` takes what is there.
+
+    Raises:
+        UserError: the stream is no PLY, is truncated, lacks properties, has SH of another degree or another number
+            of coefficients, or holds NaN or infinity. Nothing is allocated before the header's counts have been
+            compared with the stream's length.
+    """
+    header = _read_header(stream, source)
+    if "vertex" not in header.layout:
+        raise UserError(f"{source}: has no vertex element; give the point_cloud.ply of a trained model")
+    vertex = header.layout["vertex"]
+    rest_names = _rest_names(vertex, source)
+    degree = math.isqrt(len(rest_names) // 3 + 1) - 1
+    if sh_degree is not None and degree != sh_degree:
+        raise UserError(
+            f"{source}: holds spherical harmonics of degree {degree}, not {sh_degree}; use --sh_degree {degree}"
+        )
+    _report_extra_properties(vertex, {*_REQUIRED, *_NORMAL, *rest_names}, source)
+
+    rows = _read_rows(stream, header, source)
+    model = GaussianModel.from_arrays(
+        means=_columns(rows, _POSITION),
+        log_scales=_columns(rows, _SCALE),
+        quaternions=_columns(rows, _ROTATION),
+        opacity_logits=_columns(rows, _OPACITY),
+        sh_dc=_columns(rows, _SH_DC),
+        sh_rest=_columns(rows, rest_names).reshape(len(rows), 3, len(rest_names) // 3).transpose(0, 2, 1),
+    )
+    model.check_finite(source)
+    return model
+
+
+def write_ply(model: GaussianModel, stream: BinaryIO) -> None:
+    """Write a model as INRIA's programs do: little-endian float32, their property order, normals of zero."""
+    count = len(model)
+    rest = model.sh_rest.transpose(1, 2).flatten(1)
+    columns = [
+        (_POSITION, model.means),
+        (_NORMAL, torch.zeros_like(model.means)),
+        (_SH_DC, model.sh_dc.flatten(1)),
+        (tuple(f"f_rest_{i}" for i in range(rest.shape[1])), rest),
+        (_OPACITY, model.opacity_logits),
+        (_SCALE, model.log_scales),
+        (_ROTATION, model.quaternions),
+    ]
+    names = [name for group, _ in columns for name in group]
+    table = np.empty((count, len(names)), "<f4")
+    start = 0
+    for group, tensor in columns:
+        table[:, start : start + len(group)] = tensor.detach().cpu().numpy()
+        start += len(group)
+    rows = table.view(np.dtype([(name, "<f4") for name in names])).reshape(count)
+    PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(stream)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a PLY's header declares.
+
+    Attributes:
+        layout: The elements with their properties, all of zero rows.
+        counts: How many rows each element really has, in the order of the file.
+        data_start: Offset of the first byte behind the header.
+    """
+
+    layout: PlyData
+    counts: list[int]
+    data_start: int
+
+
+def _read_header(stream: BinaryIO, source: str) -> _Header:
+    """The header of a PLY, once the stream is known to be long enough for the counts it declares.
+
+    plyfile allocates what a header asks for, so it is given the header with the counts set to zero, and the counts
+    are compared with the stream's length here.
+    """
+    head = stream.read(_MAX_HEADER_BYTES)
+    size = stream.seek(0, io.SEEK_END)
+    if not head.startswith(b"ply"):
+        raise UserError(f"{source}: is not a PLY file; give the point_cloud.ply of a trained model")
+    end = _HEADER_END.search(head)
+    if end is None:
+        raise UserError(f"{source}: its PLY header does not end; the file is truncated or damaged, copy it again")
+    text = head[: end.end()]
+    counts = [count for _, count in _ELEMENT_LINE.findall(text)]
+    bad = next((count for count in counts if not re.fullmatch(rb"[0-9]{1,18}", count)), None)
+    if bad is not None:
+        raise UserError(f"{source}: its PLY header declares {bad!r} rows; the file is damaged, copy it again")
+    try:
+        layout = PlyData.read(io.BytesIO(_ELEMENT_LINE.sub(rb"\g<1>0", text)))
+    except (PlyParseError, ValueError) as error:
+        raise UserError(f"{source}: its PLY header is damaged ({error}); copy the file again") from error
+
+    header = _Header(layout, [int(count) for count in counts], end.end())
+    rows = zip(layout.elements, header.counts, strict=True)
+    needed = header.data_start + sum(count * _least_row_bytes(element, layout.text) for element, count in rows)
+    # The last line of an ASCII file may lack its newline.
+    if size + int(layout.text) < needed:
+        raise UserError(
+            f"{source}: is truncated or its header is wrong: "
+            f"the header asks for at least {needed} bytes, the file has {size}; copy it again"
+        )
+    return header
+
+
+def _read_rows(stream: BinaryIO, header: _Header, source: str) -> np.ndarray:
+    """The records of the vertex element, whose properties in ``header`` are known to be numbers."""
+    if header.layout.text:
+        stream.seek(0)
+        try:
+            return PlyData.read(stream)["vertex"].data
+        except (PlyParseError, ValueError, OverflowError) as error:
+            raise UserError(f"{source}: its data does not fit its header ({error}); copy the file again") from error
+    offset = header.data_start
+    for element, count in zip(header.layout.elements, header.counts, strict=True):
+        if any(isinstance(prop, PlyListProperty) for prop in element.properties):
+            raise UserError(f"{source}: a list stands before the vertices; export the model again without it")
+        dtype = element.dtype(header.layout.byte_order)
+        if element.name == "vertex":
+            stream.seek(offset)
+            return np.frombuffer(stream.read(count * dtype.itemsize), dtype)
+        offset += count * dtype.itemsize
+    raise AssertionError("the caller has found the vertex element")
+
+
+def _least_row_bytes(element: PlyElement, text: bool) -> int:
+    """The fewest bytes one row of an element can take; never zero, so that no count is free."""
+    if text:
+        return max(1, 2 * len(element.properties))
+    sizes = (
+        np.dtype(p.len_dtype if isinstance(p, PlyListProperty) else p.val_dtype).itemsize for p in element.properties
+    )
+    return max(1, sum(sizes))
+
+
+def _rest_names(vertex: PlyElement, source: str) -> tuple[str, ...]:
+    """The names of the SH coefficients above degree 0, after checking that the vertex has all a model needs."""
+    present = {prop.name: prop for prop in vertex.properties}
+    count = sum(re.fullmatch(r"f_rest_[0-9]+", name) is not None for name in present)
+    names = tuple(f"f_rest_{i}" for i in range(count))
+    missing = [name for name in (*_REQUIRED, *names) if name not in present]
+    if missing:
+        raise UserError(
+            f"{source}: lacks the properties {', '.join(missing[:8])}{' ...' * (len(missing) > 8)}; "
+            "give the point_cloud.ply of a trained 3DGS model"
+        )
+    lists = [name for name in (*_REQUIRED, *names) if isinstance(present[name], PlyListProperty)]
+    if lists:
+        raise UserError(f"{source}: property {lists[0]} is a list, not a number; export the model again")
+    allowed = [3 * ((degree + 1) ** 2 - 1) for degree in range(MAX_SH_DEGREE + 1)]
+    if count not in allowed:
+        raise UserError(
+            f"{source}: has {count} f_rest_* properties; spherical harmonics of degree 0 to 3 have "
+            f"{', '.join(map(str, allowed))}; export the model again"
+        )
+    return names
+
+
+def _report_extra_properties(vertex: PlyElement, known: set[str], source: str) -> None:
+    extra = [prop.name for prop in vertex.properties if prop.name not in known]
+    if extra:
+        shown = ", ".join(extra[:8]) + (f" and {len(extra) - 8} more" if len(extra) > 8 else "")
+        say(f"{source}: properties that are not part of the model are left out: {shown}")
+
+
+def _columns(rows: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """``(N, len(names))`` float32 array of the named fields of ``(N,)`` records.
+
+    The rows are gathered in blocks: picking field after field over all rows would fetch the table from memory
+    once for each field.
+    """
+    table = np.empty((len(rows), len(names)), np.float32)
+    # A float64 beyond float32's range becomes infinite here, which check_finite reports.
+    with np.errstate(over="ignore"):
+        for start in range(0, len(rows), _ROWS_AT_A_TIME):
+            block = slice(start, start + _ROWS_AT_A_TIME)
+            for column, name in enumerate(names):
+                table[block, column] = rows[name][block]
+    return table
