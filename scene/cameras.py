@@ -9,6 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from utils.errors import UserError
+
+MAX_SIDE = 1 << 16
+"""The longest image side, in pixels, that a camera may have."""
+
 
 @dataclass(frozen=True, eq=False)
 class Camera:
@@ -64,3 +69,41 @@ class Camera:
             self.world_to_camera,
             self.image_path,
         )
+
+    def check(self, source: str) -> Camera:
+        """This camera, once it is known to be one that can be rendered.
+
+        Raises:
+            UserError: the size, the intrinsics or the pose read from ``source`` are no camera's.
+        """
+        if not (0 < self.width <= MAX_SIDE and 0 < self.height <= MAX_SIDE):
+            raise UserError(f"{source}: camera {self.name!r} has size {self.width}x{self.height}; correct the file")
+        intrinsics = (self.fx, self.fy, self.cx, self.cy)
+        if not all(map(math.isfinite, intrinsics)) or min(self.fx, self.fy) <= 0:
+            raise UserError(
+                f"{source}: camera {self.name!r} has intrinsics fx, fy, cx, cy = {intrinsics}; correct the file"
+            )
+        rotation = self.world_to_camera[:3, :3]
+        rigid = (
+            self.world_to_camera.shape == (4, 4)
+            and bool(np.isfinite(self.world_to_camera).all())
+            and np.allclose(rotation @ rotation.T, np.eye(3), atol=_POSE_TOLERANCE)
+            and np.linalg.det(rotation) > 0
+        )
+        if not rigid:
+            raise UserError(
+                f"{source}: the pose of camera {self.name!r} is no rotation and translation; correct the file"
+            )
+        return self
+
+
+_POSE_TOLERANCE = 1e-3
+"""How far a rotation may be from orthonormal: far more than float32 text loses, far less than a scaled pose."""
+
+
+def sizes_agree(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two ``(width, height)`` can be the same picture at two scales, each side rounded by up to a pixel."""
+    small, large = sorted((one, other))
+    lowest = max((side - 1) / full for side, full in zip(small, large, strict=True))
+    highest = min((side + 1) / full for side, full in zip(small, large, strict=True))
+    return lowest <= highest
