@@ -1,0 +1,198 @@
+"""The CPU backend: our own differentiable tile rasterizer, compiled by Numba with explicit vector types.
+
+Follows INRIA's forward pass to the constant and its gradient conventions; see ``docs/method.md``. Bit-identical results
+on any number of threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from gaussian_renderer.cpu import blending, compilation, projection, tiles  # compilation comes first on purpose
+from gaussian_renderer.rendering import Rendering, Splats
+from scene.cameras import Camera
+
+__all__ = ["compilation", "render"]
+
+_TILE = projection.TILE
+
+
+@dataclass
+class _View:
+    """A camera as the kernels take it."""
+
+    matrix: np.ndarray
+    eye: np.ndarray
+    lens: projection.Intrinsics
+    width: int
+    height: int
+
+    @staticmethod
+    def of(camera: Camera) -> _View:
+        f32 = np.float32
+        # INRIA clamps x/z to 1.3 times the half field of view; for an off-centre principal point the 0.3 margin is kept
+        # on either side of the image.
+        margin_x, margin_y = 0.15 * camera.width / camera.fx, 0.15 * camera.height / camera.fy
+        lens = projection.Intrinsics(
+            f32(camera.fx),
+            f32(camera.fy),
+            f32(camera.cx),
+            f32(camera.cy),
+            f32(-camera.cx / camera.fx - margin_x),
+            f32((camera.width - camera.cx) / camera.fx + margin_x),
+            f32(-camera.cy / camera.fy - margin_y),
+            f32((camera.height - camera.cy) / camera.fy + margin_y),
+        )
+        matrix = np.ascontiguousarray(camera.world_to_camera[:3], np.float32)
+        return _View(matrix, camera.center.astype(np.float32), lens, camera.width, camera.height)
+
+
+@dataclass
+class _Frame:
+    """What a forward pass leaves for its backward pass."""
+
+    view: _View
+    degree: int
+    is_drawn: np.ndarray
+    colour_is_clamped: np.ndarray
+    rank: np.ndarray
+    pair_start: np.ndarray
+    records: np.ndarray
+    tile_start: np.ndarray
+    members: np.ndarray
+    member_slots: np.ndarray
+    transmittance: np.ndarray
+    last_member: np.ndarray
+    tile_last: np.ndarray
+    background: np.ndarray
+
+
+def _array(tensor: Tensor, *shape: int) -> np.ndarray:
+    """The tensor's memory as a C-contiguous float32 array; copied only where it is not one already."""
+    return np.ascontiguousarray(tensor.detach().numpy(), np.float32).reshape(shape)
+
+
+def _parameters(splats: Splats) -> tuple[np.ndarray, ...]:
+    count, rest = splats.means.shape[0], splats.sh_rest.shape[1]
+    return (
+        _array(splats.means, count, 3),
+        _array(splats.log_scales, count, 3),
+        _array(splats.quaternions, count, 4),
+        _array(splats.opacity_logits, count),
+        _array(splats.sh_dc, count, 3),
+        _array(splats.sh_rest, count, rest, 3),
+    )
+
+
+def _forward(view: _View, parameters: tuple[np.ndarray, ...], degree: int, background: np.ndarray):
+    count = parameters[0].shape[0]
+    numba.set_num_threads(max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)))
+    unsorted_records = np.empty((count, projection.RECORD_WIDTH), np.float32)
+    unsorted_rects = np.empty((count, 4), np.int32)
+    depths = np.empty(count, np.float32)
+    is_drawn, colour_is_clamped = np.empty(count, np.uint8), np.empty(count, np.uint8)
+    radii = np.empty(count, np.int32)
+    projection.project(
+        *parameters, degree, view.matrix, view.eye, view.lens, view.width, view.height,
+        unsorted_records, depths, unsorted_rects, is_drawn, colour_is_clamped, radii,
+    )  # fmt: skip
+
+    order = tiles.sort_by_depth(is_drawn, depths)
+    visible = len(order)
+    records = np.empty((visible, projection.RECORD_WIDTH), np.float32)
+    rects = np.empty((visible, 4), np.int32)
+    rank = np.empty(count, np.int32)
+    pair_start = np.zeros(visible + 1, np.int64)
+    tiles.gather_and_count(order, unsorted_records, unsorted_rects, records, rects, rank, pair_start[1:])
+    np.cumsum(pair_start, out=pair_start)
+    tiles_x, tiles_y = -(-view.width // _TILE), -(-view.height // _TILE)
+    tile_count = tiles_x * tiles_y
+    tile_start = np.empty(tile_count + 1, np.int64)
+    members, member_slots = np.empty(pair_start[-1], np.int32), np.empty(pair_start[-1], np.int64)
+    tiles.fill_tiles(records, rects, pair_start, tiles_x, tile_count, tile_start, members, member_slots)
+
+    image = np.empty((view.height, view.width, 3), np.float32)
+    transmittance = np.empty((tile_count, blending.PIXELS), np.float32)
+    last_member = np.empty((tile_count, blending.PIXELS), np.int32)
+    tile_last = np.empty(tile_count, np.int64)
+    blending.blend(
+        tile_start, members, records, tiles_x, view.width, view.height, background,
+        image, transmittance, last_member, tile_last,
+    )  # fmt: skip
+    frame = _Frame(
+        view, degree, is_drawn, colour_is_clamped, rank, pair_start, records, tile_start, members, member_slots,
+        transmittance, last_member, tile_last, background,
+    )  # fmt: skip
+    return image, radii, frame
+
+
+def _backward(frame: _Frame, parameters: tuple[np.ndarray, ...], d_image: np.ndarray) -> tuple[np.ndarray, ...]:
+    view = frame.view
+    means, log_scales, quaternions, opacity_logits, _, sh_rest = parameters
+    slots = np.empty((len(frame.members), projection.SLOT_WIDTH), np.float32)
+    blending.blend_backward(
+        frame.tile_start, frame.members, frame.member_slots, frame.records, -(-view.width // _TILE),
+        view.width, view.height, frame.background, d_image,
+        frame.transmittance, frame.last_member, frame.tile_last, slots,
+    )  # fmt: skip
+    gradients = tuple(np.empty_like(parameter) for parameter in parameters)
+    d_centres = np.empty((len(means), 2), np.float32)
+    projection.project_backward(
+        means, log_scales, quaternions, opacity_logits, sh_rest, frame.degree, view.matrix, view.eye, view.lens,
+        frame.is_drawn, frame.colour_is_clamped, frame.rank, frame.pair_start, slots, *gradients, d_centres,
+    )  # fmt: skip
+    return (*gradients, d_centres)
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, view: _View, degree: int, background: Tensor, *tensors: Tensor):  # type: ignore[override]
+        parameters = _parameters(_Tensors(*tensors[:6]))
+        image, radii, frame = _forward(view, parameters, degree, _array(background, 3))
+        ctx.save_for_backward(*tensors[:6])
+        ctx.frame = frame
+        radii_tensor = torch.from_numpy(radii)
+        ctx.mark_non_differentiable(radii_tensor)
+        return torch.from_numpy(image), radii_tensor
+
+    @staticmethod
+    def backward(ctx: Any, d_image: Tensor, _d_radii: Any):  # type: ignore[override]
+        tensors = ctx.saved_tensors
+        height, width, _ = d_image.shape
+        parameters = _parameters(_Tensors(*tensors))
+        *gradients, d_centres = _backward(ctx.frame, parameters, _array(d_image, height, width, 3))
+        shaped = [torch.from_numpy(g).view(t.shape) for g, t in zip(gradients, tensors, strict=True)]
+        return None, None, None, *shaped, torch.from_numpy(d_centres)
+
+
+@dataclass
+class _Tensors:
+    means: Tensor
+    log_scales: Tensor
+    quaternions: Tensor
+    opacity_logits: Tensor
+    sh_dc: Tensor
+    sh_rest: Tensor
+
+
+def render(
+    camera: Camera, splats: Splats, background: Tensor, *, sh_degree: int, screen_offsets: Tensor | None = None
+) -> Rendering:
+    """Render on the CPU; see :func:`gaussian_renderer.render`."""
+    tensors = (
+        splats.means, splats.log_scales, splats.quaternions, splats.opacity_logits, splats.sh_dc, splats.sh_rest
+    )  # fmt: skip
+    view = _View.of(camera)
+    needs_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if not needs_gradient:
+        image, radii, _ = _forward(view, _parameters(splats), sh_degree, _array(background, 3))
+        return Rendering(torch.from_numpy(image), torch.from_numpy(radii))
+    offsets = torch.zeros(len(splats.means), 2) if screen_offsets is None else screen_offsets
+    image, radii = _Rasterize.apply(view, sh_degree, background, *tensors, offsets)
+    return Rendering(image, radii)

@@ -1,0 +1,37 @@
+"""How the kernels are compiled, and where the compiled code is kept.
+
+Importing this module before any kernel chooses Numba's cache folder and threading layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numba
+
+_HERE = Path(__file__).parent
+
+
+def _source_digest() -> str:
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(_HERE.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+if "NUMBA_CACHE_DIR" not in os.environ and os.access(_HERE, os.W_OK):
+    # Numba notices a change of the file that holds a kernel, but not of the files that kernel inlines from.
+    # A folder named after all the sources can never serve stale code.
+    numba.config.CACHE_DIR = str(_HERE / "__pycache__" / _source_digest())
+if "NUMBA_THREADING_LAYER" not in os.environ:
+    # The portable layer: unlike OpenMP's, it survives fork(), and its idle threads sleep.
+    numba.config.THREADING_LAYER = "workqueue"
+
+# No "nnan" and no "ninf" among the flags: the kernels reject NaN and infinity by comparisons.
+_FLAGS = {"nsz", "arcp", "contract", "afn", "reassoc"}
+SERIAL: dict[str, Any] = {"fastmath": _FLAGS, "cache": True, "error_model": "numpy", "nogil": True}
+PARALLEL: dict[str, Any] = {**SERIAL, "parallel": True}
+INLINE: dict[str, Any] = {"fastmath": _FLAGS, "error_model": "numpy", "nogil": True, "inline": "always"}

@@ -1,0 +1,277 @@
+"""Eight-lane vector values for Numba, through its public extension interface.
+
+The types map to LLVM's ``<8 x float>``, ``<8 x i32>`` and ``<8 x i1>``, which LLVM lowers to what the machine has:
+one AVX register, two SSE registers or two NEON registers. Only what the rasterizer needs is here.
+Arithmetic carries the flags ``contract nsz arcp``: a product and a sum may become one fused operation, but NaNs are
+kept, because the rasterizer's guards rely on comparisons with NaN being false.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+
+LANES = 8
+
+_FLOAT, _INT, _BIT, _BYTE, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(1), ir.IntType(8), ir.IntType(64)
+_FLOATS, _INTS, _BITS = (ir.VectorType(element, LANES) for element in (_FLOAT, _INT, _BIT))
+_ARITHMETIC = ("contract", "nsz", "arcp")
+
+
+class _Vector(types.Type):
+    """A Numba type that is one LLVM vector register."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name)
+
+
+class _Floats(_Vector):
+    pass
+
+
+class _Ints(_Vector):
+    pass
+
+
+class _Mask(_Vector):
+    pass
+
+
+f32x8, i32x8, mask8 = _Floats("f32x8"), _Ints("i32x8"), _Mask("mask8")
+
+
+def _register(numba_class: type, llvm_type: ir.Type) -> None:
+    class Model(models.PrimitiveModel):
+        def __init__(self, manager: Any, numba_type: Any) -> None:
+            super().__init__(manager, numba_type, llvm_type)
+
+    register_model(numba_class)(Model)
+
+
+_register(_Floats, _FLOATS)
+_register(_Ints, _INTS)
+_register(_Mask, _BITS)
+
+
+def _broadcast(builder: Any, scalar: Any, vector_type: Any) -> Any:
+    undefined = ir.Constant(vector_type, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(_INT, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(_INTS, [0] * LANES))
+
+
+@intrinsic
+def splat(typing_context, value):
+    """All eight lanes equal to a float32 scalar."""
+    if value != types.float32:
+        return None
+    return f32x8(types.float32), lambda context, builder, signature, args: _broadcast(builder, args[0], _FLOATS)
+
+
+@intrinsic
+def splat_int(typing_context, value):
+    """All eight lanes equal to an int32 scalar."""
+    return i32x8(types.int32), lambda context, builder, signature, args: _broadcast(builder, args[0], _INTS)
+
+
+@intrinsic
+def lane_numbers(typing_context):
+    """The floats 0, 1, ... 7."""
+    return f32x8(), lambda context, builder, signature, args: ir.Constant(_FLOATS, [float(i) for i in range(LANES)])
+
+
+def _address(context: Any, builder: Any, signature: Any, args: Any, vector_type: Any) -> Any:
+    array = context.make_array(signature.args[0])(context, builder, args[0])
+    return builder.bitcast(builder.gep(array.data, [args[1]]), vector_type.as_pointer())
+
+
+def _loader(vector_type: Any) -> Callable[..., Any]:
+    def generate(context, builder, signature, args):
+        value = builder.load(_address(context, builder, signature, args, vector_type))
+        value.align = 4
+        return value
+
+    return generate
+
+
+def _storer(vector_type: Any) -> Callable[..., Any]:
+    def generate(context, builder, signature, args):
+        builder.store(args[2], _address(context, builder, signature, args, vector_type), align=4)
+        return context.get_dummy_value()
+
+    return generate
+
+
+@intrinsic
+def load(typing_context, array, start):
+    """Eight floats of a contiguous one-dimensional float32 array, from ``start`` on. Bounds are the caller's duty."""
+    return f32x8(array, types.intp), _loader(_FLOATS)
+
+
+@intrinsic
+def load_int(typing_context, array, start):
+    """Eight integers of a contiguous one-dimensional int32 array."""
+    return i32x8(array, types.intp), _loader(_INTS)
+
+
+@intrinsic
+def store(typing_context, array, start, value):
+    """Write eight floats."""
+    return types.void(array, types.intp, f32x8), _storer(_FLOATS)
+
+
+@intrinsic
+def store_int(typing_context, array, start, value):
+    """Write eight integers."""
+    return types.void(array, types.intp, i32x8), _storer(_INTS)
+
+
+def _binary(result: types.Type, operand: types.Type, build: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
+    @intrinsic
+    def operation(typing_context, left, right):
+        return result(operand, operand), lambda context, builder, signature, args: build(builder, *args)
+
+    return operation
+
+
+def _overload(python_operator: Callable[..., Any], operand: types.Type, operation: Callable[..., Any]) -> None:
+    def implementation(left, right):
+        if isinstance(left, type(operand)) and isinstance(right, type(operand)):
+            return lambda left, right: operation(left, right)
+        return None
+
+    overload(python_operator, inline="always")(implementation)
+
+
+def _float_arithmetic(name: str) -> Callable[[Any, Any, Any], Any]:
+    return lambda builder, x, y: getattr(builder, name)(x, y, flags=_ARITHMETIC)
+
+
+def _float_comparison(symbol: str) -> Callable[[Any, Any, Any], Any]:
+    return lambda builder, x, y: builder.fcmp_ordered(symbol, x, y)
+
+
+for _operator, _name in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _overload(_operator, f32x8, _binary(f32x8, f32x8, _float_arithmetic(_name)))
+for _operator, _name in ((operator.ge, ">="), (operator.le, "<="), (operator.gt, ">"), (operator.lt, "<")):
+    _overload(_operator, f32x8, _binary(mask8, f32x8, _float_comparison(_name)))
+_overload(operator.and_, mask8, _binary(mask8, mask8, lambda builder, x, y: builder.and_(x, y)))
+
+less_equal_int = _binary(mask8, i32x8, lambda builder, x, y: builder.icmp_signed("<=", x, y))
+and_not = _binary(mask8, mask8, lambda builder, x, y: builder.and_(x, builder.not_(y)))
+
+
+@intrinsic
+def select(typing_context, mask, when_set, otherwise):
+    """Lane by lane, ``when_set`` where the mask is set and ``otherwise`` elsewhere; floats or integers."""
+    kind = f32x8 if isinstance(when_set, _Floats) else i32x8
+    return kind(mask8, kind, kind), lambda context, builder, signature, args: builder.select(*args)
+
+
+@intrinsic
+def any_lane(typing_context, mask):
+    """Whether any lane of a mask is set."""
+
+    def generate(context, builder, signature, args):
+        return builder.icmp_unsigned("!=", builder.bitcast(args[0], _BYTE), ir.Constant(_BYTE, 0))
+
+    return types.boolean(mask8), generate
+
+
+@intrinsic
+def mask_bits(typing_context, mask):
+    """A mask as an integer, lane 0 in the lowest bit."""
+
+    def generate(context, builder, signature, args):
+        return builder.zext(builder.bitcast(args[0], _BYTE), _INT64)
+
+    return types.int64(mask8), generate
+
+
+@intrinsic
+def square_root(typing_context, value):
+    """Lane by lane square root."""
+
+    def generate(context, builder, signature, args):
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_FLOATS, [_FLOATS]), "llvm.sqrt.v8f32"
+        )
+        return builder.call(function, [args[0]])
+
+    return f32x8(f32x8), generate
+
+
+@intrinsic
+def trailing_zeros(typing_context, value):
+    """Index of the lowest set bit of a nonzero int64."""
+
+    def generate(context, builder, signature, args):
+        function = builder.module.declare_intrinsic("llvm.cttz", [_INT64], ir.FunctionType(_INT64, [_INT64, _BIT]))
+        return builder.call(function, [args[0], ir.Constant(_BIT, 1)])
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def horizontal_sum(typing_context, value):
+    """The sum of the eight lanes, always added in the same order (halves, quarters, pairs)."""
+
+    def generate(context, builder, signature, args):
+        vector, width = args[0], LANES
+        while width > 1:
+            width //= 2
+            undefined = ir.Constant(vector.type, ir.Undefined)
+            halves = [
+                builder.shuffle_vector(
+                    vector, undefined, ir.Constant(ir.VectorType(_INT, width), list(range(start, start + width)))
+                )
+                for start in (0, width)
+            ]
+            vector = builder.fadd(*halves)
+        return builder.extract_element(vector, ir.Constant(_INT, 0))
+
+    return types.float32(f32x8), generate
+
+
+# Minimax polynomial of 2**f on [-1/2, 1/2], highest power first; relative error below 2e-8 before rounding.
+_EXP2_POLYNOMIAL = (
+    1.535336188319500e-4,
+    1.339887440266574e-3,
+    9.618437357674640e-3,
+    5.550332471162809e-2,
+    2.402264791363012e-1,
+    6.931472028550421e-1,
+    1.0,
+)
+
+
+@intrinsic
+def exp2_nonpositive(typing_context, value):
+    """``2**value`` for lanes in [-120, 0.5]: round to the nearest integer, polynomial, exponent by integer addition."""
+
+    def generate(context, builder, signature, args):
+        def constant(number: float) -> Any:
+            return ir.Constant(_FLOATS, [number] * LANES)
+
+        exponent = args[0]
+        # Conversion truncates towards zero, which after subtracting 1/2 rounds a non-positive number to the nearest.
+        whole = builder.fptosi(builder.fadd(exponent, constant(-0.5)), _INTS)
+        fraction = builder.fsub(exponent, builder.sitofp(whole, _FLOATS))
+        power = constant(_EXP2_POLYNOMIAL[0])
+        for coefficient in _EXP2_POLYNOMIAL[1:]:
+            product = builder.fmul(power, fraction, flags=_ARITHMETIC)
+            power = builder.fadd(product, constant(coefficient), flags=_ARITHMETIC)
+        shifted = builder.shl(whole, ir.Constant(_INTS, [23] * LANES))
+        return builder.bitcast(builder.add(builder.bitcast(power, _INTS), shifted), _FLOATS)
+
+    return f32x8(f32x8), generate
