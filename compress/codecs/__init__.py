@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.codecs.contract import Codec, CodecError, Grid
+from compress.codecs.lzma import LzmaCodec
 from compress.codecs.ply import PlyCodec
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
@@ -35,7 +36,10 @@ HEAD_BYTES = 512
 """How much of a file's beginning :meth:`Codec.recognises` is shown."""
 
 # Formats that share a magic number stand with the more particular one first.
-CODECS: tuple[type[Codec], ...] = (PlyCodec,)
+CODECS: tuple[type[Codec], ...] = (
+    LzmaCodec,
+    PlyCodec,
+)
 
 
 def names(writable_only: bool = False) -> list[str]:
@@ -53,7 +57,7 @@ def get(name: str, **settings: Any) -> Codec:
     if name not in by_name:
         raise UserError(f"codec {name!r} is unknown; choose one of {', '.join(by_name)}")
     codec = by_name[name]
-    known = [field.name for field in fields(codec)] if is_dataclass(codec) else []
+    known: list[str] = [field.name for field in fields(codec)] if is_dataclass(codec) else []
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise UserError(f"codec {name!r} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
@@ -86,11 +90,13 @@ def decode(data: bytes, source: str | Path) -> GaussianModel:
     """The model in a file's bytes, of whatever format. ``source`` is the file's name.
 
     Raises:
-        CodecError: the bytes are of no known format or damaged.
-        UserError: a parameter is NaN or infinite.
+        CodecError: the bytes are of no known format or damaged, or a parameter is NaN or infinite.
     """
     model = identify(data, source).decode(data, str(source))
-    model.check_finite(str(source))
+    try:
+        model.check_finite(str(source))
+    except UserError as error:
+        raise CodecError(str(error)) from error
     return model
 
 

@@ -1,13 +1,12 @@
-"""INRIA's ``.ply``: six float32 parameters before their activations. Every model is already on its grid."""
+"""INRIA's ``.ply``: six float32 parameters before their activations. Every model is on its grid as it is."""
 
 from __future__ import annotations
 
-import tempfile
+import io
 from dataclasses import dataclass
-from pathlib import Path
 
 from compress.codecs.contract import Codec, CodecError, Grid
-from scene.gaussian_model import GaussianModel
+from scene.gaussian_model import GaussianModel, read_ply, write_ply
 from utils.errors import UserError
 
 
@@ -18,31 +17,27 @@ class PlyGrid(Grid):
         return splats
 
     def encode(self, splats: GaussianModel) -> bytes:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "point_cloud.ply"
-            splats.detach().to("cpu").save_ply(path)
-            return path.read_bytes()
+        stream = io.BytesIO()
+        write_ply(splats, stream)
+        return stream.getvalue()
 
 
 @dataclass(frozen=True)
 class PlyCodec(Codec):
-    """INRIA's checkpoint layout, read and written by :class:`GaussianModel`. Its order of Gaussians is kept."""
+    """INRIA's checkpoint layout, as :mod:`scene.gaussian_model` reads and writes it. Keeps the order of Gaussians."""
 
     name = "ply"
     suffix = ".ply"
 
     @classmethod
     def recognises(cls, head: bytes) -> bool:
-        return head.startswith((b"ply\n", b"ply\r\n"))
+        return head.startswith((b"ply\n", b"ply\r"))
 
     def fit(self, splats: GaussianModel) -> Grid:
         return PlyGrid()
 
     def decode(self, data: bytes, source: str = "<bytes>") -> GaussianModel:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "point_cloud.ply"
-            path.write_bytes(data)
-            try:
-                return GaussianModel.load_ply(path)
-            except UserError as error:
-                raise CodecError(str(error).replace(str(path), source)) from error
+        try:
+            return read_ply(io.BytesIO(data), source)
+        except UserError as error:
+            raise CodecError(str(error)) from error
