@@ -1,0 +1,211 @@
+"""The folder INRIA's training leaves behind, which viewers and scripts know how to read::
+
+point_cloud/iteration_30000/point_cloud.ply    the model
+cameras.json                                   the views it was made from
+cfg_args                                       the options it was made with
+input.ply                                      the points it was started from
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from plyfile import PlyData, PlyElement
+
+from scene.cameras import Camera
+from scene.dataset_readers import PointCloud, read_json
+from scene.gaussian_model import GaussianModel
+from utils.errors import UserError
+from utils.files import atomic_path, read_bytes, write_text
+
+CAMERAS_FILE = "cameras.json"
+OPTIONS_FILE = "cfg_args"
+POINTS_FILE = "input.ply"
+
+_ITERATION_FOLDER = re.compile(r"iteration_([0-9]{1,9})")
+_MAX_OPTIONS_BYTES = 1 << 16
+
+
+# --- The model -------------------------------------------------------------------------------------------------------
+
+
+def checkpoint_path(model_dir: Path, iteration: int) -> Path:
+    """Where the model of an iteration is, or goes."""
+    return model_dir / "point_cloud" / f"iteration_{iteration}" / "point_cloud.ply"
+
+
+def latest_iteration(model_dir: Path) -> int:
+    """The highest iteration that has a ``point_cloud.ply``.
+
+    Raises:
+        UserError: there is none.
+    """
+    folders = (model_dir / "point_cloud").glob("iteration_*")
+    matches = (_ITERATION_FOLDER.fullmatch(folder.name) for folder in folders)
+    iterations = [int(match[1]) for match in matches if match]
+    complete = [iteration for iteration in iterations if checkpoint_path(model_dir, iteration).is_file()]
+    if not complete:
+        raise UserError(
+            f"{model_dir}: holds no point_cloud/iteration_*/point_cloud.ply; give the folder of a trained model"
+        )
+    return max(complete)
+
+
+def load_checkpoint(
+    model_dir: Path, iteration: int | None = None, sh_degree: int | None = None
+) -> tuple[GaussianModel, int]:
+    """The model of an iteration, or else of the latest, and which iteration it is.
+
+    Args:
+        sh_degree: The degree the model must have; ``None`` takes what is there.
+
+    Raises:
+        UserError: there is no such iteration, or its file is no usable model.
+    """
+    if not model_dir.is_dir():
+        raise UserError(f"{model_dir}: there is no such folder; give the folder of a trained model")
+    found = latest_iteration(model_dir) if iteration is None else iteration
+    return GaussianModel.load_ply(checkpoint_path(model_dir, found), sh_degree), found
+
+
+def save_checkpoint(model_dir: Path, iteration: int, model: GaussianModel) -> Path:
+    """Write the model of an iteration, atomically, and return where."""
+    path = checkpoint_path(model_dir, iteration)
+    model.save_ply(path)
+    return path
+
+
+# --- cameras.json ----------------------------------------------------------------------------------------------------
+
+
+def write_cameras(model_dir: Path, cameras: Iterable[Camera]) -> None:
+    """Write ``cameras.json``.
+
+    ``position`` and the rows of ``rotation`` map the camera's axes (x right, y down, z forward) to the world.
+    ``cx`` and ``cy``, which INRIA's files do not have, are written only where the principal point is off-centre.
+    """
+    write_text(model_dir / CAMERAS_FILE, json.dumps([_camera_entry(i, camera) for i, camera in enumerate(cameras)]))
+
+
+def read_cameras(model_dir: Path) -> list[Camera]:
+    """The cameras of ``cameras.json``, in its order, without photographs.
+
+    Raises:
+        UserError: the file is missing or damaged, or an entry is no camera.
+    """
+    path = model_dir / CAMERAS_FILE
+    entries = read_json(path)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f"{path}: is not a list of cameras; copy it again")
+    return [_camera(entry, path) for entry in entries]
+
+
+def _camera_entry(index: int, camera: Camera) -> dict[str, Any]:
+    entry = {
+        "id": index,
+        "img_name": camera.name,
+        "width": camera.width,
+        "height": camera.height,
+        "position": camera.center.tolist(),
+        "rotation": camera.world_to_camera[:3, :3].T.tolist(),
+        "fy": camera.fy,
+        "fx": camera.fx,
+    }
+    if (camera.cx, camera.cy) != (camera.width / 2, camera.height / 2):
+        entry |= {"cx": camera.cx, "cy": camera.cy}
+    return entry
+
+
+def _camera(entry: Mapping[str, Any], path: Path) -> Camera:
+    name = entry.get("img_name")
+    if not isinstance(name, str) or not name.isprintable() or not name.strip("."):
+        raise UserError(f"{path}: a camera has img_name {name!r}; correct it")
+    width, height = _number(entry, "width", path), _number(entry, "height", path)
+    if not (width.is_integer() and height.is_integer()):
+        raise UserError(f"{path}: camera {name!r} has size {width}x{height}; correct it")
+    try:
+        rotation = np.array(entry["rotation"], np.float64).reshape(3, 3)
+        position = np.array(entry["position"], np.float64).reshape(3)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{path}: camera {name!r} lacks a 3x3 rotation or a position; copy the file again") from error
+    world_to_camera = np.eye(4)
+    world_to_camera[:3, :3] = rotation.T
+    world_to_camera[:3, 3] = -rotation.T @ position
+    return Camera(
+        # The name keys what is written for a view, so it must not lead into another folder.
+        name=name.replace("/", "_").replace("\\", "_"),
+        width=int(width),
+        height=int(height),
+        fx=_number(entry, "fx", path),
+        fy=_number(entry, "fy", path),
+        cx=_number(entry, "cx", path) if "cx" in entry else width / 2,
+        cy=_number(entry, "cy", path) if "cy" in entry else height / 2,
+        world_to_camera=world_to_camera,
+    ).check(str(path))
+
+
+def _number(entry: Mapping[str, Any], key: str, path: Path) -> float:
+    value = entry.get(key)
+    # The bound also turns away NaN, infinity and integers that no float can hold.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:
+        raise UserError(f"{path}: camera {entry.get('img_name')!r} has {key} = {str(value)[:40]}; correct it")
+    return float(value)
+
+
+# --- cfg_args --------------------------------------------------------------------------------------------------------
+
+
+def write_options(model_dir: Path, options: Mapping[str, Any]) -> None:
+    """Write ``cfg_args``, the text of an ``argparse.Namespace``; paths become strings."""
+    plain = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+    write_text(model_dir / OPTIONS_FILE, repr(argparse.Namespace(**plain)))
+
+
+def read_options(model_dir: Path) -> dict[str, Any]:
+    """The options in ``cfg_args``. The text is taken apart, never evaluated: only literals are admitted.
+
+    Raises:
+        UserError: the file is missing or is anything but ``Namespace(name=literal, ...)``.
+    """
+    path = model_dir / OPTIONS_FILE
+    data = read_bytes(path)
+    try:
+        if len(data) > _MAX_OPTIONS_BYTES:
+            raise ValueError("too long")
+        call = ast.parse(data.decode().strip(), mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Namespace":
+            raise ValueError("no Namespace")
+        if call.args:
+            raise ValueError("a value without a name")
+        return {_keyword_name(keyword): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    # Deep nesting exhausts the parser's stack, which it reports as MemoryError or RecursionError.
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise UserError(f"{path}: is not the Namespace(...) that training writes; copy it again") from error
+
+
+def _keyword_name(keyword: ast.keyword) -> str:
+    if keyword.arg is None:
+        raise ValueError("** has no name")
+    return keyword.arg
+
+
+# --- input.ply -------------------------------------------------------------------------------------------------------
+
+
+def write_points(model_dir: Path, points: PointCloud) -> None:
+    """Write ``input.ply``: positions, normals of zero, and 8-bit colours."""
+    layout = [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz")]
+    rows = np.zeros(len(points), [*layout, *((name, "u1") for name in ("red", "green", "blue"))])
+    for axis, name in enumerate(("x", "y", "z")):
+        rows[name] = points.positions[:, axis]
+    for channel, name in enumerate(("red", "green", "blue")):
+        rows[name] = points.colors[:, channel]
+    with atomic_path(model_dir / POINTS_FILE) as temporary, temporary.open("wb") as stream:
+        PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(stream)
