@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from utils.errors import UserError
+from utils.files import read_bytes
 from utils.lpips import Lpips
 from utils.ssim import ssim
 
@@ -138,6 +142,49 @@ class ModelSummary:
             fps=number("FPS"),
             backend=None if entry.get("Backend") is None else str(entry["Backend"]),
         )
+
+
+def mean_summary(summaries: Sequence[ModelSummary]) -> ModelSummary:
+    """The mean over at least one model, as datasets are reported. A value that one model lacks is ``None``."""
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return math.fsum(known) / len(known) if len(known) == len(values) else None
+
+    def rounded(value: float | None) -> int | None:
+        return None if value is None else round(value)
+
+    backends = {summary.backend for summary in summaries}
+    return ModelSummary(
+        metrics=mean_metrics([summary.metrics for summary in summaries]),
+        gaussians=rounded(mean([summary.gaussians for summary in summaries])),
+        bytes=rounded(mean([summary.bytes for summary in summaries])),
+        fps=mean([summary.fps for summary in summaries]),
+        backend=backends.pop() if len(backends) == 1 else None,
+    )
+
+
+def read_summary(model_dir: Path, method: str | None = None) -> ModelSummary:
+    """What ``metrics.py`` wrote into a model directory.
+
+    Args:
+        method: Such as "ours_30000"; by default the one of the highest iteration.
+
+    Raises:
+        UserError: there is no ``results.json``, or it is damaged.
+    """
+    path = model_dir / "results.json"
+    try:
+        results = json.loads(read_bytes(path))
+        name = method if method is not None else max(results, key=_iteration)
+        return ModelSummary.from_json(results[name])
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise UserError(f"{path}: is damaged or lacks the method ({error}); run metrics.py again") from error
+
+
+def _iteration(method: str) -> tuple[int, str]:
+    digits = method.rpartition("_")[2]
+    return (int(digits) if digits.isdecimal() else -1, method)
 
 
 def finite_or_none(value: float) -> float | None:
