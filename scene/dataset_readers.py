@@ -336,7 +336,7 @@ def _blender_camera(frame: _Frame, name: str, source_path: Path) -> Camera:
 
 
 def _blender_focal_lengths(frame: _Frame, width: float, height: float) -> tuple[float, float]:
-    """``fx`` and ``fy`` in pixels of a ``width`` x ``height`` image, whose pixels are square if nothing is said of y."""
+    """``fx`` and ``fy`` in pixels of a ``width`` x ``height`` image, with square pixels if nothing is said of y."""
 
     def focal_length(direct: str, angle: str, side: float) -> float | None:
         pixels, field_of_view = frame.number(direct), frame.number(angle)
@@ -358,8 +358,7 @@ def _blender_pose(frame: _Frame) -> npt.NDArray[np.float64]:
         camera_to_world = np.array(frame.values["transform_matrix"], np.float64)
         if camera_to_world.shape != (4, 4):
             raise ValueError(f"shape {camera_to_world.shape}")
-        world_to_camera: npt.NDArray[np.float64] = np.linalg.inv(camera_to_world @ _OPENGL_TO_OPENCV)
-        return world_to_camera
+        return np.linalg.inv(camera_to_world @ _OPENGL_TO_OPENCV).astype(np.float64)
     except (KeyError, TypeError, ValueError, OverflowError, np.linalg.LinAlgError) as error:
         raise UserError(
             f"{frame.source}: transform_matrix of frame {frame.file_path!r} is no 4x4 pose; export the scene again"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -12,9 +11,9 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from plyfile import PlyData, PlyElement, PlyListProperty, PlyParseError
 from torch import Tensor
 
+from scene.ply import abridged, columns, read_header, read_vertices, write_vertices
 from utils.cli import say
 from utils.errors import UserError
 from utils.files import atomic_path
@@ -184,13 +183,6 @@ _SCALE = ("scale_0", "scale_1", "scale_2")
 _ROTATION = ("rot_0", "rot_1", "rot_2", "rot_3")
 _REQUIRED = _POSITION + _SH_DC + _OPACITY + _SCALE + _ROTATION
 
-_MAX_HEADER_BYTES = 1 << 20
-_HEADER_END = re.compile(rb"(?<=[\r\n])end_header(\r\n|\r|\n)")
-_ELEMENT_LINE = re.compile(rb"(?<=[\r\n])([ \t]*element[ \t]+\S+[ \t]+)(\S+)")
-
-_ROWS_AT_A_TIME = 1 << 12
-"""Rows gathered together when columns are picked: few enough that they stay in the processor's cache."""
-
 
 def read_ply(stream: BinaryIO, source: str, sh_degree: int | None = None) -> GaussianModel:
     """The model in an INRIA PLY file: binary of either byte order or ASCII, SH degree 0 to 3.
@@ -209,26 +201,26 @@ def read_ply(stream: BinaryIO, source: str, sh_degree: int | None = None) -> Gau
             of coefficients, or holds NaN or infinity. Nothing is allocated before the header's counts have been
             compared with the stream's length.
     """
-    header = _read_header(stream, source)
-    if "vertex" not in header.layout:
-        raise UserError(f"{source}: has no vertex element; give the point_cloud.ply of a trained model")
-    vertex = header.layout["vertex"]
-    rest_names = _rest_names(vertex, source)
+    header = read_header(stream, source)
+    rest_names = _rest_names(header.names, source)
+    header.require((*_REQUIRED, *rest_names), source, "give the point_cloud.ply of a trained 3DGS model")
     degree = math.isqrt(len(rest_names) // 3 + 1) - 1
     if sh_degree is not None and degree != sh_degree:
         raise UserError(
             f"{source}: holds spherical harmonics of degree {degree}, not {sh_degree}; use --sh_degree {degree}"
         )
-    _report_extra_properties(vertex, {*_REQUIRED, *_NORMAL, *rest_names}, source)
+    extra = [name for name in header.names if name not in {*_REQUIRED, *_NORMAL, *rest_names}]
+    if extra:
+        say(f"{source}: properties that are not part of the model are left out: {abridged(extra)}")
 
-    rows = _read_rows(stream, header, source)
+    rows = read_vertices(stream, header, source)
     model = GaussianModel.from_arrays(
-        means=_columns(rows, _POSITION),
-        log_scales=_columns(rows, _SCALE),
-        quaternions=_columns(rows, _ROTATION),
-        opacity_logits=_columns(rows, _OPACITY),
-        sh_dc=_columns(rows, _SH_DC),
-        sh_rest=_columns(rows, rest_names).reshape(len(rows), 3, len(rest_names) // 3).transpose(0, 2, 1),
+        means=columns(rows, _POSITION),
+        log_scales=columns(rows, _SCALE),
+        quaternions=columns(rows, _ROTATION),
+        opacity_logits=columns(rows, _OPACITY),
+        sh_dc=columns(rows, _SH_DC),
+        sh_rest=columns(rows, rest_names).reshape(len(rows), 3, len(rest_names) // 3).transpose(0, 2, 1),
     )
     model.check_finite(source)
     return model
@@ -236,9 +228,8 @@ def read_ply(stream: BinaryIO, source: str, sh_degree: int | None = None) -> Gau
 
 def write_ply(model: GaussianModel, stream: BinaryIO) -> None:
     """Write a model as INRIA's programs do: little-endian float32, their property order, normals of zero."""
-    count = len(model)
     rest = model.sh_rest.transpose(1, 2).flatten(1)
-    columns = [
+    groups = [
         (_POSITION, model.means),
         (_NORMAL, torch.zeros_like(model.means)),
         (_SH_DC, model.sh_dc.flatten(1)),
@@ -247,137 +238,22 @@ def write_ply(model: GaussianModel, stream: BinaryIO) -> None:
         (_SCALE, model.log_scales),
         (_ROTATION, model.quaternions),
     ]
-    names = [name for group, _ in columns for name in group]
-    table = np.empty((count, len(names)), "<f4")
+    names = [name for group, _ in groups for name in group]
+    table = np.empty((len(model), len(names)), "<f4")
     start = 0
-    for group, tensor in columns:
+    for group, tensor in groups:
         table[:, start : start + len(group)] = tensor.detach().cpu().numpy()
         start += len(group)
-    rows = table.view(np.dtype([(name, "<f4") for name in names])).reshape(count)
-    PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(stream)
+    write_vertices(stream, table.view(np.dtype([(name, "<f4") for name in names])).reshape(len(model)))
 
 
-@dataclass(frozen=True)
-class _Header:
-    """What a PLY's header declares.
-
-    Attributes:
-        layout: The elements with their properties, all of zero rows.
-        counts: How many rows each element really has, in the order of the file.
-        data_start: Offset of the first byte behind the header.
-    """
-
-    layout: PlyData
-    counts: list[int]
-    data_start: int
-
-
-def _read_header(stream: BinaryIO, source: str) -> _Header:
-    """The header of a PLY, once the stream is known to be long enough for the counts it declares.
-
-    plyfile allocates what a header asks for, so it is given the header with the counts set to zero, and the counts
-    are compared with the stream's length here.
-    """
-    head = stream.read(_MAX_HEADER_BYTES)
-    size = stream.seek(0, io.SEEK_END)
-    if not head.startswith(b"ply"):
-        raise UserError(f"{source}: is not a PLY file; give the point_cloud.ply of a trained model")
-    end = _HEADER_END.search(head)
-    if end is None:
-        raise UserError(f"{source}: its PLY header does not end; the file is truncated or damaged, copy it again")
-    text = head[: end.end()]
-    counts = [count for _, count in _ELEMENT_LINE.findall(text)]
-    bad = next((count for count in counts if not re.fullmatch(rb"[0-9]{1,18}", count)), None)
-    if bad is not None:
-        raise UserError(f"{source}: its PLY header declares {bad!r} rows; the file is damaged, copy it again")
-    try:
-        layout = PlyData.read(io.BytesIO(_ELEMENT_LINE.sub(rb"\g<1>0", text)))
-    except (PlyParseError, ValueError) as error:
-        raise UserError(f"{source}: its PLY header is damaged ({error}); copy the file again") from error
-
-    header = _Header(layout, [int(count) for count in counts], end.end())
-    rows = zip(layout.elements, header.counts, strict=True)
-    needed = header.data_start + sum(count * _least_row_bytes(element, layout.text) for element, count in rows)
-    # The last line of an ASCII file may lack its newline.
-    if size + int(layout.text) < needed:
-        raise UserError(
-            f"{source}: is truncated or its header is wrong: "
-            f"the header asks for at least {needed} bytes, the file has {size}; copy it again"
-        )
-    return header
-
-
-def _read_rows(stream: BinaryIO, header: _Header, source: str) -> np.ndarray:
-    """The records of the vertex element, whose properties in ``header`` are known to be numbers."""
-    if header.layout.text:
-        stream.seek(0)
-        try:
-            return PlyData.read(stream)["vertex"].data
-        except (PlyParseError, ValueError, OverflowError) as error:
-            raise UserError(f"{source}: its data does not fit its header ({error}); copy the file again") from error
-    offset = header.data_start
-    for element, count in zip(header.layout.elements, header.counts, strict=True):
-        if any(isinstance(prop, PlyListProperty) for prop in element.properties):
-            raise UserError(f"{source}: a list stands before the vertices; export the model again without it")
-        dtype = element.dtype(header.layout.byte_order)
-        if element.name == "vertex":
-            stream.seek(offset)
-            return np.frombuffer(stream.read(count * dtype.itemsize), dtype)
-        offset += count * dtype.itemsize
-    raise AssertionError("the caller has found the vertex element")
-
-
-def _least_row_bytes(element: PlyElement, text: bool) -> int:
-    """The fewest bytes one row of an element can take; never zero, so that no count is free."""
-    if text:
-        return max(1, 2 * len(element.properties))
-    sizes = (
-        np.dtype(p.len_dtype if isinstance(p, PlyListProperty) else p.val_dtype).itemsize for p in element.properties
-    )
-    return max(1, sum(sizes))
-
-
-def _rest_names(vertex: PlyElement, source: str) -> tuple[str, ...]:
-    """The names of the SH coefficients above degree 0, after checking that the vertex has all a model needs."""
-    present = {prop.name: prop for prop in vertex.properties}
-    count = sum(re.fullmatch(r"f_rest_[0-9]+", name) is not None for name in present)
-    names = tuple(f"f_rest_{i}" for i in range(count))
-    missing = [name for name in (*_REQUIRED, *names) if name not in present]
-    if missing:
-        raise UserError(
-            f"{source}: lacks the properties {', '.join(missing[:8])}{' ...' * (len(missing) > 8)}; "
-            "give the point_cloud.ply of a trained 3DGS model"
-        )
-    lists = [name for name in (*_REQUIRED, *names) if isinstance(present[name], PlyListProperty)]
-    if lists:
-        raise UserError(f"{source}: property {lists[0]} is a list, not a number; export the model again")
+def _rest_names(names: Sequence[str], source: str) -> tuple[str, ...]:
+    """The names that the SH coefficients above degree 0 must have, by how many of them there are."""
+    count = sum(re.fullmatch(r"f_rest_[0-9]+", name) is not None for name in names)
     allowed = [3 * ((degree + 1) ** 2 - 1) for degree in range(MAX_SH_DEGREE + 1)]
     if count not in allowed:
         raise UserError(
             f"{source}: has {count} f_rest_* properties; spherical harmonics of degree 0 to 3 have "
             f"{', '.join(map(str, allowed))}; export the model again"
         )
-    return names
-
-
-def _report_extra_properties(vertex: PlyElement, known: set[str], source: str) -> None:
-    extra = [prop.name for prop in vertex.properties if prop.name not in known]
-    if extra:
-        shown = ", ".join(extra[:8]) + (f" and {len(extra) - 8} more" if len(extra) > 8 else "")
-        say(f"{source}: properties that are not part of the model are left out: {shown}")
-
-
-def _columns(rows: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """``(N, len(names))`` float32 array of the named fields of ``(N,)`` records.
-
-    The rows are gathered in blocks: picking field after field over all rows would fetch the table from memory
-    once for each field.
-    """
-    table = np.empty((len(rows), len(names)), np.float32)
-    # A float64 beyond float32's range becomes infinite here, which check_finite reports.
-    with np.errstate(over="ignore"):
-        for start in range(0, len(rows), _ROWS_AT_A_TIME):
-            block = slice(start, start + _ROWS_AT_A_TIME)
-            for column, name in enumerate(names):
-                table[block, column] = rows[name][block]
-    return table
+    return tuple(f"f_rest_{i}" for i in range(count))

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from plyfile import PlyData, PlyElement
 
 from scene.cameras import Camera
 from scene.dataset_readers import PointCloud, read_json
 from scene.gaussian_model import GaussianModel
+from scene.ply import columns, read_header, read_vertices, write_vertices
 from utils.errors import UserError
 from utils.files import atomic_path, read_bytes, write_text
 
@@ -199,13 +199,38 @@ def _keyword_name(keyword: ast.keyword) -> str:
 # --- input.ply -------------------------------------------------------------------------------------------------------
 
 
+_AXES = ("x", "y", "z")
+_NORMALS = ("nx", "ny", "nz")
+_CHANNELS = ("red", "green", "blue")
+
+
 def write_points(model_dir: Path, points: PointCloud) -> None:
     """Write ``input.ply``: positions, normals of zero, and 8-bit colours."""
-    layout = [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz")]
-    rows = np.zeros(len(points), [*layout, *((name, "u1") for name in ("red", "green", "blue"))])
-    for axis, name in enumerate(("x", "y", "z")):
-        rows[name] = points.positions[:, axis]
-    for channel, name in enumerate(("red", "green", "blue")):
-        rows[name] = points.colors[:, channel]
+    layout = [*((name, "<f4") for name in _AXES + _NORMALS), *((name, "u1") for name in _CHANNELS)]
+    rows = np.zeros(len(points), layout)
+    for axis, (position, channel) in enumerate(zip(_AXES, _CHANNELS, strict=True)):
+        rows[position] = points.positions[:, axis]
+        rows[channel] = points.colors[:, axis]
     with atomic_path(model_dir / POINTS_FILE) as temporary, temporary.open("wb") as stream:
-        PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(stream)
+        write_vertices(stream, rows)
+
+
+def read_points(model_dir: Path) -> PointCloud:
+    """The points of ``input.ply``; colours are 8-bit integers there.
+
+    Raises:
+        UserError: the file is missing or damaged, lacks properties, or holds NaN or infinity.
+    """
+    path = model_dir / POINTS_FILE
+    source = str(path)
+    try:
+        with path.open("rb") as stream:
+            header = read_header(stream, source)
+            header.require((*_AXES, *_CHANNELS), source, "copy it from where the model was trained")
+            rows = read_vertices(stream, header, source)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+    positions, colors = columns(rows, _AXES), columns(rows, _CHANNELS)
+    if not np.isfinite(positions).all() or not ((colors >= 0) & (colors <= 255)).all():
+        raise UserError(f"{path}: holds points that are NaN, infinite or of no 8-bit colour; copy it again")
+    return PointCloud(positions, colors.astype(np.uint8))
