@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gaussian_renderer.cpu import blending, compilation, projection, tiles  # compilation comes first on purpose
+from gaussian_renderer.cpu import blending, projection, tiles
 from gaussian_renderer.rendering import Rendering, Splats
 from scene.cameras import Camera
 
-__all__ = ["compilation", "render"]
+__all__ = ["render"]
 
 _TILE = projection.TILE
 

@@ -1,8 +1,8 @@
 """Front-to-back alpha blending of the tiles, and its gradient.
 
 A tile is 16 rows of two 8-pixel chunks. For each Gaussian of a tile a 32-bit mask names the chunks its alpha >= 1/255
-ellipse can reach; only those are blended. The rules are INRIA's: alpha is capped at 0.99, skipped below 1/255, and a pixel
-ends before the Gaussian that would bring its transmittance below 1e-4.
+ellipse can reach; only those are blended. The rules are INRIA's: alpha is capped at 0.99, skipped below 1/255, and a
+pixel ends before the Gaussian that would bring its transmittance below 1e-4.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import numpy as np
 from numba import njit, prange
 
 from gaussian_renderer.cpu import simd
-from gaussian_renderer.cpu.compilation import INLINE, PARALLEL
 from gaussian_renderer.cpu.projection import (
     ALPHA_MIN,
     BLUE,
@@ -36,6 +35,7 @@ from gaussian_renderer.cpu.projection import (
     U,
     V,
 )
+from utils.compilation import INLINE, PARALLEL
 
 f32 = np.float32
 

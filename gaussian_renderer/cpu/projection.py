@@ -21,8 +21,8 @@ from collections import namedtuple
 import numpy as np
 from numba import njit, prange
 
-from gaussian_renderer.cpu.compilation import PARALLEL, SERIAL
 from gaussian_renderer.cpu.spherical_harmonics import SH0, basis, direction_gradient
+from utils.compilation import PARALLEL, SERIAL
 
 f32 = np.float32
 
@@ -141,7 +141,7 @@ def project(
 
     Writes, for each of the ``N`` Gaussians: ``radii`` (INRIA's 3-sigma radius in pixels, 0 where that square misses the
     image or the centre is behind the near plane), ``is_drawn`` (whether any tile needs it), and, where it is drawn,
-    ``records``, ``depths``, ``tile_rects`` (x first, x end, y first, y end) and ``colour_is_clamped`` (a bit a channel).
+    ``records``, ``depths``, ``tile_rects`` (x first, x end, y first, y end) and ``colour_is_clamped`` (bit by channel).
     """
     count = means.shape[0]
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
@@ -262,7 +262,7 @@ def project_backward(
                     total[j] += slots[pair, j]
 
             g = _project(means[i], log_scales[i], quaternions[i], view, lens)
-            a, b, c, determinant = _covariance(g)
+            _, b, c, determinant = _covariance(g)
 
             # alpha = sigmoid(logit) * exp(...), and M_0 sums alpha * dL/dalpha.
             d_opacity_logits[i] = total[M_0] * (_ONE - _sigmoid(opacity_logits[i]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gaussian_renderer.cpu.compilation import SERIAL
+from utils.compilation import SERIAL
 
 f32 = np.float32
 
@@ -33,7 +33,7 @@ _TWO, _THREE, _FOUR, _SIX, _EIGHT = f32(2), f32(3), f32(4), f32(6), f32(8)
 
 @njit(**SERIAL)
 def basis(degree, x, y, z, out):
-    """Write the harmonics of degree 1 to ``degree`` at the unit direction (x, y, z) to ``out[:(degree + 1)**2 - 1]``."""
+    """Write the harmonics of degree 1 to ``degree`` at a unit direction to ``out[:(degree + 1)**2 - 1]``."""
     if degree < 1:
         return
     out[0] = -_A * y

@@ -1,7 +1,7 @@
 """Which Gaussians touch which 16 x 16 tile, front to back.
 
-The visible Gaussians are sorted by depth once; a stable counting sort then deals their (Gaussian, tile) pairs out to the
-tiles, so that every tile's list is in depth order without sorting pairs. Work is divided into a fixed number of blocks,
+The visible Gaussians are sorted by depth once; a stable counting sort then deals their (Gaussian, tile) pairs out to
+the tiles, so that every tile's list is in depth order without sorting pairs. Work is divided into a fixed number of blocks,
 whatever the number of threads, which makes the result the same on any.
 """
 
@@ -12,10 +12,8 @@ import math
 import numpy as np
 from numba import njit, prange
 
-from gaussian_renderer.cpu.compilation import PARALLEL, SERIAL
 from gaussian_renderer.cpu.projection import (
     CUTOFF,
-    EXTENT_X,
     FALLOFF_Y,
     RECORD_WIDTH,
     SKEW,
@@ -25,6 +23,7 @@ from gaussian_renderer.cpu.projection import (
     U,
     V,
 )
+from utils.compilation import PARALLEL, SERIAL
 
 f32 = np.float32
 
@@ -87,8 +86,8 @@ def _tile_span(record, tile_y, first, end):
     left = record[U] + (record[SLOPE_Y] * left_dy - left_h) / record[SLOPE_X] - f32(1e-3)
     limit = f32(end * TILE)
     # Pixel x of a column's last pixel is 16 column + 15: the column is reached when that is at least `left`.
-    span_first = int(math.ceil((min(max(left, _ZERO), limit) - f32(TILE - 1)) / f32(TILE)))
-    span_last = int(math.floor(min(max(right, f32(-1)), limit) / f32(TILE)))
+    span_first = math.ceil((min(max(left, _ZERO), limit) - f32(TILE - 1)) / f32(TILE))
+    span_last = math.floor(min(max(right, f32(-1)), limit) / f32(TILE))
     return max(first, span_first), min(end - 1, span_last)
 
 

@@ -1,6 +1,7 @@
-"""How the kernels are compiled, and where the compiled code is kept.
+"""How Numba kernels are compiled, and where the compiled code is kept.
 
-Importing this module before any kernel chooses Numba's cache folder and threading layer.
+Import the options from here before the first kernel is declared: importing this module chooses Numba's cache folder and
+threading layer for the process.
 """
 
 from __future__ import annotations
@@ -12,20 +13,24 @@ from typing import Any
 
 import numba
 
-_HERE = Path(__file__).parent
+_ROOT = Path(__file__).resolve().parent.parent
+_KERNEL_FOLDERS = ("gaussian_renderer/cpu",)
+"""Folders whose kernels call kernels of other files."""
 
 
 def _source_digest() -> str:
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(_HERE.glob("*.py")):
-        digest.update(path.read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    for folder in _KERNEL_FOLDERS:
+        for path in sorted((_ROOT / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 
-if "NUMBA_CACHE_DIR" not in os.environ and os.access(_HERE, os.W_OK):
+if "NUMBA_CACHE_DIR" not in os.environ and os.access(_ROOT, os.W_OK):
     # Numba notices a change of the file that holds a kernel, but not of the files that kernel inlines from.
     # A folder named after all the sources can never serve stale code.
-    numba.config.CACHE_DIR = str(_HERE / "__pycache__" / _source_digest())
+    numba.config.CACHE_DIR = str(_ROOT / "__pycache__" / f"numba-{_source_digest()}")
 if "NUMBA_THREADING_LAYER" not in os.environ:
     # The portable layer: unlike OpenMP's, it survives fork(), and its idle threads sleep.
     numba.config.THREADING_LAYER = "workqueue"

@@ -1,0 +1,255 @@
+"""Structural similarity as 3DGS computes it, fused for the CPU, with the target's statistics kept.
+
+Wang et al., Image quality assessment: from error visibility to structural similarity, 2004; 11 x 11 Gaussian window of
+sigma 1.5, zero padding, C1 = 0.01**2, C2 = 0.03**2, mean over pixels and channels. On CUDA the same is computed by the
+``fused-ssim`` package where it is installed, else by separable convolutions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+
+from utils.compilation import INLINE, PARALLEL
+
+f32 = np.float32
+
+WINDOW = 11
+_SIGMA = 1.5
+_C1, _C2 = 0.01**2, 0.03**2
+_RADIUS = WINDOW // 2
+_BAND = 32  # Rows a thread blurs at once; what it needs of them stays in its cache.
+_CHANNELS = 3
+
+_weights = np.exp(-((np.arange(WINDOW) - _RADIUS) ** 2) / (2 * _SIGMA**2))
+_weights /= _weights.sum()
+_W0, _W1, _W2, _W3, _W4, _W5 = (f32(weight) for weight in _weights[: _RADIUS + 1])
+
+
+@njit(**INLINE)
+def _blur_row(padded, out):
+    """Horizontal window over a row of interleaved RGB that is padded by the radius on both sides."""
+    for x in range(out.shape[0]):
+        out[x] = (
+            _W5 * padded[x + 15]
+            + _W4 * (padded[x + 12] + padded[x + 18])
+            + _W3 * (padded[x + 9] + padded[x + 21])
+            + _W2 * (padded[x + 6] + padded[x + 24])
+            + _W1 * (padded[x + 3] + padded[x + 27])
+            + _W0 * (padded[x] + padded[x + 30])
+        )
+
+
+@njit(**INLINE)
+def _blur_column(rows, top, x):
+    """Vertical window at column ``x`` over the eleven rows from ``top`` on."""
+    return (
+        _W5 * rows[top + 5, x]
+        + _W4 * (rows[top + 4, x] + rows[top + 6, x])
+        + _W3 * (rows[top + 3, x] + rows[top + 7, x])
+        + _W2 * (rows[top + 2, x] + rows[top + 8, x])
+        + _W1 * (rows[top + 1, x] + rows[top + 9, x])
+        + _W0 * (rows[top, x] + rows[top + 10, x])
+    )
+
+
+@njit(**PARALLEL)
+def _target_statistics(target, mean, mean_of_square):
+    """Blur the target and its square; all arrays are (height, 3 * width)."""
+    height, width = target.shape
+    for band in prange((height + _BAND - 1) // _BAND):
+        first, end = band * _BAND, min(height, (band + 1) * _BAND)
+        blurred, blurred_square = np.zeros((2, _BAND + 2 * _RADIUS, width), np.float32)
+        padded, padded_square = np.zeros((2, width + 2 * _RADIUS * _CHANNELS), np.float32)
+        for y in range(max(0, first - _RADIUS), min(height, end + _RADIUS)):
+            for x in range(width):
+                value = target[y, x]
+                padded[x + 15] = value
+                padded_square[x + 15] = value * value
+            _blur_row(padded, blurred[y - first + _RADIUS])
+            _blur_row(padded_square, blurred_square[y - first + _RADIUS])
+        for y in range(first, end):
+            for x in range(width):
+                mean[y, x] = _blur_column(blurred, y - first, x)
+                mean_of_square[y, x] = _blur_column(blurred_square, y - first, x)
+
+
+@njit(**PARALLEL)
+def _forward(image, target, target_mean, target_square, d_mean, d_square, d_product, band_sums, scale):
+    """Sum of SSIM a band of rows, and its derivatives by the blurred image, its square and its product with the target.
+
+    The derivatives are multiplied by ``scale``.
+    """
+    height, width = image.shape
+    c1, c2, two = f32(_C1), f32(_C2), f32(2)
+    for band in prange((height + _BAND - 1) // _BAND):
+        first, end = band * _BAND, min(height, (band + 1) * _BAND)
+        rows, rows_square, rows_product = np.zeros((3, _BAND + 2 * _RADIUS, width), np.float32)
+        padded, padded_square, padded_product = np.zeros((3, width + 2 * _RADIUS * _CHANNELS), np.float32)
+        for y in range(max(0, first - _RADIUS), min(height, end + _RADIUS)):
+            for x in range(width):
+                value = image[y, x]
+                padded[x + 15] = value
+                padded_square[x + 15] = value * value
+                padded_product[x + 15] = value * target[y, x]
+            _blur_row(padded, rows[y - first + _RADIUS])
+            _blur_row(padded_square, rows_square[y - first + _RADIUS])
+            _blur_row(padded_product, rows_product[y - first + _RADIUS])
+        total = 0.0
+        for y in range(first, end):
+            row_total = f32(0)
+            for x in range(width):
+                mean_x = _blur_column(rows, y - first, x)
+                mean_y = target_mean[y, x]
+                variance_x = _blur_column(rows_square, y - first, x) - mean_x * mean_x
+                variance_y = target_square[y, x] - mean_y * mean_y
+                covariance = _blur_column(rows_product, y - first, x) - mean_x * mean_y
+                luminance, structure = two * mean_x * mean_y + c1, two * covariance + c2
+                mean_norm, variance_norm = mean_x * mean_x + mean_y * mean_y + c1, variance_x + variance_y + c2
+                inverse = f32(1) / (mean_norm * variance_norm)
+                similarity = luminance * structure * inverse
+                row_total += similarity
+                by_square = -similarity * mean_norm * inverse
+                by_product = two * luminance * inverse
+                d_square[y, x] = scale * by_square
+                d_product[y, x] = scale * by_product
+                d_mean[y, x] = scale * (
+                    two * mean_y * structure * inverse
+                    - two * mean_x * similarity * variance_norm * inverse
+                    - two * mean_x * by_square
+                    - mean_y * by_product
+                )
+            total += row_total
+        band_sums[band] = total
+
+
+@njit(**PARALLEL)
+def _backward(image, target, d_mean, d_square, d_product, d_image):
+    """The window is symmetric, so the gradient is the same blur of the three derivatives, recombined."""
+    height, width = image.shape
+    for band in prange((height + _BAND - 1) // _BAND):
+        first, end = band * _BAND, min(height, (band + 1) * _BAND)
+        rows, rows_square, rows_product = np.zeros((3, _BAND + 2 * _RADIUS, width), np.float32)
+        padded, padded_square, padded_product = np.zeros((3, width + 2 * _RADIUS * _CHANNELS), np.float32)
+        for y in range(max(0, first - _RADIUS), min(height, end + _RADIUS)):
+            for x in range(width):
+                padded[x + 15] = d_mean[y, x]
+                padded_square[x + 15] = d_square[y, x]
+                padded_product[x + 15] = d_product[y, x]
+            _blur_row(padded, rows[y - first + _RADIUS])
+            _blur_row(padded_square, rows_square[y - first + _RADIUS])
+            _blur_row(padded_product, rows_product[y - first + _RADIUS])
+        for y in range(first, end):
+            for x in range(width):
+                d_image[y, x] = (
+                    _blur_column(rows, y - first, x)
+                    + f32(2) * image[y, x] * _blur_column(rows_square, y - first, x)
+                    + target[y, x] * _blur_column(rows_product, y - first, x)
+                )
+
+
+@dataclass(frozen=True)
+class SSIMTarget:
+    """A target image with what SSIM needs of it: the blurred target and the blurred square of the target.
+
+    Attributes:
+        image: ``(H, W, 3)`` float32 in [0, 1].
+        mean, mean_of_square: The same shape; only on the CPU, else ``None``.
+    """
+
+    image: Tensor
+    mean: Tensor | None = None
+    mean_of_square: Tensor | None = None
+
+    @staticmethod
+    def of(image: Tensor) -> SSIMTarget:
+        """Compute the statistics of a target once."""
+        if image.is_cuda:
+            return SSIMTarget(image)
+        image = image.detach().float().contiguous()
+        mean, square = torch.empty_like(image), torch.empty_like(image)
+        if image.numel():
+            _target_statistics(_rows(image), _rows(mean), _rows(square))
+        return SSIMTarget(image, mean, square)
+
+    @property
+    def bytes(self) -> int:
+        """Memory held."""
+        return sum(t.numel() * t.element_size() for t in (self.image, self.mean, self.mean_of_square) if t is not None)
+
+
+def _rows(image: Tensor) -> np.ndarray:
+    height, width, channels = image.shape
+    if channels != _CHANNELS:
+        raise ValueError(f"images have three channels, not {channels}")
+    return image.detach().numpy().reshape(height, width * channels)
+
+
+class _CpuSSIM(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, target: SSIMTarget):  # type: ignore[override]
+        image = image.contiguous()
+        derivatives = [torch.empty_like(image) for _ in range(3)]
+        assert target.mean is not None and target.mean_of_square is not None
+        band_sums = np.zeros(-(-image.shape[0] // _BAND))
+        statics = [_rows(tensor) for tensor in (target.image, target.mean, target.mean_of_square)]
+        _forward(_rows(image), *statics, *map(_rows, derivatives), band_sums, f32(1 / image.numel()))
+        ctx.target = target
+        ctx.save_for_backward(image, *derivatives)
+        return torch.tensor(band_sums.sum() / image.numel(), dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, d_ssim: Tensor):  # type: ignore[override]
+        image, *derivatives = ctx.saved_tensors
+        d_image = torch.empty_like(image)
+        _backward(_rows(image), _rows(ctx.target.image), *map(_rows, derivatives), _rows(d_image))
+        return d_image.mul_(d_ssim), None
+
+
+def _separable_ssim(image: Tensor, target: Tensor) -> Tensor:
+    """SSIM by two one-dimensional convolutions; any device, any float type."""
+    weights = torch.tensor(_weights, dtype=image.dtype, device=image.device)
+    across = weights.view(1, 1, 1, WINDOW).expand(_CHANNELS, 1, 1, WINDOW)
+    down = weights.view(1, 1, WINDOW, 1).expand(_CHANNELS, 1, WINDOW, 1)
+
+    def blur(planes: Tensor) -> Tensor:
+        convolve = torch.nn.functional.conv2d
+        rows = convolve(planes, across, padding=(0, _RADIUS), groups=_CHANNELS)
+        return convolve(rows, down, padding=(_RADIUS, 0), groups=_CHANNELS)
+
+    x, y = image.permute(2, 0, 1)[None], target.permute(2, 0, 1)[None]
+    mean_x, mean_y = blur(x), blur(y)
+    variance_x, variance_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    numerator = (2 * mean_x * mean_y + _C1) * (2 * covariance + _C2)
+    return (numerator / ((mean_x**2 + mean_y**2 + _C1) * (variance_x + variance_y + _C2))).mean()
+
+
+def _cuda_ssim(image: Tensor, target: Tensor) -> Tensor:
+    try:
+        from fused_ssim import fused_ssim
+    except ImportError:
+        return _separable_ssim(image, target)
+    return fused_ssim(image.permute(2, 0, 1)[None].contiguous(), target.permute(2, 0, 1)[None].contiguous())
+
+
+def ssim(image: Tensor, target: Tensor | SSIMTarget) -> Tensor:
+    """Mean SSIM of two ``(H, W, 3)`` images in [0, 1]; differentiable in the first.
+
+    Pass an :class:`SSIMTarget` where the same target is compared again and again.
+    """
+    if not isinstance(target, SSIMTarget):
+        target = SSIMTarget.of(target)
+    if image.shape != target.image.shape:
+        raise ValueError(f"the images differ in size: {tuple(image.shape)} and {tuple(target.image.shape)}")
+    if image.numel() == 0:
+        return torch.tensor(math.nan)
+    if image.is_cuda:
+        return _cuda_ssim(image, target.image)
+    return _CpuSSIM.apply(image.float(), target)
