@@ -153,7 +153,7 @@ def rotate(quaternions: Tensor, vectors: Tensor) -> Tensor:
 
 
 def carry(rows: Tensor, origin: Tensor) -> Tensor:
-    """Per-Gaussian values ``(N, ...)`` brought over to a changed set with the given ``(N',)`` origin; newborns get 0."""
+    """Per-Gaussian values ``(N, ...)`` brought over to a changed set with the ``(N',)`` origin; newborns get 0."""
     carried = rows[origin.clamp(min=0)]
     carried[origin == NEWBORN] = 0
     return carried

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from scene.dataset_readers import PointCloud
 from scene.gaussian_model import GaussianModel
 
 # Value of the spherical harmonic of degree 0, which is the same in every direction.
@@ -19,24 +20,22 @@ NEIGHBOURS = 3
 BLENDER_CUBE = 1.3
 
 
-def splats_at_points(
-    positions: npt.NDArray[np.floating], colors: npt.NDArray[np.floating], sh_degree: int
-) -> GaussianModel:
+def splats_at_points(points: PointCloud, sh_degree: int) -> GaussianModel:
     """One Gaussian a point: round, as wide as the point's neighbours are away, faint, of the point's colour.
 
     Args:
-        positions: ``(N, 3)`` world units, ``N >= 1``.
-        colors: ``(N, 3)`` RGB in [0, 1].
+        points: At least one.
         sh_degree: Degree of the spherical harmonics, 0 to 3; all but degree 0 start at zero.
     """
-    count = len(positions)
-    log_scales = 0.5 * np.log(np.maximum(mean_squared_neighbour_distance(positions), MIN_SQUARED_DISTANCE))
+    count = len(points)
+    squared_distances = mean_squared_neighbour_distance(points.positions)
+    log_scales = 0.5 * np.log(np.maximum(squared_distances, MIN_SQUARED_DISTANCE))
     return GaussianModel.from_arrays(
-        means=positions,
+        means=points.positions,
         log_scales=np.repeat(log_scales[:, None], 3, axis=1),
         quaternions=np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
         opacity_logits=np.full(count, math.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY)), np.float32),
-        sh_dc=(colors - 0.5) / SH_DC_BASIS,
+        sh_dc=(points.colors / 255 - 0.5) / SH_DC_BASIS,
         sh_rest=np.zeros((count, (sh_degree + 1) ** 2 - 1, 3), np.float32),
     )
 
@@ -51,9 +50,7 @@ def mean_squared_neighbour_distance(positions: npt.NDArray[np.floating]) -> npt.
     return np.square(distances[:, 1:]).mean(axis=1)
 
 
-def random_points(count: int, random: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """``(count, 3)`` positions spread evenly in the cube of the Blender scenes, and nearly grey ``(count, 3)`` colours."""
-    positions = random.uniform(-BLENDER_CUBE, BLENDER_CUBE, (count, 3))
-    # The authors draw the SH coefficients, from 0 to 1/255.
-    colors = 0.5 + SH_DC_BASIS * random.uniform(0, 1 / 255, (count, 3))
-    return positions, colors
+def random_points(count: int, random: np.random.Generator) -> PointCloud:
+    """Grey points spread evenly in the cube that holds the Blender scenes."""
+    positions = random.uniform(-BLENDER_CUBE, BLENDER_CUBE, (count, 3)).astype(np.float32)
+    return PointCloud(positions, np.full((count, 3), 128, np.uint8))

@@ -66,7 +66,7 @@ class SplatAdam:
         )
 
     def replace(self, splats: GaussianModel, origin: Tensor) -> None:
-        """Go on with a changed set; Gaussians keep what is remembered of their ``(N',)`` origin, newborns begin at 0."""
+        """Go on with a changed set: rows keep what is remembered of their ``(N',)`` origin, newborns begin at zero."""
         old = self.moments()
         self._install(
             splats,

@@ -102,7 +102,7 @@ class Trainer:
             sh_degree=self.schedule.sh_degree(iteration, self.splats.sh_degree),
             screen_offsets=self._screen_offsets if gathers else None,
         )
-        loss = photometric_loss(rendering.image, self._photograph(camera))
+        loss = photometric_loss(rendering.image, self.photograph(camera))
         value = float(loss.detach())
         if not np.isfinite(value):
             raise UserError(
@@ -131,6 +131,10 @@ class Trainer:
             sh_degree=self.schedule.sh_degree(self.iteration, self.splats.sh_degree),
         )
         return rendering.image.clamp(0, 1)
+
+    def photograph(self, camera: Camera) -> Tensor:
+        """``(H, W, 3)`` photograph of a view, in [0, 1]."""
+        return self.scene.images.load(camera)
 
     def _densify(self) -> None:
         generator = torch.Generator().manual_seed(
@@ -165,6 +169,3 @@ class Trainer:
             self._epoch = epoch
             self._order = random_stream(self.seed, STREAM_VIEWS, epoch).permutation(len(self.scene.train))
         return self.scene.train[self._order[place]]
-
-    def _photograph(self, camera: Camera) -> Tensor:
-        return torch.as_tensor(self.scene.images.load(camera), device=self.splats.device)

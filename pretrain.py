@@ -1,0 +1,192 @@
+"""Train a plain 3DGS model from photographs with poses: what INRIA's train.py does, on any renderer of this project.
+
+    python pretrain.py -s data/garden -m models/garden --eval -i images_4
+
+It writes the model directory that INRIA's program writes (``point_cloud/``, ``cameras.json``, ``cfg_args``,
+``input.ply``); ``train.py --pretrained_dir`` compresses it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+
+from gaussian_renderer import BackendName, choose_backend
+from pretraining.checkpoint import check_settings, checkpoint_path, latest_checkpoint, load_checkpoint, save_checkpoint
+from pretraining.densify import DensityRules
+from pretraining.initial import random_points, splats_at_points
+from pretraining.schedule import PAPER_ITERATIONS, Schedule
+from pretraining.trainer import STREAM_POINTS, Trainer, random_stream
+from scene import PointCloud, Scene, SceneOptions, model_dir
+from scene.gaussian_model import GaussianModel
+from utils import cli
+from utils.cli import say
+from utils.errors import UserError
+from utils.metrics import mean_metrics, measure
+
+# Training views that are reported beside the test views; five, as in 3DGS.
+REPORTED_TRAINING_VIEWS = 5
+# The loss shown is a running mean over about this many iterations, each of which sees another view.
+LOSS_WINDOW = 100
+
+
+@dataclass
+class Options:
+    """Train a plain 3DGS model from photographs with poses."""
+
+    model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])]
+    """Folder to write the model to."""
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    schedule: Schedule = field(default_factory=Schedule)
+    density: DensityRules = field(default_factory=DensityRules)
+    iterations: int = PAPER_ITERATIONS
+    """Number of iterations, each on one photograph."""
+    scale_schedule: bool = False
+    """With fewer (or more) iterations than 30,000: move everything that happens at an iteration in proportion."""
+    save_iterations: tuple[int, ...] = (7000, 30_000)
+    """Iterations after which the model is saved; it always is after the last."""
+    test_iterations: tuple[int, ...] = (7000, 30_000)
+    """Iterations after which PSNR and SSIM are reported; they always are after the last."""
+    checkpoint_iterations: tuple[int, ...] = ()
+    """Iterations after which a checkpoint to resume from is saved."""
+    resume: bool = False
+    """Go on from the latest checkpoint in the model's folder, with the same result as without the interruption."""
+    random_points: int = 100_000
+    """Number of random points to begin with where the scene comes without points (Blender)."""
+    seed: int = 0
+    """Stands for every random choice: the order of the views, random points, the places of split Gaussians."""
+    backend: BackendName = "auto"
+    """Renderer."""
+
+
+def main() -> None:
+    options = tyro.cli(Options, config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff), use_underscores=True)
+    pretrain(options)
+
+
+def pretrain(options: Options) -> Path:
+    """Train as the options say and write the model directory.
+
+    Returns:
+        The ``point_cloud.ply`` of the last iteration.
+
+    Raises:
+        UserError: the options or the scene are no good, or the training came to nothing.
+    """
+    if options.iterations < 1:
+        raise UserError(f"--iterations {options.iterations}: must be at least 1")
+    backend = choose_backend(options.backend)
+    scene = Scene(options.scene, validation_every=0, device=backend.device)
+    trainer = begin(options, scene)
+    first, started = trainer.iteration, time.monotonic()
+    say(
+        f"{options.scene.source_path}: {len(scene.train)} training and {len(scene.test)} test views, "
+        f"{len(trainer.splats):,} Gaussians, from iteration {first:,} to {options.iterations:,}, {backend.description}"
+    )
+    write_description(options, scene)
+    run_iterations(options, trainer)
+    path = model_dir.save_checkpoint(options.model_path, trainer.iteration, trainer.splats.detach())
+    report(trainer)
+    say(
+        f"wrote {path}: {len(trainer.splats):,} Gaussians, {path.stat().st_size / 1e6:.1f} MB; "
+        f"{trainer.iteration - first:,} iterations in {(time.monotonic() - started) / 60:.1f} min"
+    )
+    return path
+
+
+def begin(options: Options, scene: Scene) -> Trainer:
+    """A trainer before the first iteration, or with ``--resume`` where the latest checkpoint left off."""
+    path = latest_checkpoint(options.model_path) if options.resume else None
+    state = load_checkpoint(path, scene.background.device) if path else None
+    if options.resume and state is None:
+        say(f"{options.model_path}: holds no checkpoint; training begins at the first iteration")
+    trainer = Trainer(
+        scene,
+        state.splats if state else initial_splats(options, scene),
+        options.schedule.scaled_to(options.iterations) if options.scale_schedule else options.schedule,
+        options.density,
+        seed=options.seed,
+        white_background=options.scene.white_background,
+        backend=options.backend,
+    )
+    if path and state:
+        check_settings(path, state.settings, trainer.settings())
+        if state.iteration > options.iterations:
+            raise UserError(f"{path}: is beyond --iterations {options.iterations}; give more, or leave out --resume")
+        trainer.restore(state)
+    return trainer
+
+
+def initial_splats(options: Options, scene: Scene) -> GaussianModel:
+    """One Gaussian at each of the scene's points, or at random points where a Blender scene has none.
+
+    With ``--max_gaussians``, at a random choice of so many of them.
+    """
+    random = random_stream(options.seed, STREAM_POINTS)
+    points = scene.points
+    if points is None:
+        if options.random_points < 1:
+            raise UserError(f"--random_points {options.random_points}: must be at least 1 for a scene without points")
+        points = random_points(options.random_points, random)
+    if not len(points):
+        raise UserError(
+            f"{options.scene.source_path}: its COLMAP model has no points to begin with; "
+            "run COLMAP's point_triangulator and copy its model into sparse/0"
+        )
+    model_dir.write_points(options.model_path, points)
+    cap = options.density.max_gaussians
+    if 0 < cap < len(points):
+        chosen = random.permutation(len(points))[:cap]
+        points = PointCloud(points.positions[chosen], points.colors[chosen])
+    return splats_at_points(points, options.scene.sh_degree).to(scene.background.device)
+
+
+def run_iterations(options: Options, trainer: Trainer) -> None:
+    """Train to the last iteration, saving and reporting on the way."""
+    mean_loss = None
+    with tqdm(total=options.iterations, initial=trainer.iteration, desc="pretrain", unit="it", smoothing=0.05) as bar:
+        while trainer.iteration < options.iterations:
+            loss = trainer.step()
+            mean_loss = loss if mean_loss is None else mean_loss + (loss - mean_loss) / LOSS_WINDOW
+            if trainer.iteration % 10 == 0:
+                bar.set_postfix_str(f"loss {mean_loss:.4f}, {len(trainer.splats):,} Gaussians", refresh=False)
+            bar.update()
+            # The last iteration is saved and reported in any case, after the bar is closed.
+            if trainer.iteration < options.iterations:
+                if trainer.iteration in options.save_iterations:
+                    model_dir.save_checkpoint(options.model_path, trainer.iteration, trainer.splats.detach())
+                if trainer.iteration in options.test_iterations:
+                    report(trainer)
+            if trainer.iteration in options.checkpoint_iterations:
+                save_checkpoint(checkpoint_path(options.model_path, trainer.iteration), trainer.state())
+
+
+def report(trainer: Trainer) -> None:
+    """Print the mean PSNR and SSIM over the test views and over a few training views."""
+    training = trainer.scene.train[:: max(1, len(trainer.scene.train) // REPORTED_TRAINING_VIEWS)]
+    for label, views in (("test", trainer.scene.test), ("training", training[:REPORTED_TRAINING_VIEWS])):
+        if views:
+            metrics = mean_metrics([measure(trainer.render(view), trainer.photograph(view)) for view in views])
+            say(
+                f"iteration {trainer.iteration:,}, {len(views)} {label} views: "
+                f"PSNR {metrics.psnr:.2f} dB, SSIM {metrics.ssim:.4f}, {len(trainer.splats):,} Gaussians"
+            )
+
+
+def write_description(options: Options, scene: Scene) -> None:
+    """Write what INRIA's model directory tells of the scene and the options."""
+    model_dir.write_cameras(options.model_path, [*scene.test, *scene.train])
+    source_path = Path(options.scene.source_path or "").resolve()
+    model_dir.write_options(
+        options.model_path,
+        {**asdict(options.scene), "source_path": source_path, "model_path": options.model_path},
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
