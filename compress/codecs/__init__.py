@@ -13,6 +13,7 @@ from typing import Any
 from compress.codecs.contract import Codec, CodecError, Grid
 from compress.codecs.lzma import LzmaCodec
 from compress.codecs.ply import PlyCodec
+from compress.codecs.published import PublishedCodec
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
 from utils.files import read_bytes, write_bytes
@@ -39,6 +40,7 @@ HEAD_BYTES = 512
 CODECS: tuple[type[Codec], ...] = (
     LzmaCodec,
     PlyCodec,
+    PublishedCodec,
 )
 
 

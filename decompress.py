@@ -1,0 +1,90 @@
+"""Turn a splat file of any format into any other: ``python decompress.py garden.gsz garden.ply``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from compress import codecs
+from utils import cli
+from utils.cli import say
+from utils.errors import UserError
+
+
+def convert(source: Path, target: Path, codec: str | None = None) -> None:
+    """Read ``source`` and write ``target``, in the format that its suffix or ``codec`` names.
+
+    Raises:
+        UserError: the source is missing or damaged, or the target's format is unknown or cannot be written.
+    """
+    chosen = _codec_for(target, codec)
+    splats = codecs.read(source)
+    data = codecs.write(target, splats, chosen)
+    each = f", {len(data) / len(splats):.1f} bytes each" if len(splats) else ""
+    say(f"wrote {target} ({chosen.name}): {len(splats):,} Gaussians, {len(data) / 1e6:.3f} MB{each}")
+
+
+def describe(path: Path) -> None:
+    """Print what a file's header says, an item a line.
+
+    Raises:
+        UserError: the file is missing, damaged or of no known format.
+    """
+    for key, value in codecs.info(path).items():
+        say(f"{key}: {_readable(value)}")
+
+
+def _codec_for(target: Path, name: str | None) -> codecs.Codec:
+    """The codec to write ``target`` with, checked before anything is read."""
+    writable = codecs.names(writable_only=True)
+    if name is not None:
+        chosen = codecs.get(name)
+    else:
+        by_suffix = codecs.suffix_codec(target)
+        if by_suffix is None:
+            raise UserError(f"{target}: the suffix names no format; use --codec with one of {', '.join(writable)}")
+        chosen = by_suffix()
+    if not chosen.writable:
+        raise UserError(
+            f"{target}: {chosen.name} files can only be read; use --codec with one of {', '.join(writable)}"
+        )
+    return chosen
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_readable(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_readable, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "none" if value is None else str(value)
+
+
+def main(
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
+    target: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = None,
+    /,
+    codec: str | None = None,
+    info: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> None:
+    """Turn a splat file of any format into any other.
+
+    Args:
+        source: The file to read; its format is found by its first bytes.
+        target: The file to write; its suffix chooses the format. Replaced if it exists.
+        codec: Write this format, whatever the suffix of OUT.
+        info: Print what the header of IN says, and write nothing.
+    """
+    if info:
+        describe(source)
+    elif target is None:
+        raise UserError("no OUT is given; name the file to write, or use --info")
+    else:
+        convert(source, target, codec)
+
+
+if __name__ == "__main__":
+    cli.run(lambda: tyro.cli(main, use_underscores=True))
