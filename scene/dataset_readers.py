@@ -87,32 +87,36 @@ def read_colmap(source_path: Path, images: str = "images") -> Dataset:
         UserError: the model is missing, damaged or empty, has a camera with distortion, or a photograph is missing,
             does not open, or has another shape than its camera.
     """
-    import pycolmap
-
     model_path = _find_colmap_model(source_path)
-    folder = source_path / images
+    model = _load_colmap_model(model_path)
+    images_with_pose = [image for image in model.images.values() if image.has_pose]
+    if not images_with_pose:
+        raise UserError(f"{model_path}: has no images with a pose; run COLMAP's mapper again")
+    names = unique_view_names((image.name for image in images_with_pose), model_path)
+    photographs = _PhotographFolder(source_path / images)
+    cameras = []
+    for image in images_with_pose:
+        world_to_camera = np.eye(4)
+        world_to_camera[:3] = image.cam_from_world().matrix()
+        intrinsics = _colmap_intrinsics(image.camera, model_path, source_path)
+        camera = replace(intrinsics, name=names[image.name], world_to_camera=world_to_camera)
+        camera.check(str(model_path))
+        cameras.append(_with_photograph(camera, photographs.find(image.name)))
+    return Dataset(cameras, [], _colmap_points(model, model_path))
+
+
+def _load_colmap_model(model_path: Path) -> Any:
+    """The ``pycolmap.Reconstruction`` in a folder."""
     try:
-        model = pycolmap.Reconstruction(model_path)
-        names = {image.image_id: image.name for image in model.images.values() if image.has_pose}
-        if not names:
-            raise UserError(f"{model_path}: has no images with a pose; run COLMAP's mapper again")
-        photographs = _PhotographFolder(folder)
-        view_names = unique_view_names(names.values(), model_path)
-        cameras = []
-        for image_id, image_name in names.items():
-            image = model.images[image_id]
-            intrinsics = _colmap_intrinsics(image.camera, model_path, source_path)
-            world_to_camera = np.eye(4)
-            world_to_camera[:3] = image.cam_from_world().matrix()
-            camera = replace(intrinsics, name=view_names[image_name], world_to_camera=world_to_camera)
-            camera.check(str(model_path))
-            cameras.append(_with_photograph(camera, photographs.find(image_name)))
-        points = _colmap_points(model)
+        import pycolmap
+    except ImportError as error:
+        raise UserError(f"{model_path}: reading COLMAP models needs pycolmap; pip install pycolmap") from error
+    try:
+        return pycolmap.Reconstruction(model_path)
     # pycolmap reports damage by whatever its C++ code throws.
-    except (ValueError, IndexError, KeyError, RuntimeError, MemoryError) as error:
+    except (ValueError, IndexError, KeyError, RuntimeError, OverflowError, MemoryError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"{model_path}: is damaged ({reason}); copy the COLMAP model again") from error
-    return Dataset(cameras, [], points)
 
 
 def _find_colmap_model(source_path: Path) -> Path:
@@ -154,13 +158,13 @@ def _colmap_intrinsics(camera: Any, model_path: Path, source_path: Path) -> Came
     )
 
 
-def _colmap_points(model: Any) -> PointCloud:
+def _colmap_points(model: Any, model_path: Path) -> PointCloud:
     # The map's own order is that of a hash table; by identifier it is the same on every machine.
     points = [point for _, point in sorted(model.points3D.items(), key=lambda item: item[0])]
     positions = np.array([point.xyz for point in points], np.float32).reshape(-1, 3)
     colors = np.array([point.color for point in points], np.uint8).reshape(-1, 3)
     if not np.isfinite(positions).all():
-        raise ValueError("a point is NaN or infinite")
+        raise UserError(f"{model_path}: a point is NaN or infinite; copy the COLMAP model again")
     return PointCloud(positions, colors)
 
 
@@ -176,14 +180,14 @@ class _PhotographFolder:
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for path in sorted(folder.rglob("*")):
             if path.suffix.lower() in _IMAGE_SUFFIXES and path.is_file():
-                self._by_stem[_without_suffix(path.relative_to(folder).as_posix())].append(path)
+                self._by_stem[path.relative_to(folder).with_suffix("").as_posix()].append(path)
 
     def find(self, name: str) -> Path:
         """The photograph of that name, or else the one that differs in the file type only."""
         exact = self._folder / name
         if exact.is_file():
             return exact
-        others = self._by_stem.get(_without_suffix(name), [])
+        others = self._by_stem.get(str(PurePosixPath(name).with_suffix("")), [])
         if len(others) == 1:
             return others[0]
         if others:
@@ -389,9 +393,14 @@ def unique_view_names(paths: Iterable[str], source: Path) -> dict[str, str]:
     if twice is not None:
         raise UserError(f"{source}: the photograph {twice!r} is listed twice; remove one")
     normalised = {path: PurePosixPath(path.replace("\\", "/")) for path in listed}
-    names = {path: pure.stem for path, pure in normalised.items()}
+    # What follows the last dot is no file type in names such as frame.0001, which Blender writes.
+    typeless = {
+        path: pure.with_suffix("") if pure.suffix.lower() in _IMAGE_SUFFIXES else pure
+        for path, pure in normalised.items()
+    }
+    names = {path: pure.name for path, pure in typeless.items()}
     if len(set(names.values())) < len(names):
-        names = {path: "_".join(_without_suffix(str(pure)).split("/")) for path, pure in normalised.items()}
+        names = {path: str(pure).replace("/", "_") for path, pure in typeless.items()}
     bad = next((path for path, name in names.items() if name in ("", "..") or not name.isprintable()), None)
     if bad is not None:
         raise UserError(f"{source}: {bad!r} is no name of a photograph; correct it")
@@ -414,10 +423,6 @@ def _with_photograph(camera: Camera, path: Path) -> Camera:
     width, height = image_size(path)
     check_image_size(path, (width, height), (camera.width, camera.height))
     return replace(camera, image_path=path).at_resolution(width, height)
-
-
-def _without_suffix(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).name else name
 
 
 def _or_else(value: float | None, default: float) -> float:
