@@ -14,6 +14,7 @@ from compress.codecs.contract import Codec, CodecError, Grid
 from compress.codecs.lzma import LzmaCodec
 from compress.codecs.ply import PlyCodec
 from compress.codecs.published import PublishedCodec
+from compress.codecs.spz import SpzCodec
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
 from utils.files import read_bytes, write_bytes
@@ -41,6 +42,7 @@ CODECS: tuple[type[Codec], ...] = (
     LzmaCodec,
     PlyCodec,
     PublishedCodec,
+    SpzCodec,
 )
 
 
