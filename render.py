@@ -1,0 +1,276 @@
+"""Render the training and test views of a model, in any format, beside the photographs.
+
+    python render.py -m output/garden                       # the run's compressed file, or else its latest checkpoint
+    python render.py -m output/garden --iteration 30000     # a checkpoint; -1 is the latest
+    python render.py -m output/garden --model garden.spz    # any other model of the same scene
+
+Scene, image folder and resolution are those in the model directory's ``cfg_args``; the usual flags override them.
+Images go to ``train/ours_N/{renders,gt}/00000.png`` and ``test/ours_N/...`` as in the 3DGS repository, where
+``metrics.py`` finds them. The test views are then rendered once more without writing, to measure the speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from compress import codecs
+from gaussian_renderer import Backend, choose_backend
+from gaussian_renderer import render as render_view
+from scene import Camera, GaussianModel, Scene, SceneOptions
+from scene.model_dir import OPTIONS_FILE, checkpoint_path, latest_iteration, read_options
+from utils import cli
+from utils.cli import say
+from utils.errors import UserError
+from utils.files import write_text
+from utils.render_info import FILE_NAME as INFO_FILE
+from utils.render_info import RenderInfo
+
+LATEST = -1
+
+
+@dataclass
+class Options:
+    """Render the training and test views of a model, in any format, beside the photographs."""
+
+    model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])]
+    """The model directory. Its cfg_args gives the defaults of the scene's options."""
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    model: Path | None = None
+    """Render this file instead of the directory's own: .ply or any compressed format."""
+    iteration: int | None = None
+    """Render point_cloud/iteration_N/point_cloud.ply, or the latest for -1. By default the compressed file, if there is
+    one, else the latest."""
+    skip_train: bool = False
+    """Leave the training views out."""
+    skip_test: bool = False
+    """Leave the test views out."""
+    backend: str = "auto"
+    """Who renders; auto takes the fastest that works here."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """The model to render.
+
+    Attributes:
+        path: The file.
+        method: What its renders are filed under: ``ours_N`` for a run's own, else the file's name.
+    """
+
+    path: Path
+    method: str
+
+
+def choose_model(model_dir: Path, model: Path | None = None, iteration: int | None = None) -> ModelFile:
+    """The file that the options name; without any, the run's compressed file, else its latest checkpoint.
+
+    Raises:
+        UserError: the options contradict each other, there is no model, or it is not clear which.
+    """
+    if model is not None and iteration is not None:
+        raise UserError("--model and --iteration name two models; give one of them")
+    compressed = _compressed_files(model_dir)
+    if model is not None:
+        if not model.is_file():
+            raise UserError(f"{model}: there is no such file; check --model")
+        if model.resolve() in [path.resolve() for path in compressed]:
+            return ModelFile(model, _method_of_run(model_dir))
+        folder = re.fullmatch(r"iteration_(\d+)", model.resolve().parent.name)
+        return ModelFile(model, f"ours_{folder[1]}" if folder else model.stem.lstrip(".") or "model")
+    if iteration is None and len(compressed) > 1:
+        names = ", ".join(path.name for path in compressed)
+        raise UserError(f"{model_dir}: holds several compressed files ({names}); choose one with --model")
+    if iteration is None and compressed:
+        return ModelFile(compressed[0], _method_of_run(model_dir))
+    number = latest_iteration(model_dir) if iteration in (None, LATEST) else iteration
+    return ModelFile(checkpoint_path(model_dir, number), f"ours_{number}")
+
+
+def _compressed_files(model_dir: Path) -> list[Path]:
+    return sorted(path for path in model_dir.glob("compressed.*") if codecs.suffix_codec(path) is not None)
+
+
+def _method_of_run(model_dir: Path) -> str:
+    """A compressed file counts as the last iteration of its run, whose checkpoint holds the same model decoded."""
+    try:
+        return f"ours_{latest_iteration(model_dir)}"
+    except UserError:
+        return "ours_0"
+
+
+def scene_options(model_dir: Path) -> SceneOptions:
+    """The options a model was made with, or the defaults where its directory does not say."""
+    if not (model_dir / OPTIONS_FILE).is_file():
+        return SceneOptions()
+    return SceneOptions.from_mapping(read_options(model_dir))
+
+
+class Renderer:
+    """A model on a backend, rendering on one background.
+
+    Attributes:
+        backend: Who renders.
+    """
+
+    def __init__(self, splats: GaussianModel, background: Tensor, backend: Backend) -> None:
+        self.backend = backend
+        self._splats = splats.to(backend.device)
+        self._background = background.to(backend.device)
+
+    @torch.inference_mode()
+    def image(self, camera: Camera) -> Tensor:
+        """``(H, W, 3)`` float32, clamped to [0, 1]."""
+        return render_view(camera, self._splats, self._background, backend=self.backend.name).image.clamp(0.0, 1.0)
+
+    def seconds(self, camera: Camera) -> float:
+        """How long the view takes, until the image is there."""
+        self._finish()
+        start = time.perf_counter()
+        self.image(camera)
+        self._finish()
+        return time.perf_counter() - start
+
+    def _finish(self) -> None:
+        if self.backend.device.type == "cuda":
+            torch.cuda.synchronize(self.backend.device)
+
+
+def save_png(image: Tensor, path: Path) -> None:
+    """Write an ``(H, W, 3)`` image in [0, 1] as 8-bit PNG, rounded to nearest."""
+    pixels = (image * 255.0).add(0.5).clamp(0, 255).to(torch.uint8)
+    Image.fromarray(pixels.cpu().numpy()).save(path)
+
+
+@contextmanager
+def staged_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder whose ``renders`` and ``gt`` replace those of ``folder`` when the block ends well.
+
+    Images of an earlier run can so never stand among the new ones, and a killed run leaves the earlier ones whole.
+    Other files in ``folder`` are left alone.
+
+    Raises:
+        UserError: the folder cannot be written, or the disk is full.
+    """
+    staging = folder.with_name(f".{folder.name}.partial")
+    try:
+        if staging.exists():
+            shutil.rmtree(staging)
+        for part in ("renders", "gt"):
+            (staging / part).mkdir(parents=True)
+        yield staging
+        folder.mkdir(parents=True, exist_ok=True)
+        # Without its record the folder makes no claim while its two halves are exchanged.
+        (folder / INFO_FILE).unlink(missing_ok=True)
+        for part in ("renders", "gt"):
+            if (folder / part).exists():
+                shutil.rmtree(folder / part)
+            (staging / part).replace(folder / part)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def render_split(folder: Path, label: str, cameras: Sequence[Camera], scene: Scene, renderer: Renderer) -> None:
+    """Write ``renders/00000.png`` and ``gt/00000.png`` and so on, in the order of ``cameras``."""
+    with staged_folder(folder) as staging:
+        for number, camera in enumerate(tqdm(cameras, desc=f"{label} views", unit="view", leave=False)):
+            save_png(renderer.image(camera), staging / "renders" / f"{number:05d}.png")
+            save_png(scene.images.load(camera), staging / "gt" / f"{number:05d}.png")
+
+
+def frames_per_second(cameras: Sequence[Camera], renderer: Renderer) -> float:
+    """One over the median seconds a view, each rendered once.
+
+    The renderer must have rendered before, so that nothing is left to compile.
+    """
+    bar = tqdm(cameras, desc="speed", unit="view", leave=False)
+    return 1.0 / statistics.median(renderer.seconds(camera) for camera in bar)
+
+
+def render_model(options: Options) -> None:
+    """Render what the options ask for into the model directory.
+
+    Raises:
+        UserError: anything wrong with the options, the scene, the model or the photographs.
+    """
+    model_dir = options.model_path
+    if not model_dir.is_dir():
+        raise UserError(f"{model_dir}: there is no such model directory; check -m")
+    if options.scene.source_path is None:
+        raise UserError(f"{model_dir}: its cfg_args does not name the scene; give the scene's folder with -s")
+    model_file = choose_model(model_dir, options.model, options.iteration)
+    backend = choose_backend(options.backend)
+    splats = codecs.read(model_file.path)
+    # Each photograph is needed once, so none is kept; and none is held out of training, since nothing is validated.
+    scene = Scene(options.scene, validation_every=0, memory_limit_bytes=0)
+    splits = {
+        "train": [] if options.skip_train else scene.train,
+        "test": [] if options.skip_test else scene.test,
+    }
+    if not scene.test and not options.skip_test:
+        say(f"{model_dir}: has no test views, since it was made without --eval; give --eval to split them off now")
+    if not any(splits.values()):
+        raise UserError(f"{model_dir}: nothing to render; leave out --skip_train or give --eval")
+
+    say(f"{model_file.path}: {len(splats):,} Gaussians; {backend.description}")
+    renderer = Renderer(splats, scene.background, backend)
+    for label, cameras in splits.items():
+        if not cameras:
+            continue
+        folder = model_dir / label / model_file.method
+        render_split(folder, label, cameras, scene, renderer)
+        say(f"{label}: {len(cameras)} views in {folder}")
+        if label == "test":
+            info = RenderInfo(
+                file=model_file.path.name,
+                bytes=model_file.path.stat().st_size,
+                gaussians=len(splats),
+                backend=backend.name,
+                device=backend.description,
+                resolution=(cameras[0].width, cameras[0].height),
+                fps=frames_per_second(cameras, renderer),
+            )
+            write_text(folder / INFO_FILE, info.to_json())
+            say(
+                f"test: {info.fps:.1f} views a second at {cameras[0].width}x{cameras[0].height}, {backend.name} backend"
+            )
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """The command line, over the defaults in the ``cfg_args`` of the model directory it names."""
+    first_look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first_look.add_argument("-m", "--model_path", "--model-path", type=Path)
+    model_dir = first_look.parse_known_args(arguments)[0].model_path
+    config = (tyro.conf.OmitArgPrefixes,)
+    if model_dir is None:
+        return tyro.cli(Options, args=arguments, config=config, use_underscores=True)
+    default = Options(model_path=model_dir, scene=scene_options(model_dir))
+    return tyro.cli(Options, args=arguments, default=default, config=config, use_underscores=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; ``arguments`` default to those of the process."""
+    render_model(parse(sys.argv[1:] if arguments is None else arguments))
+
+
+if __name__ == "__main__":
+    cli.run(main)
