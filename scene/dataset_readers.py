@@ -6,9 +6,9 @@ was found, with the intrinsics rescaled to it.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
-import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scene.cameras import Camera
+from scene.colmap_binaries import check_colmap_binaries
 from scene.images import check_image_size, image_size
 from utils.errors import UserError
 from utils.files import read_bytes
@@ -87,6 +88,8 @@ def read_colmap(source_path: Path, images: str = "images") -> Dataset:
         UserError: the model is missing, damaged or empty, has a camera with distortion, or a photograph is missing,
             does not open, or has another shape than its camera.
     """
+    if importlib.util.find_spec("pycolmap") is None:
+        raise UserError(f"{source_path}: reading a COLMAP scene needs pycolmap; pip install pycolmap")
     model_path = _find_colmap_model(source_path)
     model = _load_colmap_model(model_path)
     images_with_pose = [image for image in model.images.values() if image.has_pose]
@@ -107,10 +110,8 @@ def read_colmap(source_path: Path, images: str = "images") -> Dataset:
 
 def _load_colmap_model(model_path: Path) -> Any:
     """The ``pycolmap.Reconstruction`` in a folder."""
-    try:
-        import pycolmap
-    except ImportError as error:
-        raise UserError(f"{model_path}: reading COLMAP models needs pycolmap; pip install pycolmap") from error
+    import pycolmap
+
     try:
         return pycolmap.Reconstruction(model_path)
     # pycolmap reports damage by whatever its C++ code throws.
@@ -131,7 +132,7 @@ def _find_colmap_model(source_path: Path) -> Path:
             if missing:
                 raise UserError(f"{folder}: lacks {', '.join(missing)}; copy the whole COLMAP model")
             if suffix == ".bin":
-                _check_colmap_binaries(folder)
+                check_colmap_binaries(folder)
             return folder
     raise UserError(
         f"{candidates[0]}: holds no COLMAP model (cameras, images and points3D, .bin or .txt); run COLMAP first"
@@ -194,61 +195,6 @@ class _PhotographFolder:
             found = ", ".join(path.name for path in others)
             raise UserError(f"{exact}: is missing, and {found} could all stand for it; keep one of them")
         raise UserError(f"{exact}: there is no such photograph; choose the folder that has it with -i")
-
-
-# Fewest bytes of a record of each file of a binary COLMAP model. The format is that of COLMAP's documentation
-# ("Output Format", binary file format): little-endian, a uint64 count, then the records.
-_CAMERA_HEAD = struct.Struct("<IiQQ")
-_IMAGE_HEAD_BYTES = 4 + 4 * 8 + 3 * 8 + 4
-_IMAGE_POINT_BYTES = 2 * 8 + 8
-_POINT_HEAD_BYTES = 8 + 3 * 8 + 3 + 8
-_TRACK_ELEMENT_BYTES = 2 * 4
-_UINT64 = struct.Struct("<Q")
-
-
-def _check_colmap_binaries(folder: Path) -> None:
-    """Walk the records of a binary model by their lengths alone.
-
-    COLMAP's own reader believes every length in the files and does not notice when they end early.
-    """
-    for name, skip in (
-        ("cameras", _skip_camera_record),
-        ("images", _skip_image_record),
-        ("points3D", _skip_point_record),
-    ):
-        path = folder / f"{name}.bin"
-        data = read_bytes(path)
-        try:
-            (count,) = _UINT64.unpack_from(data)
-            offset = _UINT64.size
-            for _ in range(count):
-                offset = skip(data, offset)
-                if offset > len(data):
-                    raise ValueError
-        except (struct.error, ValueError) as error:
-            raise UserError(
-                f"{path}: is truncated or damaged ({len(data)} bytes); copy the COLMAP model again"
-            ) from error
-
-
-def _skip_camera_record(data: bytes, offset: int) -> int:
-    import pycolmap
-
-    _, model_id, _, _ = _CAMERA_HEAD.unpack_from(data, offset)
-    parameters = pycolmap.Camera.create_from_model_id(1, pycolmap.CameraModelId(model_id), 1.0, 1, 1).params
-    return offset + _CAMERA_HEAD.size + 8 * len(parameters)
-
-
-def _skip_image_record(data: bytes, offset: int) -> int:
-    # bytes.index raises ValueError where the name does not end.
-    name_end = data.index(b"\0", offset + _IMAGE_HEAD_BYTES) + 1
-    (points,) = _UINT64.unpack_from(data, name_end)
-    return name_end + _UINT64.size + _IMAGE_POINT_BYTES * int(points)
-
-
-def _skip_point_record(data: bytes, offset: int) -> int:
-    (track_length,) = _UINT64.unpack_from(data, offset + _POINT_HEAD_BYTES)
-    return offset + _POINT_HEAD_BYTES + _UINT64.size + _TRACK_ELEMENT_BYTES * int(track_length)
 
 
 # --- Blender ---------------------------------------------------------------------------------------------------------
