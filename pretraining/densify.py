@@ -6,12 +6,13 @@ or ``NEWBORN``. What is kept per Gaussian, such as an optimiser's moments, follo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
 from scene.gaussian_model import GaussianModel
+from utils.errors import UserError
 
 NEWBORN = -1
 
@@ -38,6 +39,11 @@ class DensityRules:
     0 is what its published results were made with."""
     max_gaussians: int = 0
     """Upper bound of the number of Gaussians; the highest gradients come first when it is met. 0 sets no bound."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not value >= 0:
+                raise UserError(f"--{name} {value}: must not be negative")
 
 
 class ScreenStatistics:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from utils.errors import UserError
+
 PAPER_ITERATIONS = 30_000
 
 
@@ -39,6 +41,18 @@ class Schedule:
     """Iterations between two resets of the opacities, as long as Gaussians are densified."""
     sh_degree_interval: int = 1000
     """Iterations after which one more degree of the spherical harmonics takes part."""
+
+    def __post_init__(self) -> None:
+        """Raise :class:`UserError` for a value that no training could be done with."""
+        for name in ("position_lr_max_steps", "densification_interval", "opacity_reset_interval", "sh_degree_interval"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} {getattr(self, name)}: must be at least 1")
+        for name in ("position_lr_init", "position_lr_final"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"--{name} {getattr(self, name)}: must be a positive number")
+        for name in ("feature_lr", "opacity_lr", "scaling_lr", "rotation_lr"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"--{name} {getattr(self, name)}: must not be negative")
 
     def scaled_to(self, iterations: int) -> Schedule:
         """The same course compressed (or stretched) from the paper's 30,000 iterations to ``iterations``.

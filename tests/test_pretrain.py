@@ -426,6 +426,17 @@ def test_impossible_options_are_refused(blender_scene: Path, tmp_path: Path, cha
         pretrain(options_for(blender_scene, tmp_path, **change))
 
 
+def test_impossible_schedules_and_rules_are_refused() -> None:
+    with pytest.raises(UserError, match="--densification_interval 0: must be at least 1"):
+        Schedule(densification_interval=0)
+    with pytest.raises(UserError, match=r"--position_lr_init 0\.0: must be a positive number"):
+        Schedule(position_lr_init=0.0)
+    with pytest.raises(UserError, match="--feature_lr nan: must not be negative"):
+        Schedule(feature_lr=math.nan)
+    with pytest.raises(UserError, match="--max_gaussians -1: must not be negative"):
+        DensityRules(max_gaussians=-1)
+
+
 def test_a_scene_without_points_is_refused(blender_scene: Path, tmp_path: Path) -> None:
     options = options_for(blender_scene, tmp_path)
     scene = Scene(options.scene, validation_every=0)
