@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.codecs.contract import Codec, CodecError, Grid
+from compress.codecs.gsz import GszCodec
 from compress.codecs.lzma import LzmaCodec
 from compress.codecs.ply import PlyCodec
 from compress.codecs.published import PublishedCodec
@@ -39,6 +40,7 @@ HEAD_BYTES = 512
 
 # Formats that share a magic number stand with the more particular one first.
 CODECS: tuple[type[Codec], ...] = (
+    GszCodec,
     LzmaCodec,
     PlyCodec,
     PublishedCodec,

@@ -1,0 +1,105 @@
+"""What can be chosen about a ``.gsz`` file, and presets along the rate axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from utils.errors import UserError
+
+GRIDS = ("native", "fast3dgs")
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """The resolution of each attribute's grid.
+
+    Attributes:
+        mean_bits: positions near the scene's centre are on a grid of its radius times ``2**-mean_bits``; 1 to 20.
+        scale_step: step of log-scales (natural logarithm); 1/16 is 6 % in size.
+        opacity_levels: number of opacities, 2 to 256.
+        rotation_bits: bits a component of the quaternion's vector part, 2 to 15.
+        dc_step: step of degree-0 harmonics; 0.0035 of them is one grey level of 255.
+        sh_step: step of the other harmonics.
+        sh_threshold: from which fraction of a step harmonics are rounded up; 0.5 is plain rounding, more widens the
+            zone that becomes zero.
+        layers: number of layers of falling importance that a file can be cut into; 1 to 16.
+    """
+
+    mean_bits: int = 12
+    scale_step: float = 1 / 16
+    opacity_levels: int = 128
+    rotation_bits: int = 8
+    dc_step: float = 0.03
+    sh_step: float = 0.04
+    sh_threshold: float = 0.6
+    layers: int = 3
+
+    def check(self) -> None:
+        """Raise :class:`UserError` naming the first setting that is out of range."""
+        ranges = {
+            "mean_bits": (1, 20),
+            "scale_step": (1e-4, 4),
+            "opacity_levels": (2, 256),
+            "rotation_bits": (2, 15),
+            "dc_step": (1e-4, 4),
+            "sh_step": (1e-4, 4),
+            "sh_threshold": (0.5, 1),
+            "layers": (1, 16),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UserError(f"gsz setting {name}={value} is out of range; choose {low} to {high}")
+
+
+QUALITIES: dict[str, GridSettings] = {
+    "best": GridSettings(
+        mean_bits=15,
+        scale_step=1 / 64,
+        opacity_levels=256,
+        rotation_bits=11,
+        dc_step=0.01,
+        sh_step=0.01,
+        sh_threshold=0.5,
+    ),
+    "high": GridSettings(
+        mean_bits=14,
+        scale_step=1 / 32,
+        opacity_levels=256,
+        rotation_bits=10,
+        dc_step=0.02,
+        sh_step=0.02,
+        sh_threshold=0.55,
+    ),
+    "medium": GridSettings(
+        mean_bits=13, scale_step=1 / 16, opacity_levels=128, rotation_bits=9, dc_step=0.03, sh_step=0.03
+    ),
+    "low": GridSettings(
+        mean_bits=12, scale_step=1 / 12, opacity_levels=96, rotation_bits=8, dc_step=0.04, sh_step=0.05
+    ),
+    "tiny": GridSettings(
+        mean_bits=12, scale_step=1 / 8, opacity_levels=64, rotation_bits=7, dc_step=0.06, sh_step=0.08
+    ),
+}
+"""Named grids, from the finest to the coarsest."""
+
+DEFAULT_QUALITY = "medium"
+
+
+def preset(quality: str) -> GridSettings:
+    """The grid of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if quality not in QUALITIES:
+        raise UserError(f"gsz quality {quality!r} is unknown; choose one of {', '.join(QUALITIES)}")
+    return QUALITIES[quality]
+
+
+def coarser(settings: GridSettings, factor: float) -> GridSettings:
+    """All steps of ``settings`` multiplied by ``factor``, within their ranges."""
+    raise NotImplementedError
+
+
+__all__ = ["DEFAULT_QUALITY", "GRIDS", "QUALITIES", "GridSettings", "coarser", "preset", "replace"]

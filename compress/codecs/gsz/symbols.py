@@ -1,0 +1,390 @@
+"""From parameters to integers and back: the part of the format that rounds.
+
+:func:`quantise` and :func:`dequantise` are the whole of it. ``snap`` is one after the other, ``encode`` the first and
+``decode`` the second, so the law holds by construction. :func:`dequantise` uses nothing but additions,
+multiplications, divisions and square roots of float64, in a fixed order: every IEEE machine returns the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numba import njit
+
+from scene.gaussian_model import GaussianModel
+
+MEAN_LIMIT = (1 << 20) - 1
+"""Largest absolute mean symbol: three of them interleave into 63 bits."""
+SCALE_LIMIT = 1 << 14
+DC_LIMIT = 1 << 20
+SH_LIMIT = (1 << 13) - 1
+RECONSTRUCTED = 4
+"""Magnitudes below this have a stored reconstruction value; larger ones are multiples of the step."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The numbers that turn symbols into parameters; all of them are stored in the file.
+
+    Attributes:
+        centre: ``(3,)`` float64, world units; where the contracted space is finest.
+        radius: world units; within it positions are on a uniform grid.
+        mean_bits: the grid step of positions is ``radius * 2**-mean_bits``.
+        scale_step: step of the natural logarithm of scales.
+        opacity_levels: number of opacities, 2 to 256.
+        rotation_bits: the vector part of a unit quaternion is on a grid of ``sqrt(2) / (2**rotation_bits - 1)``.
+        dc_step: step of degree-0 harmonics.
+        sh_step: step of the others.
+        sh_values: ``(RECONSTRUCTED,)`` float64; what magnitudes 0, 1, ... stand for, in steps. The first is 0.
+        sh_threshold: fraction of a step beyond which a magnitude is rounded up; only encoders use it.
+    """
+
+    centre: np.ndarray
+    radius: float
+    mean_bits: int
+    scale_step: float
+    opacity_levels: int
+    rotation_bits: int
+    dc_step: float
+    sh_step: float
+    sh_values: np.ndarray
+    sh_threshold: float = 0.5
+
+    @property
+    def rotation_step(self) -> float:
+        return math.sqrt(2.0) / ((1 << self.rotation_bits) - 1)
+
+    @property
+    def rotation_limit(self) -> int:
+        """Largest absolute rotation symbol."""
+        return 1 << (self.rotation_bits - 1)
+
+    def opacity_logits(self) -> np.ndarray:
+        """``(opacity_levels,)`` float32: opacities ``(level + 1/2) / levels`` as logits.
+
+        Rounded to 1/4096, which absorbs the last-bit differences between machines' logarithms.
+        """
+        opacity = (np.arange(self.opacity_levels) + 0.5) / self.opacity_levels
+        return (np.rint(np.log(opacity / (1 - opacity)) * 4096) / 4096).astype(np.float32)
+
+
+@dataclass
+class Symbols:
+    """The integers of ``N`` Gaussians.
+
+    Attributes:
+        means: ``(N, 3)`` int32, contracted positions in grid steps.
+        scales: ``(N, 3)`` int32, log-scales in steps, largest first.
+        opacities: ``(N,)`` int32 levels.
+        rotations: ``(N, 3)`` int32, the vector part of the canonical quaternion in steps.
+        dc: ``(N, 3)`` int32 RGB in steps.
+        sh: ``(N, K * 3)`` int16 in steps, coefficient by coefficient, RGB.
+    """
+
+    means: np.ndarray
+    scales: np.ndarray
+    opacities: np.ndarray
+    rotations: np.ndarray
+    dc: np.ndarray
+    sh: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @staticmethod
+    def zeros(count: int, coefficients: int) -> Symbols:
+        """All-zero symbols of ``count`` Gaussians with ``coefficients`` harmonics above degree 0."""
+        triple = (count, 3)
+        return Symbols(
+            means=np.zeros(triple, np.int32),
+            scales=np.zeros(triple, np.int32),
+            opacities=np.zeros(count, np.int32),
+            rotations=np.zeros(triple, np.int32),
+            dc=np.zeros(triple, np.int32),
+            sh=np.zeros((count, 3 * coefficients), np.int16),
+        )
+
+    def take(self, index: np.ndarray | slice) -> Symbols:
+        """The Gaussians that ``index`` names."""
+        return Symbols(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+
+
+@dataclass
+class Frames:
+    """What canonicalisation did to each Gaussian, for the way back of gradients.
+
+    Attributes:
+        turn: ``(N,)`` uint8, row of :data:`TURNS` that the unit quaternion was multiplied by from the right.
+        order: ``(N, 3)`` uint8, which original axis became the first, second and third.
+        sign: ``(N,)`` int8, 1 or -1, by which the quaternion was multiplied.
+        norm: ``(N,)`` float32 length of the original quaternion, 0 where it has none.
+    """
+
+    turn: np.ndarray
+    order: np.ndarray
+    sign: np.ndarray
+    norm: np.ndarray
+
+
+_ORDERS = np.array([[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 2, 1], [1, 0, 2], [2, 1, 0]], np.uint8)
+"""The orders of three axes; the last three are odd."""
+
+
+def _turns() -> np.ndarray:
+    """``(24, 4)`` float64 unit quaternions, wxyz: row ``4 * order + flip``.
+
+    Multiplying a rotation by it from the right reorders its axes as ``_ORDERS[order]`` says (one of them reversed
+    where the order is odd), and then turns it by pi about the axis ``flip - 1``, for a ``flip`` above 0. Neither
+    changes a Gaussian whose scales are reordered alike.
+    """
+    half = math.sqrt(0.5)
+    reorder = np.array(
+        [
+            [1, 0, 0, 0],
+            [0.5, 0.5, 0.5, 0.5],
+            [0.5, -0.5, -0.5, -0.5],
+            [half, half, 0, 0],
+            [half, 0, 0, half],
+            [half, 0, half, 0],
+        ]
+    )
+    conjugate_units = np.array([[1.0, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0], [0, 0, 0, -1]])
+    return np.array([_multiply(turn, unit) for turn in reorder for unit in conjugate_units])
+
+
+def _multiply(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Hamilton product of two quaternions, wxyz."""
+    w, x, y, z = left
+    return np.array([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]]) @ right
+
+
+TURNS = _turns()
+
+
+def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
+    """The symbols of a model on the CPU, in its order. NaN becomes some symbol or other; nothing is raised."""
+    count = len(model)
+    arrays = [tensor.detach().cpu().contiguous().numpy() for _, tensor in model.named_parameters()]
+    means, log_scales, quaternions, opacity_logits, sh_dc, sh_rest = arrays
+    symbols = Symbols.zeros(count, sh_rest.shape[1])
+    frames = Frames(
+        turn=np.zeros(count, np.uint8),
+        order=np.zeros((count, 3), np.uint8),
+        sign=np.ones(count, np.int8),
+        norm=np.zeros(count, np.float32),
+    )
+    _quantise_means(means, steps.centre, steps.radius, float(1 << steps.mean_bits), symbols.means)
+    _quantise_shapes(
+        log_scales,
+        quaternions,
+        1 / steps.scale_step,
+        1 / steps.rotation_step,
+        steps.rotation_limit,
+        TURNS,
+        symbols.scales,
+        symbols.rotations,
+        frames.turn,
+        frames.order,
+        frames.sign,
+        frames.norm,
+    )
+    _quantise_opacities(opacity_logits.reshape(-1), steps.opacity_levels, symbols.opacities)
+    _quantise_uniform(sh_dc.reshape(-1), 1 / steps.dc_step, 0.5, DC_LIMIT, symbols.dc.reshape(-1))
+    _quantise_uniform(sh_rest.reshape(-1), 1 / steps.sh_step, 1 - steps.sh_threshold, SH_LIMIT, symbols.sh.reshape(-1))
+    return symbols, frames
+
+
+def dequantise(symbols: Symbols, steps: Steps) -> GaussianModel:
+    """The model that symbols stand for, in their order. Any symbols are allowed; all values are finite."""
+    count = len(symbols)
+    means = np.empty((count, 3), np.float32)
+    log_scales = np.empty((count, 3), np.float32)
+    quaternions = np.empty((count, 4), np.float32)
+    sh_dc = np.empty((count, 3), np.float32)
+    sh_rest = np.empty(symbols.sh.shape, np.float32)
+    _dequantise_means(symbols.means, steps.centre, steps.radius, 1.0 / (1 << steps.mean_bits), means)
+    _dequantise_shapes(
+        symbols.scales, symbols.rotations, steps.scale_step, steps.rotation_step, log_scales, quaternions
+    )
+    _dequantise_uniform(symbols.dc.reshape(-1), steps.dc_step, np.arange(1.0), sh_dc.reshape(-1))
+    _dequantise_uniform(symbols.sh.reshape(-1), steps.sh_step, steps.sh_values, sh_rest.reshape(-1))
+    opacity_logits = steps.opacity_logits()[symbols.opacities]
+    return GaussianModel.from_arrays(
+        means, log_scales, quaternions, opacity_logits, sh_dc, sh_rest.reshape(count, symbols.sh.shape[1] // 3, 3)
+    )
+
+
+def shape_gradients(
+    frames: Frames, unit: np.ndarray, quaternion_gradient: np.ndarray, log_scale_gradient: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients with respect to the original ``(N, 4)`` quaternions and ``(N, 3)`` log-scales.
+
+    Rounding passes them straight through. The turn into the canonical frame is linear, its transpose is the turn
+    back; normalising a quaternion q takes out the component along q and divides by its length.
+
+    Args:
+        unit: ``(N, 4)`` float32, the original quaternions (of any length).
+    """
+    quaternions = np.empty_like(quaternion_gradient)
+    log_scales = np.empty_like(log_scale_gradient)
+    _turn_back(
+        TURNS,
+        frames.turn,
+        frames.order,
+        frames.sign,
+        frames.norm,
+        unit,
+        quaternion_gradient,
+        log_scale_gradient,
+        quaternions,
+        log_scales,
+    )
+    return quaternions, log_scales
+
+
+@njit(cache=True, nogil=True)
+def _clamp(value, limit):
+    """``value`` rounded to the nearest integer within ``limit`` of zero; NaN becomes ``-limit``."""
+    if not value > -limit:
+        return -limit
+    if value > limit:
+        return limit
+    return int(np.rint(value))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _quantise_means(means, centre, radius, per_unit, symbols):
+    """Contract with a piecewise linear logarithm: y within 1, and beyond it ``2**e * (1 + f)`` becomes 1 + e + f."""
+    for i in range(len(means)):
+        for axis in range(3):
+            value = (float(means[i, axis]) - centre[axis]) / radius
+            size = abs(value)
+            if size > 1.0:
+                fraction, exponent = math.frexp(size)  # size == fraction * 2**exponent, fraction in [1/2, 1)
+                size = exponent + (2.0 * fraction - 1.0)
+            symbols[i, axis] = _clamp(math.copysign(size, value) * per_unit, MEAN_LIMIT)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _dequantise_means(symbols, centre, radius, step, means):
+    for i in range(len(means)):
+        for axis in range(3):
+            size = abs(symbols[i, axis]) * step
+            if size > 1.0:
+                exponent = min(int(size) - 1, 200)
+                size = math.ldexp(size - exponent, exponent)
+            value = math.copysign(size, symbols[i, axis]) * radius + centre[axis]
+            means[i, axis] = min(max(value, -3.0e38), 3.0e38)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _quantise_shapes(
+    log_scales, quaternions, per_scale, per_rotation, limit, turns, scales, rotations, turn, order, sign, norm
+):
+    turned = np.empty(4)
+    for i in range(len(quaternions)):
+        s0, s1, s2 = log_scales[i, 0], log_scales[i, 1], log_scales[i, 2]
+        # Ties keep the axes' order, so that an already sorted Gaussian is not turned.
+        if s0 >= s1:
+            kind = 0 if s1 >= s2 else (3 if s0 >= s2 else 2)
+        else:
+            kind = 4 if s0 >= s2 else (1 if s1 >= s2 else 5)
+        for axis in range(3):
+            source = _ORDERS[kind, axis]
+            order[i, axis] = source
+            scales[i, axis] = _clamp(float(log_scales[i, source]) * per_scale, SCALE_LIMIT)
+        w, x, y, z = (
+            float(quaternions[i, 0]),
+            float(quaternions[i, 1]),
+            float(quaternions[i, 2]),
+            float(quaternions[i, 3]),
+        )
+        length = math.sqrt(w * w + x * x + y * y + z * z)
+        norm[i] = length
+        if not (length > 1e-30 and length < 1e300):
+            norm[i] = 0.0
+            w, x, y, z, length = 1.0, 0.0, 0.0, 0.0, 1.0
+        _times(w / length, x / length, y / length, z / length, turns[4 * kind], turned)
+        largest = 0
+        for k in range(1, 4):
+            if abs(turned[k]) > abs(turned[largest]):
+                largest = k
+        turn[i] = 4 * kind + largest
+        if largest > 0:
+            _times(w / length, x / length, y / length, z / length, turns[turn[i]], turned)
+        sign[i] = 1 if turned[0] >= 0 else -1
+        for k in range(3):
+            rotations[i, k] = _clamp(sign[i] * turned[k + 1] * per_rotation, limit)
+
+
+@njit(cache=True, nogil=True)
+def _times(w, x, y, z, right, product):
+    """Hamilton product of (w, x, y, z) and ``right``."""
+    a, b, c, d = right[0], right[1], right[2], right[3]
+    product[0] = w * a - x * b - y * c - z * d
+    product[1] = w * b + x * a + y * d - z * c
+    product[2] = w * c - x * d + y * a + z * b
+    product[3] = w * d + x * c - y * b + z * a
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _dequantise_shapes(scales, rotations, scale_step, rotation_step, log_scales, quaternions):
+    for i in range(len(scales)):
+        for axis in range(3):
+            log_scales[i, axis] = scales[i, axis] * scale_step
+        x, y, z = rotations[i, 0] * rotation_step, rotations[i, 1] * rotation_step, rotations[i, 2] * rotation_step
+        # A strange file may hold a vector part longer than 1; it is then a quaternion without a scalar part.
+        quaternions[i, 0] = math.sqrt(max(1.0 - (x * x + y * y + z * z), 0.0))
+        quaternions[i, 1] = x
+        quaternions[i, 2] = y
+        quaternions[i, 3] = z
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _quantise_opacities(logits, levels, symbols):
+    for i in range(len(logits)):
+        level = levels / (1.0 + math.exp(-float(logits[i])))
+        symbols[i] = min(int(level), levels - 1) if level > 0.0 else 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _quantise_uniform(values, per_unit, rounding, limit, symbols):
+    """Magnitudes are rounded up where their fraction is at least ``1 - rounding``."""
+    for i in range(len(values)):
+        value = float(values[i]) * per_unit
+        size = abs(value) + rounding
+        symbol = int(size) if size < limit else limit
+        symbols[i] = -symbol if value < 0 else symbol
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _dequantise_uniform(symbols, step, stored, values):
+    for i in range(len(values)):
+        size = abs(int(symbols[i]))
+        value = (stored[size] if size < len(stored) else float(size)) * step
+        values[i] = -value if symbols[i] < 0 else value
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _turn_back(turns, turn, order, sign, norm, original, gradient, scale_gradient, quaternions, log_scales):
+    conjugate = np.empty(4)
+    product = np.empty(4)
+    for i in range(len(gradient)):
+        for axis in range(3):
+            log_scales[i, order[i, axis]] = scale_gradient[i, axis]
+        if norm[i] == 0.0:
+            quaternions[i, :] = 0.0
+            continue
+        conjugate[0] = turns[turn[i], 0]
+        for k in range(1, 4):
+            conjugate[k] = -turns[turn[i], k]
+        _times(gradient[i, 0], gradient[i, 1], gradient[i, 2], gradient[i, 3], conjugate, product)
+        along = 0.0
+        for k in range(4):
+            product[k] *= sign[i]
+            along += product[k] * original[i, k]
+        along /= norm[i] * norm[i]
+        for k in range(4):
+            quaternions[i, k] = (product[k] - along * original[i, k]) / norm[i]
