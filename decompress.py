@@ -86,5 +86,10 @@ def main(
         convert(source, target, codec)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run the tool with the arguments of the process."""
     cli.run(lambda: tyro.cli(main, use_underscores=True))
+
+
+if __name__ == "__main__":
+    run()

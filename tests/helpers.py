@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -77,6 +79,17 @@ def assert_same_up_to_order(first: GaussianModel, second: GaussianModel) -> None
 def checksum(splats: GaussianModel) -> str:
     """SHA-256 of all parameters' bits, whatever the order of the Gaussians."""
     return hashlib.sha256(in_canonical_order(splats).astype("<u4").tobytes()).hexdigest()
+
+
+@contextmanager
+def allocating_little(limit: int = 12_000_000) -> Iterator[None]:
+    """Fail where the block allocates more than ``limit`` bytes at once; the dictionary of LZMA alone takes 8 MiB."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
 
 
 def damaged(data: bytes, count: int, seed: int = 0) -> Iterator[bytes]:

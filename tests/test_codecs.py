@@ -1,8 +1,8 @@
 """Proves, for every format in the registry, the law of the codecs: a file decodes to what ``snap`` showed.
 
-Also that encoding is deterministic, that snapping passes gradients, that files are recognised by their first bytes, that
-damaged files raise ``CodecError`` and nothing else, and what the registry says to wrong names. A format that is added to
-the registry is covered by this file at once.
+Also that encoding is deterministic, that snapping passes gradients, that files are recognised by their first bytes,
+that damaged files raise ``CodecError`` and nothing else, that golden files keep their values, and what the
+registry says to wrong names. A format that is added to the registry is covered at once.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def test_files_of_no_format_are_refused(tmp_path: Path, content: bytes, message:
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="absent.ply: cannot be read"):
+    with pytest.raises(UserError, match=r"absent\.ply: cannot be read"):
         codecs.read(tmp_path / "absent.ply")
 
 
@@ -197,7 +197,7 @@ def test_files_with_nan_are_refused(tmp_path: Path) -> None:
     splats = random_model(5)
     splats.means[0, 0] = torch.inf
     splats.save_ply(tmp_path / "model.ply")
-    with pytest.raises(CodecError, match="model.ply: means is NaN or infinite for 1 of 5"):
+    with pytest.raises(CodecError, match=r"model\.ply: means is NaN or infinite for 1 of 5"):
         codecs.read(tmp_path / "model.ply")
 
 
