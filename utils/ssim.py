@@ -193,7 +193,7 @@ def _rows(image: Tensor) -> np.ndarray:
 
 class _CpuSSIM(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, image: Tensor, target: SSIMTarget):  # type: ignore[override]
+    def forward(ctx: Any, image: Tensor, target: SSIMTarget):
         image = image.contiguous()
         derivatives = [torch.empty_like(image) for _ in range(3)]
         assert target.mean is not None and target.mean_of_square is not None
@@ -205,7 +205,7 @@ class _CpuSSIM(torch.autograd.Function):
         return torch.tensor(band_sums.sum() / image.numel(), dtype=torch.float32)
 
     @staticmethod
-    def backward(ctx: Any, d_ssim: Tensor):  # type: ignore[override]
+    def backward(ctx: Any, d_ssim: Tensor):
         image, *derivatives = ctx.saved_tensors
         d_image = torch.empty_like(image)
         _backward(_rows(image), _rows(ctx.target.image), *map(_rows, derivatives), _rows(d_image))

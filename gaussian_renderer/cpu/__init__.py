@@ -152,7 +152,7 @@ def _backward(frame: _Frame, parameters: tuple[np.ndarray, ...], d_image: np.nda
 
 class _Rasterize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, view: _View, degree: int, background: Tensor, *tensors: Tensor):  # type: ignore[override]
+    def forward(ctx: Any, view: _View, degree: int, background: Tensor, *tensors: Tensor):
         parameters = _parameters(_Tensors(*tensors[:6]))
         image, radii, frame = _forward(view, parameters, degree, _array(background, 3))
         ctx.save_for_backward(*tensors[:6])
@@ -162,7 +162,7 @@ class _Rasterize(torch.autograd.Function):
         return torch.from_numpy(image), radii_tensor
 
     @staticmethod
-    def backward(ctx: Any, d_image: Tensor, _d_radii: Any):  # type: ignore[override]
+    def backward(ctx: Any, d_image: Tensor, _d_radii: Any):
         tensors = ctx.saved_tensors
         height, width, _ = d_image.shape
         parameters = _parameters(_Tensors(*tensors))

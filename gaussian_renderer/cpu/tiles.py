@@ -1,8 +1,8 @@
 """Which Gaussians touch which 16 x 16 tile, front to back.
 
 The visible Gaussians are sorted by depth once; a stable counting sort then deals their (Gaussian, tile) pairs out to
-the tiles, so that every tile's list is in depth order without sorting pairs. Work is divided into a fixed number of blocks,
-whatever the number of threads, which makes the result the same on any.
+the tiles, so that every tile's list is in depth order without sorting pairs. Work is divided into a fixed number of
+blocks, whatever the number of threads, which makes the result the same on any.
 """
 
 from __future__ import annotations
