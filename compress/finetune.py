@@ -1,0 +1,80 @@
+"""One stage of fine-tuning: Adam on the photometric loss of the values that the file can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from compress.codecs import Codec, Grid
+from compress.recipe import Recipe
+from compress.views import Views
+from scene.gaussian_model import GaussianModel
+from utils.errors import UserError
+from utils.losses import photometric_loss
+
+ADAM_EPSILON = 1e-15
+"""As in 3DGS: gradients are so small that the usual 1e-8 would slow the steps."""
+
+_LOSS_EVERY = 50
+"""Iterations between two looks at the loss; a look makes a GPU wait."""
+
+
+def finetune(
+    splats: GaussianModel,
+    codec: Codec,
+    views: Views,
+    recipe: Recipe,
+    iterations: int,
+    seed: tuple[int, ...],
+    progress: Callable[[float | None], None] = lambda loss: None,
+) -> tuple[GaussianModel, Grid]:
+    """Fine-tune a model on a codec's grid, with a fresh Adam.
+
+    Each iteration renders ``grid.snap(splats)`` from one training view; the gradient passes straight through to the
+    six tensors.
+
+    Args:
+        splats: Where to begin. Not changed.
+        codec: Whose grid; it is fitted to ``splats`` first.
+        views: The training views.
+        recipe: Learning rates and weights of the loss.
+        iterations: May be zero: then only the grid is fitted.
+        seed: Fixes the order of the views.
+        progress: Called after every iteration, with the loss now and then and ``None`` otherwise.
+
+    Returns:
+        The fine-tuned model and the grid to encode it with.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    splats = splats.clone()
+    grid = codec.fit(splats)
+    if len(splats) == 0:
+        return splats, grid
+    splats.requires_grad_()
+    rates = recipe.learning_rates(views.extent)
+    optimizer = torch.optim.Adam(
+        [{"params": [tensor], "lr": rates[name]} for name, tensor in splats.named_parameters() if tensor.numel()],
+        eps=ADAM_EPSILON,
+        fused=True,
+    )
+    for iteration, camera in zip(range(iterations), views.shuffled(seed), strict=False):
+        grid.observe(splats)
+        snapped = grid.snap(splats)
+        loss = photometric_loss(views.render(camera, snapped).image, views.target(camera), recipe.dssim_weight)
+        if recipe.sh_rest_penalty and snapped.sh_rest.numel():
+            loss = loss + recipe.sh_rest_penalty * snapped.sh_rest.abs().mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        progress(_finite(loss, camera.name) if iteration % _LOSS_EVERY == 0 else None)
+    return splats.detach(), grid
+
+
+def _finite(loss: torch.Tensor, view: str) -> float:
+    value = float(loss.detach())
+    if value != value or value in (float("inf"), float("-inf")):
+        raise UserError(f"{view}: the loss of fine-tuning is not finite; lower the learning rates of the recipe")
+    return value

@@ -1,0 +1,132 @@
+"""Every setting of a compression run. A YAML file under ``configs/`` is a full, readable list of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from compress import importance
+from compress.codecs import names as codec_names
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is scored, pruned, fine-tuned and written. The defaults are the published method's."""
+
+    codec: str = "lzma"
+    """File format, whose grid fine-tuning is done on."""
+    score: str = "gradient_sum"
+    """Importance of a Gaussian; a function of compress/importance.py."""
+    prune_fraction: float = 0.05
+    """Fraction of the Gaussians that goes in a round, the least important first."""
+
+    first_iterations: int = 1000
+    """Iterations of fine-tuning before the first round."""
+    round_iterations: int = 1000
+    """Iterations of fine-tuning in a round, after pruning."""
+    final_iterations: int = 5000
+    """Iterations of fine-tuning after the last round."""
+    max_rounds: int = 90
+    """Stop after so many rounds, whatever the quality; 90 rounds of 5 % leave 1 % of the Gaussians."""
+
+    max_psnr_drop: float = 0.1
+    """dB. A round that loses as much or more against the uncompressed model is the last one."""
+    stop_on: Literal["validation", "test"] = "validation"
+    """Views that the quality is measured on to stop. "test" is the published choice; it lets the result see the test
+    views, and is said in the log."""
+    validation_every: int = 10
+    """One in so many training views is held out for validation; 0 holds none out, which only stop_on: test allows."""
+
+    dssim_weight: float = 0.2
+    """Weight w of the loss (1 - w) L1 + w (1 - SSIM)."""
+    sh_rest_penalty: float = 0.05
+    """Weight of mean |sh_rest| in the loss of fine-tuning."""
+    means_lr: float = 1.6e-6
+    """Learning rate of the means, times the scene's extent: that of the end of 3DGS training."""
+    log_scales_lr: float = 0.005
+    """Learning rate of the log-scales."""
+    quaternions_lr: float = 0.001
+    """Learning rate of the quaternions."""
+    opacity_logits_lr: float = 0.025
+    """Learning rate of the opacity logits."""
+    sh_dc_lr: float = 0.0025
+    """Learning rate of the SH coefficients of degree 0."""
+    sh_rest_lr: float = 0.000125
+    """Learning rate of the SH coefficients of degree 1 and up."""
+
+    seed: int = 0
+    """Stands for every random choice: the same seed on the same machine and backend writes the same bytes."""
+
+    def check(self) -> None:
+        """Raise :class:`UserError` for a setting that makes no sense."""
+        if self.codec not in codec_names(writable_only=True):
+            raise UserError(f"codec: {self.codec!r} is not one of {', '.join(codec_names(writable_only=True))}")
+        if self.score not in importance.SCORES:
+            raise UserError(f"score: {self.score!r} is not one of {', '.join(importance.SCORES)}")
+        if not 0.0 < self.prune_fraction < 1.0:
+            raise UserError(f"prune_fraction: {self.prune_fraction} must lie between 0 and 1")
+        for name in ("first_iterations", "round_iterations", "final_iterations", "max_rounds", "validation_every"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}: {getattr(self, name)} must not be negative")
+        for name in ("max_psnr_drop", "dssim_weight", "sh_rest_penalty"):
+            if not getattr(self, name) >= 0.0:
+                raise UserError(f"{name}: {getattr(self, name)} must not be negative")
+        if self.dssim_weight > 1.0:
+            raise UserError(f"dssim_weight: {self.dssim_weight} must be at most 1")
+        if self.stop_on == "validation" and self.validation_every == 0:
+            raise UserError("validation_every: 0 holds no views out to stop on; set it to 10, or stop_on to test")
+
+    def learning_rates(self, extent: float) -> dict[str, float]:
+        """Adam's learning rate of each of the six tensors, for a scene of this extent in world units."""
+        rates = {
+            field.name.removesuffix("_lr"): getattr(self, field.name)
+            for field in fields(self)
+            if field.name.endswith("_lr")
+        }
+        return {**rates, "means": self.means_lr * extent}
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(asdict(self), sort_keys=False)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Recipe:
+        """Read a recipe. Settings that the file leaves out keep their defaults.
+
+        Raises:
+            UserError: the file is missing, is not YAML, or has a setting that does not exist or is of the wrong type.
+        """
+        path = Path(path)
+        try:
+            settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); choose a file of configs/") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not a YAML file ({str(error).splitlines()[0]}); correct it") from error
+        if not isinstance(settings or {}, dict):
+            raise UserError(f"{path}: must be a list of `setting: value` lines")
+        return cls().with_settings(settings or {}, str(path))
+
+    def with_settings(self, settings: dict[str, Any], source: str) -> Recipe:
+        """The recipe with some settings replaced; ``source`` names their origin in messages."""
+        values = asdict(self)
+        for name, value in settings.items():
+            if name not in values:
+                raise UserError(f"{source}: there is no setting {name!r}; the settings are {', '.join(values)}")
+            kind = type(values[name])
+            if kind is float and type(value) is int:
+                value = float(value)
+            if type(value) is not kind:
+                raise UserError(f"{source}: {name} must be {kind.__name__}, not {value!r}")
+            values[name] = value
+        if values["stop_on"] not in ("validation", "test"):
+            raise UserError(f"{source}: stop_on must be validation or test, not {values['stop_on']!r}")
+        recipe = Recipe(**values)
+        try:
+            recipe.check()
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
+        return recipe

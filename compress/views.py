@@ -1,0 +1,107 @@
+"""A set of views, what they should look like, and who renders them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gaussian_renderer import Rendering, render
+from scene.cameras import Camera
+from scene.gaussian_model import GaussianModel
+from utils.metrics import ViewMetrics, mean_metrics, measure
+from utils.ssim import SSIMTarget
+
+DEFAULT_TARGET_MEMORY = 2_000_000_000
+"""Bytes of photographs with their SSIM statistics that are kept; beyond that they are computed again."""
+
+
+class TargetCache:
+    """What each view should look like, with the statistics that SSIM needs of it, within a memory bound.
+
+    The least recently used views are dropped first.
+
+    Args:
+        load: Gives a view's photograph, ``(H, W, 3)`` float32 in [0, 1].
+        memory_limit_bytes: Bound of what is kept.
+    """
+
+    def __init__(self, load: Callable[[Camera], Tensor], memory_limit_bytes: int = DEFAULT_TARGET_MEMORY) -> None:
+        self._load = load
+        self._limit = memory_limit_bytes
+        self._held = 0
+        self._targets: OrderedDict[str, SSIMTarget] = OrderedDict()
+
+    def __call__(self, camera: Camera) -> SSIMTarget:
+        if camera.name in self._targets:
+            self._targets.move_to_end(camera.name)
+            return self._targets[camera.name]
+        target = SSIMTarget.of(self._load(camera))
+        self._targets[camera.name] = target
+        self._held += target.bytes
+        while self._held > self._limit and len(self._targets) > 1:
+            _, dropped = self._targets.popitem(last=False)
+            self._held -= dropped.bytes
+        return target
+
+
+@dataclass(frozen=True)
+class Views:
+    """Cameras with their targets and the renderer.
+
+    Attributes:
+        cameras: The views, sorted by name.
+        target: What a view should look like.
+        background: ``(3,)`` RGB behind everything.
+        extent: Size of the scene in world units, which the learning rate of the means is relative to.
+        backend: Name of the renderer.
+    """
+
+    cameras: list[Camera]
+    target: Callable[[Camera], SSIMTarget]
+    background: Tensor
+    extent: float
+    backend: str = "auto"
+
+    def __len__(self) -> int:
+        return len(self.cameras)
+
+    def of(self, cameras: list[Camera]) -> Views:
+        """Other cameras, everything else the same."""
+        return replace(self, cameras=cameras)
+
+    def render(self, camera: Camera, splats: GaussianModel) -> Rendering:
+        """Render one view, differentiable in the six parameters."""
+        return render(camera, splats, self.background, backend=self.backend)
+
+    @torch.no_grad()
+    def evaluate(self, splats: GaussianModel) -> ViewMetrics:
+        """Mean PSNR and SSIM of the model over the views."""
+        return mean_metrics(
+            [measure(self.render(camera, splats).image, self.target(camera).image) for camera in self.cameras]
+        )
+
+    def shuffled(self, seed: tuple[int, ...]) -> ShuffledViews:
+        """The views in random order, again and again."""
+        return ShuffledViews(self.cameras, seed)
+
+
+class ShuffledViews:
+    """An endless sequence of cameras: one random permutation of them after the other, fixed by the seed."""
+
+    def __init__(self, cameras: list[Camera], seed: tuple[int, ...]) -> None:
+        self._cameras = cameras
+        self._random = np.random.default_rng(seed)
+        self._order: list[int] = []
+
+    def __iter__(self) -> ShuffledViews:
+        return self
+
+    def __next__(self) -> Camera:
+        if not self._order:
+            self._order = self._random.permutation(len(self._cameras)).tolist()
+        return self._cameras[self._order.pop()]

@@ -1,0 +1,190 @@
+"""Compress a trained 3DGS model: score, prune, fine-tune on the grid of the file, write.
+
+    python train.py -s data/garden --pretrained_dir models/garden -m output/garden --eval -i images_4
+
+Writes to the model directory the compressed file (``compressed.*``), the model it decodes to
+(``point_cloud/iteration_N/point_cloud.ply``, for any viewer), ``journal.csv`` and ``journal.png`` with a row a round,
+``recipe.yaml``, ``cameras.json`` and ``cfg_args``. ``render.py`` and ``metrics.py`` go on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from compress.loop import Result, compress
+from compress.recipe import Recipe
+from compress.report import print_journal_table, write_journal_plot
+from compress.run_dir import RunDir
+from compress.views import TargetCache, Views
+from gaussian_renderer import BackendName, choose_backend
+from scene import Scene, SceneOptions, model_dir
+from scene.gaussian_model import GaussianModel
+from utils import cli
+from utils.cli import say
+from utils.errors import UserError
+from utils.files import write_text
+
+DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "fast3dgs.yaml"
+
+
+@dataclass
+class Options:
+    """Compress a trained 3DGS model."""
+
+    model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])]
+    """Folder to write to."""
+    pretrained_dir: Path | None = None
+    """The trained model: a directory that INRIA's program or pretrain.py wrote."""
+    pretrained_ply: Path | None = None
+    """The trained model: a lone point_cloud.ply. Give one of the two."""
+    iteration: int = -1
+    """Which iteration of the trained model to begin with; -1 is the latest."""
+    config: Path = DEFAULT_CONFIG
+    """The recipe: a YAML file. The settings below override it."""
+    resume: bool = False
+    """Go on after the last completed stage of a killed run, with the same result."""
+    backend: BackendName = "auto"
+    """Renderer."""
+    threads: int = 0
+    """CPU threads; 0 takes all. The result does not depend on it."""
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """The command line, over the recipe of ``--config``."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    config = _config_argument(arguments)
+    return tyro.cli(
+        Options,
+        args=arguments,
+        default=Options(model_path=tyro.MISSING, config=config, recipe=Recipe.from_yaml(config)),
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        use_underscores=True,
+    )
+
+
+def _config_argument(arguments: list[str]) -> Path:
+    """``--config``, which has to be known before the rest is parsed, since it holds the defaults."""
+    for position, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--config":
+            if equals:
+                return Path(value)
+            if position + 1 < len(arguments):
+                return Path(arguments[position + 1])
+    return DEFAULT_CONFIG
+
+
+def train(options: Options) -> Result:
+    """Compress a model as the options say, and write everything a run writes."""
+    recipe = options.recipe
+    recipe.check()
+    if recipe.stop_on == "test" and not options.scene.eval:
+        raise UserError("stop_on: test needs test views; add --eval")
+    if options.threads < 0:
+        raise UserError(f"--threads {options.threads}: must not be negative")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    backend = choose_backend(options.backend)
+    original, original_path = load_original(options)
+    scene = Scene(options.scene, validation_every=recipe.validation_every, device=backend.device)
+    if recipe.stop_on == "validation" and not scene.validation:
+        raise UserError(f"{options.scene.source_path}: has too few views to hold one out; add views, or stop_on: test")
+
+    say(f"renderer: {backend.description}")
+    say(
+        f"{original_path}: {len(original):,} Gaussians; {len(scene.train)} views to train on, "
+        f"{len(scene.validation)} for validation, {len(scene.test)} for testing"
+    )
+    if recipe.stop_on == "test":
+        say("stop_on: test, as published: the number of rounds is chosen on the test views, so their metrics flatter")
+
+    training = Views(scene.train, TargetCache(scene.images.load), scene.background, scene.extent, options.backend)
+    judging = training.of(scene.test if recipe.stop_on == "test" else scene.validation)
+    run = RunDir(options.model_path)
+    write_description(options, scene)
+    result = compress(
+        original.to(backend.device),
+        original_path.stat().st_size,
+        training,
+        judging,
+        recipe,
+        run,
+        settings=identity(options, scene, original_path),
+        resume=options.resume,
+    )
+    point_cloud = model_dir.save_checkpoint(options.model_path, result.iterations, result.splats)
+    write_journal_plot(result.journal, options.model_path / "journal.png")
+    run.clear_state()
+    print_journal_table(result.journal, judged_on=recipe.stop_on)
+    size, before = result.path.stat().st_size, original_path.stat().st_size
+    say(
+        f"wrote {result.path}: {size / 1e6:.2f} MB, {before / size:.1f} times smaller; "
+        f"the same model for any viewer is {point_cloud}"
+    )
+    return result
+
+
+def load_original(options: Options) -> tuple[GaussianModel, Path]:
+    """The trained model and its file.
+
+    Raises:
+        UserError: none or two are given, or the one given is missing, damaged or empty.
+    """
+    if (options.pretrained_dir is None) == (options.pretrained_ply is None):
+        raise UserError(
+            "name the trained model with --pretrained_dir DIR or with --pretrained_ply FILE, one of the two"
+        )
+    if options.pretrained_ply is not None:
+        path = options.pretrained_ply
+    else:
+        assert options.pretrained_dir is not None
+        if not options.pretrained_dir.is_dir():
+            raise UserError(f"{options.pretrained_dir}: there is no such folder; give the folder of a trained model")
+        iteration = model_dir.latest_iteration(options.pretrained_dir) if options.iteration == -1 else options.iteration
+        path = model_dir.checkpoint_path(options.pretrained_dir, iteration)
+    model = GaussianModel.load_ply(path, options.scene.sh_degree)
+    if len(model) == 0:
+        raise UserError(f"{path}: holds no Gaussians; there is nothing to compress")
+    model.check_finite(str(path))
+    return model, path
+
+
+def identity(options: Options, scene: Scene, original_path: Path) -> dict[str, Any]:
+    """All that the result depends on, in a form that can be compared when a run is resumed."""
+    return {
+        **asdict(options.recipe),
+        "checkpoint": hashlib.sha256(original_path.read_bytes()).hexdigest(),
+        "backend": choose_backend(options.backend).name,
+        "white_background": options.scene.white_background,
+        "training views": [f"{view.name} {view.width}x{view.height}" for view in scene.train],
+        "judging views": [view.name for view in (scene.test if options.recipe.stop_on == "test" else scene.validation)],
+    }
+
+
+def write_description(options: Options, scene: Scene) -> None:
+    """Write what INRIA's model directory tells of the scene and the options, and the recipe."""
+    model_dir.write_cameras(options.model_path, [*scene.test, *scene.validation, *scene.train])
+    source_path = Path(options.scene.source_path or "").resolve()
+    model_dir.write_options(
+        options.model_path,
+        {**asdict(options.scene), "source_path": source_path, "model_path": options.model_path},
+    )
+    write_text(options.model_path / "recipe.yaml", options.recipe.to_yaml())
+
+
+def main() -> None:
+    train(parse())
+
+
+if __name__ == "__main__":
+    cli.run(main)
