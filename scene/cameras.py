@@ -102,8 +102,12 @@ _POSE_TOLERANCE = 1e-3
 
 
 def sizes_agree(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two ``(width, height)`` can be the same picture at two scales, each side rounded by up to a pixel."""
-    small, large = sorted((one, other))
-    lowest = max((side - 1) / full for side, full in zip(small, large, strict=True))
-    highest = min((side + 1) / full for side, full in zip(small, large, strict=True))
-    return lowest <= highest
+    """Whether two ``(width, height)`` can be the same picture at two scales.
+
+    They can where either side of the smaller follows from its other side within a pixel. Both are tried, since a
+    fraction cut off the short side weighs more on the long one.
+    """
+    (width, height), (full_width, full_height) = sorted((one, other))
+    height_error = abs(height - width * full_height / full_width)
+    width_error = abs(width - height * full_width / full_height)
+    return min(width_error, height_error) <= 1.0
