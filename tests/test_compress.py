@@ -1,0 +1,313 @@
+"""Proves that a run does what the method says: scores, prunes, fine-tunes on the grid, stops, and reports its own file.
+
+Also that the same seed gives the same bytes, and that a run that was killed after any stage ends with the bytes of the
+run that was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tiny_run import tiny_splats, write_tiny_scene
+
+import train
+from compress import codecs, importance
+from compress.budget import Budget
+from compress.finetune import finetune
+from compress.loop import Result
+from compress.prune import kept_after_pruning, prune
+from compress.recipe import Recipe
+from compress.run_dir import JournalRow, RunDir, RunState
+from compress.views import TargetCache, Views
+from scene import Scene, SceneOptions
+from utils.errors import UserError
+from utils.losses import photometric_loss
+from utils.metrics import ViewMetrics
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+SCHEDULE = ["--first_iterations", "4", "--round_iterations", "4", "--final_iterations", "6", "--max_rounds", "3"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_tiny_scene(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def views(tiny: tuple[Path, Path]) -> Views:
+    scene = Scene(SceneOptions(source_path=tiny[0], eval=True))
+    return Views(scene.train[:4], TargetCache(scene.images.load), scene.background, scene.extent)
+
+
+def compress(tiny: tuple[Path, Path], out: Path, *extra: str) -> Result:
+    source, checkpoint = tiny
+    arguments = ["-s", str(source), "--pretrained_dir", str(checkpoint), "-m", str(out), "--eval"]
+    return train.train(train.parse([*arguments, *SCHEDULE, *extra]))
+
+
+# --- Scores and pruning ----------------------------------------------------------------------------------------------
+
+
+def test_gradient_sum_takes_the_norm_after_summing_over_views(views: Views):
+    splats = tiny_splats()
+    scores = importance.gradient_sum(splats, views)
+    leaves = splats.clone().requires_grad_()
+    total = sum(photometric_loss(views.render(camera, leaves).image, views.target(camera)) for camera in views.cameras)
+    assert isinstance(total, torch.Tensor)
+    gradients = torch.autograd.grad(total, [tensor for _, tensor in leaves.named_parameters()])
+    expected = sum(gradient.reshape(len(splats), -1).norm(dim=1) for gradient in gradients)
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-9)
+    assert not splats.means.requires_grad
+
+
+def test_the_smallest_scores_go_and_the_order_stays():
+    scores = torch.tensor([5.0, 1.0, 4.0, 0.0, 3.0, 2.0])
+    assert kept_after_pruning(scores, 0.34).tolist() == [0, 2, 4, 5]
+    splats = tiny_splats(6)
+    assert torch.equal(prune(splats, scores, 0.34).means, splats.means[[0, 2, 4, 5]])
+
+
+@pytest.mark.parametrize(("count", "fraction", "left"), [(100, 0.05, 95), (10, 0.05, 9), (2, 0.9, 1), (1, 0.5, 1)])
+def test_pruning_drops_at_least_one_and_never_all(count: int, fraction: float, left: int):
+    assert len(kept_after_pruning(torch.rand(count), fraction)) == left
+
+
+def test_equal_scores_fall_in_order_and_nan_counts_as_least():
+    assert kept_after_pruning(torch.zeros(4), 0.5).tolist() == [2, 3]
+    assert kept_after_pruning(torch.tensor([1.0, float("nan"), 0.0]), 0.34).tolist() == [0, 2]
+
+
+def test_the_budget_is_spent_at_its_edge():
+    budget, uncompressed = Budget(0.5), ViewMetrics(30.0, 0.9)
+    assert budget.is_spent(ViewMetrics(29.5, 0.9), uncompressed)
+    assert not budget.is_spent(ViewMetrics(29.6, 0.9), uncompressed)
+    assert not budget.is_spent(ViewMetrics(31.0, 0.9), uncompressed)
+
+
+# --- Fine-tuning -----------------------------------------------------------------------------------------------------
+
+
+def test_fine_tuning_lowers_the_loss_of_what_the_file_holds(views: Views):
+    splats = tiny_splats()
+    splats.sh_dc += 0.3
+    codec = codecs.get("lzma")
+    before = views.evaluate(codec.fit(splats).snap(splats))
+    tuned, grid = finetune(splats, codec, views, Recipe(), 60, (0, 0))
+    after = views.evaluate(grid.snap(tuned))
+    decoded = codecs.decode(grid.encode(tuned), "tuned")
+    assert after.psnr > before.psnr + 1.0
+    assert views.evaluate(decoded).psnr == pytest.approx(after.psnr, abs=1e-3)
+
+
+def test_fine_tuning_leaves_its_input_alone_and_repeats(views: Views):
+    splats = tiny_splats()
+    copy = splats.clone()
+    first, _ = finetune(splats, codecs.get("lzma"), views, Recipe(), 5, (3, 1))
+    second, _ = finetune(splats, codecs.get("lzma"), views, Recipe(), 5, (3, 1))
+    other, _ = finetune(splats, codecs.get("lzma"), views, Recipe(), 5, (4, 1))
+    assert torch.equal(splats.means, copy.means)
+    for (_, a), (_, b) in zip(first.named_parameters(), second.named_parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(first.sh_dc, other.sh_dc)
+
+
+def test_the_penalty_shrinks_the_higher_harmonics(views: Views):
+    splats = tiny_splats()
+    norms = []
+    for penalty in (0.0, 5.0):
+        tuned, _ = finetune(splats, codecs.get("ply"), views, replace(Recipe(), sh_rest_penalty=penalty), 20, (0, 0))
+        norms.append(float(tuned.sh_rest.abs().mean()))
+    assert norms[1] < norms[0]
+
+
+def test_the_rate_of_the_means_follows_the_scene(views: Views):
+    rates = Recipe().learning_rates(extent=3.0)
+    assert rates["means"] == pytest.approx(4.8e-6)
+    assert set(rates) == {name for name, _ in tiny_splats(1).named_parameters()}
+
+
+# --- The whole run ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_writes_all_it_should_and_reports_its_own_file(tiny: tuple[Path, Path], tmp_path: Path):
+    result = compress(tiny, tmp_path)
+    rows = list(csv.DictReader((tmp_path / "journal.csv").open()))
+    stages = [row["stage"] for row in rows]
+    assert stages[:3] == ["uncompressed", "first", "round 1"] and stages[-1] == "final"
+    counts = [int(row["gaussians"]) for row in rows]
+    assert counts[0] == counts[1] == 150 and counts[2] == 143
+    assert int(rows[-1]["iteration"]) == 4 * (len(rows) - 2) + 6 == result.iterations
+    assert int(rows[-1]["bytes"]) == result.path.stat().st_size
+
+    scene = Scene(SceneOptions(source_path=tiny[0], eval=True))
+    judging = Views(scene.validation, TargetCache(scene.images.load), scene.background, scene.extent)
+    measured = judging.evaluate(codecs.read(result.path))
+    assert float(rows[-1]["psnr"]) == pytest.approx(measured.psnr, abs=1e-4)
+    assert float(rows[-1]["ssim"]) == pytest.approx(measured.ssim, abs=1e-4)
+
+    for name in ("journal.png", "recipe.yaml", "cameras.json", "cfg_args"):
+        assert (tmp_path / name).is_file()
+    viewer = codecs.read(tmp_path / "point_cloud" / f"iteration_{result.iterations}" / "point_cloud.ply")
+    assert torch.equal(viewer.means, result.splats.means)
+    assert not (tmp_path / "resume").exists()
+    assert Recipe.from_yaml(tmp_path / "recipe.yaml").first_iterations == 4
+
+
+def test_a_spent_budget_ends_the_rounds(tiny: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    result = compress(tiny, tmp_path, "--prune_fraction", "0.6", "--max_psnr_drop", "0.01", "--round_iterations", "1")
+    assert [row.stage for row in result.journal] == ["uncompressed", "first", "round 1", "final"]
+    assert "the budget is spent" in capsys.readouterr().out
+
+
+def test_stopping_on_test_views_says_so_and_trains_on_all_others(
+    tiny: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    compress(tiny, tmp_path, "--stop_on", "test", "--validation_every", "0", "--max_rounds", "0")
+    output = capsys.readouterr().out
+    assert "stop_on: test" in output
+    assert "21 views to train on, 0 for validation, 3 for testing" in output
+
+
+def test_the_same_seed_writes_the_same_bytes_on_any_number_of_threads(tiny: tuple[Path, Path], tmp_path: Path):
+    first = compress(tiny, tmp_path / "one", "--threads", "1").path.read_bytes()
+    second = compress(tiny, tmp_path / "two", "--threads", "2").path.read_bytes()
+    torch.set_num_threads(2)
+    assert first == second
+    assert compress(tiny, tmp_path / "three", "--seed", "5").path.read_bytes() != first
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing in the program catches it."""
+
+
+def kill_after(stages: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[RunState] = []
+    save: Callable[[RunDir, RunState], None] = RunDir.save_state
+
+    def save_then_die(run: RunDir, state: RunState) -> None:
+        save(run, state)
+        saved.append(state)
+        if len(saved) == stages:
+            raise Killed
+
+    monkeypatch.setattr(RunDir, "save_state", save_then_die)
+
+
+@pytest.mark.parametrize("stages", [1, 2, 4])
+def test_a_killed_run_resumes_to_the_same_bytes(
+    tiny: tuple[Path, Path], tmp_path: Path, stages: int, monkeypatch: pytest.MonkeyPatch
+):
+    whole = compress(tiny, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        kill_after(stages, patch)
+        with pytest.raises(Killed):
+            compress(tiny, tmp_path / "killed")
+    assert not list((tmp_path / "killed").glob("compressed.*"))
+    resumed = compress(tiny, tmp_path / "killed", "--resume")
+    assert resumed.path.read_bytes() == whole.path.read_bytes()
+    assert [row.stage for row in resumed.journal] == [row.stage for row in whole.journal]
+
+
+def test_a_run_is_not_resumed_with_other_settings(
+    tiny: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        kill_after(2, patch)
+        with pytest.raises(Killed):
+            compress(tiny, tmp_path)
+    with pytest.raises(UserError, match="prune_fraction"):
+        compress(tiny, tmp_path, "--resume", "--prune_fraction", "0.5")
+    state = tmp_path / "resume" / "state.npz"
+    state.write_bytes(state.read_bytes()[:200])
+    with pytest.raises(UserError, match="damaged"):
+        compress(tiny, tmp_path, "--resume")
+
+
+def test_files_of_other_formats_are_replaced(tmp_path: Path):
+    run = RunDir(tmp_path)
+    run.write_compressed(".ply", b"old")
+    run.write_compressed(".gslzma", b"new")
+    assert [path.name for path in tmp_path.glob("compressed.*")] == ["compressed.gslzma"]
+
+
+def test_the_journal_survives_a_crash_between_stages(tmp_path: Path):
+    rows = [JournalRow("uncompressed", 0, 10, 30.0, 0.9, 2480)]
+    RunDir(tmp_path).save_state(RunState({"seed": 0}, tiny_splats(10), rows))
+    state = RunDir(tmp_path).load_state({"seed": 0})
+    assert state.journal == rows and len(state.splats) == 10 and not state.rounds_ended
+
+
+# --- Recipes ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_published_recipe_is_complete_and_is_the_default():
+    settings = yaml.safe_load((CONFIGS / "fast3dgs.yaml").read_text())
+    assert set(settings) == set(yaml.safe_load(Recipe().to_yaml()))
+    assert Recipe.from_yaml(CONFIGS / "fast3dgs.yaml") == Recipe()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_complete(path: Path):
+    assert set(yaml.safe_load(path.read_text())) == set(yaml.safe_load(Recipe().to_yaml()))
+    Recipe.from_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prune_fraktion: 0.1", "no setting 'prune_fraktion'"),
+        ("prune_fraction: lots", "must be float"),
+        ("prune_fraction: 1.5", "between 0 and 1"),
+        ("first_iterations: -1", "must not be negative"),
+        ("stop_on: mood", "validation or test"),
+        ("codec: zip", "not one of"),
+        ("score: astrology", "not one of"),
+        ("validation_every: 0", "holds no views out to stop on"),
+        ("- just\n- a list", "setting: value"),
+        ("a: [", "not a YAML file"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_names_itself_and_the_fault(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"bad\.yaml") as raised:
+        Recipe.from_yaml(path)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_recipe_on_disk_is_overridden_by_the_command_line(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("round_iterations: 7\nfinal_iterations: 8\n")
+    options = train.parse(["-m", "out", f"--config={path}", "--final_iterations", "9"])
+    assert (options.recipe.round_iterations, options.recipe.final_iterations) == (7, 9)
+
+
+# --- Memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_targets_are_kept_within_the_bound(views: Views):
+    loads: list[str] = []
+
+    def load(camera):
+        loads.append(camera.name)
+        return torch.zeros(8, 8, 3)
+
+    one = 8 * 8 * 3 * 4 * 3
+    cache = TargetCache(load, memory_limit_bytes=2 * one)
+    a, b, c = views.cameras[:3]
+    for camera in (a, b, a, c, a, b):
+        cache(camera)
+    assert loads == [a.name, b.name, c.name, b.name]
+
+
+def test_leftovers_do_not_pile_up(tiny: tuple[Path, Path], tmp_path: Path):
+    compress(tiny, tmp_path / "run", "--max_rounds", "0")
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.name.startswith(".")]
+    shutil.rmtree(tmp_path / "run")
