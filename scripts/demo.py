@@ -16,10 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "scripts"))
 
+from comparison import before_after_table, read_view, write_comparison  # noqa: E402
+
 import metrics  # noqa: E402
 import render  # noqa: E402
 import train  # noqa: E402
-from comparison import before_after_table, read_view, write_comparison  # noqa: E402
 from scene import model_dir  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.metrics import read_summary  # noqa: E402
