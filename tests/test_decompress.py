@@ -130,7 +130,6 @@ def test_exit_code_of_the_process(tmp_path: Path) -> None:
     finished = run(tmp_path / "absent.ply", tmp_path / "out.ply")
     assert finished.returncode == 2
     assert finished.stderr.count("\n") == 1 and "Traceback" not in finished.stderr
-    assert run().returncode == 2
 
 
 def test_a_damaged_file_does_not_cost_the_old_output(ply: Path, tmp_path: Path) -> None:
