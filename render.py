@@ -3,6 +3,7 @@
     python render.py -m output/garden                       # the run's compressed file, or else its latest checkpoint
     python render.py -m output/garden --iteration 30000     # a checkpoint; -1 is the latest
     python render.py -m output/garden --model garden.spz    # any other model of the same scene
+    python render.py -m output/other --model garden.spz -s data/garden --eval           # into a folder of its own
 
 Scene, image folder and resolution are those in the model directory's ``cfg_args``; the usual flags override them.
 Images go to ``train/ours_N/{renders,gt}/00000.png`` and ``test/ours_N/...`` as in the 3DGS repository, where
@@ -49,7 +50,7 @@ class Options:
     """Render the training and test views of a model, in any format, beside the photographs."""
 
     model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])]
-    """The model directory. Its cfg_args gives the defaults of the scene's options."""
+    """The model directory. Its cfg_args gives the defaults of the scene's options. With --model and -s it may be new."""
     scene: SceneOptions = field(default_factory=SceneOptions)
     model: Path | None = None
     """Render this file instead of the directory's own: .ply or any compressed format."""
@@ -213,10 +214,11 @@ def render_model(options: Options) -> None:
         UserError: anything wrong with the options, the scene, the model or the photographs.
     """
     model_dir = options.model_path
-    if not model_dir.is_dir():
+    # With --model and -s the directory is only written to, and may be new.
+    if options.model is None and not model_dir.is_dir():
         raise UserError(f"{model_dir}: there is no such model directory; check -m")
     if options.scene.source_path is None:
-        raise UserError(f"{model_dir}: its cfg_args does not name the scene; give the scene's folder with -s")
+        raise UserError(f"{model_dir}: no cfg_args in it names the scene; give the scene's folder with -s")
     model_file = choose_model(model_dir, options.model, options.iteration)
     backend = choose_backend(options.backend)
     splats = codecs.read(model_file.path)

@@ -94,10 +94,11 @@ def scene_commands(
     """The command lines of one scene, in order, without the steps that ``options`` leaves out."""
     python = [sys.executable]
     commands = []
-    if not options.skip_training:
+    if not options.skip_training and not (options.resume and is_compressed(output)):
         train = [str(ROOT / "train.py"), "-s", str(source), "-i", images, "--pretrained_dir", str(checkpoint)]
         train += ["-m", str(output), "--eval"]
         train += ["--config", str(options.config)] if options.config is not None else []
+        train += ["--resume"] if options.resume else []
         commands.append(python + train + options.train_arguments)
     if not options.skip_rendering:
         commands.append([*python, str(ROOT / "render.py"), "-m", str(output), "--skip_train"])
@@ -105,6 +106,11 @@ def scene_commands(
         weights = ["--lpips_weights", str(options.lpips_weights)] if options.lpips_weights is not None else []
         commands.append([*python, str(ROOT / "metrics.py"), "-m", str(output), *weights])
     return commands
+
+
+def is_compressed(output: Path) -> bool:
+    """Whether train.py has ended there: it removes the state to resume from when all else is written."""
+    return any(output.glob("compressed.*")) and not (output / "resume").exists()
 
 
 def run_scene(run: DatasetRun, scene: str, folder: Path, options: argparse.Namespace) -> None:
@@ -202,6 +208,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--config", type=Path, metavar="YAML", help="recipe for train.py")
     parser.add_argument("--lpips_weights", type=Path, metavar="FILE.npz", help="passed on to metrics.py")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where a killed batch stopped, with the same options"
+    )
     parser.add_argument("--skip_training", action="store_true", help="use the compressed files that are there")
     parser.add_argument("--skip_rendering", action="store_true", help="use the renders that are there")
     parser.add_argument("--skip_metrics", action="store_true", help="use the measurements that are there")

@@ -213,6 +213,15 @@ def test_a_directory_without_cfg_args_needs_only_the_scene(model_dir, photograph
     assert same(images(model_dir / "test/ours_30/renders"), images(model_dir / "test/ours_30/gt"))
 
 
+def test_a_lone_file_is_rendered_into_a_new_folder(model_dir, photographed, tmp_path):
+    checkpoint = model_dir / "point_cloud/iteration_30/point_cloud.ply"
+    render.main(["-m", str(tmp_path / "new"), "--model", str(checkpoint), "-s", str(photographed), "--eval"])
+    assert same(images(tmp_path / "new/test/ours_30/renders"), images(tmp_path / "new/test/ours_30/gt"))
+    with pytest.raises(UserError, match="give the scene's folder with -s"):
+        render.main(["-m", str(tmp_path / "newer"), "--model", str(checkpoint)])
+    assert not (tmp_path / "newer").exists()
+
+
 def test_png_values_are_rounded_to_nearest(tmp_path):
     image = torch.tensor([0.0, 0.49 / 255, 0.51 / 255, 1.0]).reshape(2, 2, 1).expand(2, 2, 3)
     render.save_png(image, tmp_path / "image.png")

@@ -61,6 +61,19 @@ def test_dry_run_prints_every_command_and_writes_nothing(tmp_path, capsys):
     assert commands == expected
 
 
+def test_resume_trains_only_what_is_not_finished(tmp_path, capsys):
+    for scene in ("truck", "train"):
+        make_scene(tmp_path, "tanksandtemples", scene)
+        (tmp_path / "out" / scene).mkdir(parents=True)
+        (tmp_path / "out" / scene / "compressed.spz").write_bytes(b"")
+    (tmp_path / "out/train/resume").mkdir()
+    run(tmp_path, "--resume", "--dry_run", datasets=("tanksandtemples",))
+    lines = capsys.readouterr().out.splitlines()
+    programs = [next(part for part in line.split() if part.endswith(".py")).rpartition("/")[2] for line in lines]
+    assert programs == ["render.py", "metrics.py", "train.py", "render.py", "metrics.py"]
+    assert lines[2].endswith("--eval --resume")
+
+
 def summary(psnr: float, gaussians: int, size: int, lpips: float | None = 0.25) -> ModelSummary:
     return ModelSummary(ViewMetrics(psnr, 0.8, lpips), gaussians, size, 10.0, "cpu")
 
