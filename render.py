@@ -50,7 +50,7 @@ class Options:
     """Render the training and test views of a model, in any format, beside the photographs."""
 
     model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])]
-    """The model directory. Its cfg_args gives the defaults of the scene's options. With --model and -s it can be new."""
+    """The model directory, whose cfg_args gives the defaults of the scene's options. May be new with --model and -s."""
     scene: SceneOptions = field(default_factory=SceneOptions)
     model: Path | None = None
     """Render this file instead of the directory's own: .ply or any compressed format."""
