@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from scene.images import DEFAULT_MEMORY_LIMIT_BYTES, ImageStore
 from utils.cli import say
 from utils.errors import UserError
 
-__all__ = ["Camera", "GaussianModel", "ImageStore", "PointCloud", "Scene", "SceneOptions"]
+__all__ = ["Camera", "GaussianModel", "ImageSource", "ImageStore", "PointCloud", "Scene", "SceneOptions"]
 
 TEST_EVERY = 8
 """With ``--eval``, every eighth view by name is for testing, as in 3DGS and Mip-NeRF 360 (``llffhold``)."""
@@ -72,6 +72,14 @@ class SceneOptions:
         return options
 
 
+class ImageSource(Protocol):
+    """Who knows what a view should look like: an :class:`ImageStore` of photographs, or a model that is rendered."""
+
+    def load(self, camera: Camera) -> Tensor:
+        """``(height, width, 3)`` float32 in [0, 1]."""
+        ...
+
+
 class Scene:
     """The views of one scene, split into training, validation and test, and what comes with them.
 
@@ -111,18 +119,55 @@ class Scene:
         source = Path(options.source_path)
         dataset = read_dataset(source, options.images)
 
-        views = at_resolution_option(dataset.cameras, options.resolution)
-        own_test = at_resolution_option(dataset.test_cameras, options.resolution)
+        self._split(dataset.cameras, dataset.test_cameras, options, validation_every, source)
+        self.points = dataset.points
+        self.images: ImageSource = ImageStore(
+            memory_limit_bytes, options.white_background, device, _usable_device(options.data_device)
+        )
+        self.background = background(options, device)
+
+    @classmethod
+    def of_cameras(
+        cls,
+        cameras: list[Camera],
+        images: ImageSource,
+        options: SceneOptions,
+        source: Path,
+        validation_every: int = 10,
+        device: torch.device | str = "cpu",
+    ) -> Scene:
+        """A scene that is not on disk: known cameras, and someone who knows what they should see.
+
+        Resolution, splits, background and extent follow the same rules.
+
+        Args:
+            source: Where the cameras come from, for messages.
+
+        Raises:
+            UserError: there are no cameras, or an option is out of range.
+        """
+        scene = cls.__new__(cls)
+        scene._split(cameras, [], options, validation_every, source)
+        scene.points = None
+        scene.images = images
+        scene.background = background(options, device)
+        return scene
+
+    def _split(
+        self, cameras: list[Camera], test: list[Camera], options: SceneOptions, validation_every: int, source: Path
+    ) -> None:
+        views = at_resolution_option(cameras, options.resolution)
+        own_test = at_resolution_option(test, options.resolution)
         training, self.test = _split_test(views, own_test, options.eval)
         if not training:
             raise UserError(f"{source}: has no training views; give a scene with photographs")
         self.train, self.validation = _split_validation(training, validation_every, source)
         self.extent = cameras_extent(training)
-        self.points = dataset.points
-        self.images = ImageStore(
-            memory_limit_bytes, options.white_background, device, _usable_device(options.data_device)
-        )
-        self.background: Tensor = torch.full((3,), float(options.white_background), device=device)
+
+
+def background(options: SceneOptions, device: torch.device | str = "cpu") -> Tensor:
+    """``(3,)`` RGB behind everything: white with ``-w``, else black."""
+    return torch.full((3,), float(options.white_background), device=device)
 
 
 def cameras_extent(cameras: list[Camera]) -> float:
