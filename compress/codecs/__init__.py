@@ -15,6 +15,7 @@ from compress.codecs.gsz import GszCodec
 from compress.codecs.lzma import LzmaCodec
 from compress.codecs.ply import PlyCodec
 from compress.codecs.published import PublishedCodec
+from compress.codecs.sog import SogCodec
 from compress.codecs.spz import SpzCodec
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
@@ -44,6 +45,7 @@ CODECS: tuple[type[Codec], ...] = (
     LzmaCodec,
     PlyCodec,
     PublishedCodec,
+    SogCodec,
     SpzCodec,
 )
 

@@ -1,0 +1,587 @@
+"""PlayCanvas' ``.sog``, version 2: lossless WebP images of bytes and a ``meta.json``, in one zip.
+
+Written after the public specification (developer.playcanvas.com, "The SOG Format") and checked against files and
+readers of others. A pixel of each image is a Gaussian; spherical harmonics are one palette of vectors for all
+Gaussians. ``docs/formats.md`` has the layout.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch import Tensor
+
+from compress.codecs.codebooks import (
+    CODEBOOK_SIZE,
+    Float32s,
+    Labels,
+    Palette,
+    PaletteFitter,
+    centroids_of,
+    fit_codebook,
+    nearest_centroids,
+    short_decimal,
+)
+from compress.codecs.contract import Codec, CodecError, Grid
+from compress.codecs.morton import morton_order
+from compress.codecs.quantizers import (
+    OPACITY_MIDPOINTS,
+    Bytes,
+    Integers,
+    as_array,
+    drop_largest,
+    logit,
+    look_up_columns,
+    midpoints_of,
+    nearest_levels,
+    restore_largest,
+    straight_through,
+    straight_through_rotation,
+)
+from scene.gaussian_model import MAX_SH_DEGREE, GaussianModel
+from utils.errors import UserError
+
+VERSION = 2
+META = "meta.json"
+FILES = {
+    "means": ["means_l.webp", "means_u.webp"],
+    "quats": ["quats.webp"],
+    "scales": ["scales.webp"],
+    "sh0": ["sh0.webp"],
+    "shN": ["shN_centroids.webp", "shN_labels.webp"],
+}
+ATTRIBUTES = {
+    "means": "means",
+    "quats": "quaternions",
+    "scales": "log_scales",
+    "sh0": "sh_dc and opacity_logits",
+    "shN": "sh_rest",
+}
+"""What each entry of ``meta.json`` is called in this program."""
+
+ZIP_MAGIC = b"PK\x03\x04"
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+"""Of every member, so that equal models make equal files."""
+
+PALETTE_ROW = 64
+"""Palette vectors in a row of their image."""
+
+MAX_PALETTE = 1 << 16
+MEAN_STEPS = (1 << 16) - 1
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+ROTATION_UNIT = 255 * math.sqrt(2)
+"""Rotation components are bytes ``b`` for ``(2 b - 255) / 255``, full scale being 1 / sqrt(2)."""
+
+ROTATION_TAG = 252
+"""The fourth byte of a rotation, plus the index of the largest component in the order w x y z."""
+
+OPACITY_LOGITS = logit(np.clip(np.arange(256) / 255, 1e-6, 1 - 1e-6)).astype(np.float32)
+"""The logit of each opacity byte; 0 and 255 stand a millionth inside, as splat-transform reads them."""
+
+MOST_META_BYTES = 1 << 20
+MOST_UNZIPPED = 1032
+"""Most bytes that a byte of a member becomes under deflate."""
+
+PIXELS_FREE = 1 << 18
+PIXELS_A_BYTE = 64
+"""An image may claim :data:`PIXELS_FREE` pixels, and this many more for every byte of the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """What the bytes of a file stand for.
+
+    Attributes:
+        lows, highs: ``(3,)`` float64 ends of the positions' range, as ``sign(x) log(1 + abs(x))``.
+        scales, colors: Ascending codebooks of log-scales and of SH of degree 0.
+    """
+
+    lows: npt.NDArray[np.float64]
+    highs: npt.NDArray[np.float64]
+    scales: Float32s
+    colors: Float32s
+
+    @cached_property
+    def means(self) -> Float32s:
+        """``(3, 65536)`` coordinates by axis and 16-bit level."""
+        share = np.arange(MEAN_STEPS + 1) / MEAN_STEPS
+        logs = self.lows[:, None] + (self.highs - self.lows)[:, None] * share
+        coordinates = np.sign(logs) * (np.exp(np.abs(logs)) - 1)
+        return np.clip(coordinates, -LARGEST_FLOAT, LARGEST_FLOAT).astype(np.float32)
+
+
+@dataclass(eq=False)
+class _Levels:
+    """The integers of a file, a row a Gaussian.
+
+    Attributes:
+        means: ``(N, 3)`` uint16.
+        largest: ``(N,)`` index of the largest component of the rotation, w x y z.
+        others: ``(N, 3)`` bytes of the other components.
+        scales, colors: ``(N, 3)`` indices into the codebooks.
+        opacities: ``(N,)`` bytes.
+        sh_rest: ``(N, K, 3)`` values of the palette.
+    """
+
+    means: npt.NDArray[np.uint16]
+    largest: Bytes
+    others: Bytes
+    scales: Bytes
+    colors: Bytes
+    opacities: Bytes
+    sh_rest: Float32s
+
+    def values(self, tables: _Tables) -> dict[str, Float32s]:
+        """What the integers stand for: the one path that both decoding and snapping take."""
+        return {
+            "means": look_up_columns(tables.means, self.means),
+            "log_scales": look_up_columns(np.stack([tables.scales] * 3), self.scales),
+            "quaternions": restore_largest(self.largest, 2 * self.others.astype(np.int16) - 255, ROTATION_UNIT),
+            "opacity_logits": OPACITY_LOGITS[self.opacities],
+            "sh_dc": look_up_columns(np.stack([tables.colors] * 3), self.colors),
+            "sh_rest": self.sh_rest,
+        }
+
+
+FOLLOW_EVERY = 4
+"""Iterations after which the palette moves to where its Gaussians have gone: it costs as much as a snap."""
+
+SAME_PLACE = 0.02
+"""How far the median Gaussian may have moved, in radii of the model, before it is taken for another one."""
+
+
+class _ShGrid:
+    """The palette of spherical harmonics: vectors for rows, and a codebook for the vectors' numbers.
+
+    Which vector a Gaussian has is settled when the grid is fitted, since searching among thousands of vectors anew
+    in every iteration would take seconds. Where the vectors are follows their Gaussians.
+    """
+
+    def __init__(self, palette: Palette, codebook: Float32s, means: Float32s) -> None:
+        self.palette, self.codebook = palette, codebook
+        self._means = means.copy()
+        self._observed = 0
+        self._follow(palette.centroids)
+
+    def observe(self, rows: Float32s, means: Float32s) -> None:
+        """Take note of where the Gaussians are, and now and then move the vectors to their means."""
+        if not self._are_the_same(means):
+            return
+        self._means = means.copy()
+        self._observed += 1
+        if self._observed % FOLLOW_EVERY == 1:
+            weights = np.ones(len(rows), np.float32)
+            self._follow(centroids_of(rows, weights, self.palette.labels, self.palette.centroids))
+
+    def labels_of(self, rows: Float32s, means: Float32s) -> Labels:
+        """Which vector stands for each row: as settled for the Gaussians fitted, the nearest for any others."""
+        if self._are_the_same(means):
+            return self.palette.labels
+        return nearest_centroids(rows, self.codebook[self.entries])[0]
+
+    def values(self, labels: Labels) -> Float32s:
+        return np.take(self.codebook[self.entries], labels, axis=0)
+
+    def _follow(self, centroids: Float32s) -> None:
+        self.palette.centroids = centroids
+        self.entries = nearest_levels(centroids, midpoints_of(self.codebook))
+
+    def _are_the_same(self, means: Float32s) -> bool:
+        """Whether these are the Gaussians last observed, in their order: as many, and about where they were."""
+        if len(means) != len(self._means):
+            return False
+        if len(means) == 0:
+            return True
+        moved = np.abs(means - self._means).max(axis=1)
+        radius = np.abs(self._means - np.median(self._means, axis=0)).max(axis=1)
+        return bool(np.median(moved) <= SAME_PLACE * np.median(radius))
+
+
+@dataclass(frozen=True, eq=False)
+class SogGrid(Grid):
+    """The range of positions, three codebooks and the palette of one model.
+
+    The grid belongs to the Gaussians it was fitted to, in their order: as long as they are passed, each keeps its
+    palette vector, and :meth:`observe` moves the vectors to the means of their Gaussians. Others, or the same in
+    another order, are matched to the nearest vectors anew, which takes seconds for large models.
+    """
+
+    tables: _Tables
+    sh: _ShGrid | None
+
+    def observe(self, splats: GaussianModel) -> None:
+        if self.sh is not None:
+            self.sh.observe(_rows(splats.sh_rest), as_array(splats.means))
+
+    def snap(self, splats: GaussianModel) -> GaussianModel:
+        levels, _, signs = self._levels(splats)
+        values = levels.values(self.tables)
+        tables = self.tables
+        return GaussianModel(
+            # Bounds by axis would matter little: positions leave the model's own box rarely and not far.
+            means=straight_through(splats.means, values["means"]),
+            log_scales=straight_through(splats.log_scales, values["log_scales"], *_ends(tables.scales)),
+            quaternions=straight_through_rotation(splats.quaternions, values["quaternions"], signs),
+            opacity_logits=straight_through(splats.opacity_logits, values["opacity_logits"], *_ends(OPACITY_LOGITS)),
+            sh_dc=straight_through(splats.sh_dc, values["sh_dc"], *_ends(tables.colors)),
+            sh_rest=straight_through(splats.sh_rest, values["sh_rest"]),
+        )
+
+    def encode(self, splats: GaussianModel) -> bytes:
+        levels, labels, _ = self._levels(splats)
+        order = morton_order(as_array(splats.means))
+        count = len(splats)
+        width = 4 * max(1, math.ceil(math.sqrt(count) / 4))
+        height = 4 * max(1, math.ceil(count / width / 4))
+
+        def image(columns: Integers) -> bytes:
+            pixels = np.zeros((height * width, columns.shape[1]), np.uint8)
+            pixels[:count] = columns[order]
+            return _write_webp(pixels.reshape(height, width, -1))
+
+        tag = (levels.largest + ROTATION_TAG)[:, None]
+        members = {
+            "means_l.webp": image(levels.means & 255),
+            "means_u.webp": image(levels.means >> 8),
+            "quats.webp": image(np.concatenate([levels.others, tag], axis=1)),
+            "scales.webp": image(levels.scales),
+            "sh0.webp": image(np.concatenate([levels.colors, levels.opacities[:, None]], axis=1)),
+        }
+        meta = {
+            "version": VERSION,
+            "asset": {"generator": "gsz"},
+            "count": count,
+            "means": {"mins": self.tables.lows.tolist(), "maxs": self.tables.highs.tolist(), "files": FILES["means"]},
+            "scales": {"codebook": _decimals(self.tables.scales), "files": FILES["scales"]},
+            "quats": {"files": FILES["quats"]},
+            "sh0": {"codebook": _decimals(self.tables.colors), "files": FILES["sh0"]},
+        }
+        if self.sh is not None and labels is not None:
+            entries = self.sh.entries
+            members["shN_centroids.webp"] = _write_webp(_palette_image(entries))
+            members["shN_labels.webp"] = image(np.stack([labels & 255, labels >> 8, np.zeros_like(labels)], axis=1))
+            meta["shN"] = {
+                "count": len(entries),
+                "bands": splats.sh_degree,
+                "codebook": _decimals(self.sh.codebook),
+                "files": FILES["shN"],
+            }
+        return _write_zip({META: json.dumps(meta, separators=(",", ":")).encode(), **members})
+
+    def _levels(self, splats: GaussianModel) -> tuple[_Levels, Labels | None, Float32s]:
+        """The integers of every Gaussian in the order of ``splats``, its palette vector, and its quaternion's sign."""
+        count = len(splats)
+        largest, signs, others = drop_largest(as_array(splats.quaternions))
+        labels, sh_rest = None, as_array(splats.sh_rest)
+        if self.sh is not None:
+            labels = self.sh.labels_of(_rows(splats.sh_rest), as_array(splats.means))
+            sh_rest = self.sh.values(labels)
+        levels = _Levels(
+            means=self._mean_levels(as_array(splats.means)),
+            largest=largest,
+            others=np.rint((others * math.sqrt(2) + 1) * 127.5).astype(np.uint8),
+            scales=nearest_levels(as_array(splats.log_scales), midpoints_of(self.tables.scales)),
+            colors=nearest_levels(as_array(splats.sh_dc).reshape(count, 3), midpoints_of(self.tables.colors)),
+            opacities=nearest_levels(as_array(splats.opacity_logits).reshape(count), OPACITY_MIDPOINTS),
+            sh_rest=sh_rest.reshape(splats.sh_rest.shape),
+        )
+        return levels, labels, signs
+
+    def _mean_levels(self, means: Float32s) -> npt.NDArray[np.uint16]:
+        spans = self.tables.highs - self.tables.lows
+        rates = np.divide(MEAN_STEPS, spans, out=np.zeros(3), where=spans > 0)
+        steps = np.rint((_signed_log(means) - self.tables.lows) * rates)
+        return np.clip(steps, 0, MEAN_STEPS).astype(np.uint16)
+
+
+def _rows(sh_rest: Tensor) -> Float32s:
+    """``(N, 3 K)`` coefficients of ``(N, K, 3)``, the channels of one adjacent."""
+    return as_array(sh_rest).reshape(len(sh_rest), 3 * sh_rest.shape[1])
+
+
+def _ends(table: Float32s) -> tuple[float, float]:
+    return float(table[0]), float(table[-1])
+
+
+def _signed_log(means: Float32s) -> npt.NDArray[np.float64]:
+    wide = means.astype(np.float64)
+    return np.copysign(np.log1p(np.abs(wide)), wide)
+
+
+def _decimals(codebook: Float32s) -> list[float]:
+    return [short_decimal(level) for level in codebook]
+
+
+def _palette_image(entries: Bytes) -> Bytes:
+    """``(rows, 64 K, 3)``: the ``K`` coefficients of a vector are adjacent pixels, 64 vectors make a row."""
+    count, numbers = entries.shape
+    rows = math.ceil(count / PALETTE_ROW)
+    padded = np.zeros((rows * PALETTE_ROW, numbers), np.uint8)
+    padded[:count] = entries
+    return padded.reshape(rows, PALETTE_ROW * numbers // 3, 3)
+
+
+def _write_webp(pixels: Bytes) -> bytes:
+    """A lossless image; ``exact`` keeps the colours where alpha, here a number like any other, is 0."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, exact=True, quality=50, method=3)
+    return buffer.getvalue()
+
+
+def _write_zip(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name, ZIP_DATE), data)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class SogCodec(Codec):
+    """The settings of files written.
+
+    Attributes:
+        palette: Most vectors of spherical harmonics, 1 to 65536; by default about one for eight Gaussians, at least
+            1024. At 45 bytes a vector they are much of a small model's file.
+        iterations: Of k-means for the palette.
+        seed: Of its starting points.
+    """
+
+    name = "sog"
+    suffix = ".sog"
+
+    palette: int | None = None
+    iterations: int = 12
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.palette is not None and not 1 <= self.palette <= MAX_PALETTE:
+            raise UserError(f"codec sog: palette {self.palette} is not between 1 and {MAX_PALETTE}")
+
+    @classmethod
+    def recognises(cls, head: bytes) -> bool:
+        return head.startswith(ZIP_MAGIC) or (head.lstrip().startswith(b"{") and b'"version"' in head)
+
+    def fit(self, splats: GaussianModel) -> SogGrid:
+        if len(splats) == 0:
+            lows = highs = np.zeros(3)
+        else:
+            logs = _signed_log(as_array(splats.means))
+            lows, highs = logs.min(axis=0), logs.max(axis=0)
+        scales = fit_codebook(as_array(splats.log_scales))
+        colors = fit_codebook(as_array(splats.sh_dc))
+        return SogGrid(_Tables(lows, highs, scales, colors), self._fit_sh(splats))
+
+    def _fit_sh(self, splats: GaussianModel) -> _ShGrid | None:
+        count = len(splats)
+        if splats.sh_degree == 0:
+            return None
+        rows = _rows(splats.sh_rest)
+        if count == 0:
+            palette = Palette(np.zeros(0, np.int64), np.zeros((1, rows.shape[1]), np.float32))
+            return _ShGrid(palette, fit_codebook(rows), as_array(splats.means))
+        size = self.palette or default_palette(count)
+        palette = PaletteFitter(size, self.iterations, self.seed).fit(rows, np.ones(count, np.float32))
+        population = np.bincount(palette.labels, minlength=len(palette.centroids)).astype(np.float64)
+        weights = np.broadcast_to(population[:, None], palette.centroids.shape)
+        return _ShGrid(palette, fit_codebook(palette.centroids, weights), as_array(splats.means))
+
+    def decode(self, data: bytes, source: str = "<bytes>") -> GaussianModel:
+        return _Reader(data, source).model()
+
+    def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
+        reader = _Reader(data, source)
+        sizes = {ATTRIBUTES[key]: sum(map(reader.packed_size, files)) for key, files in reader.files.items()}
+        return {
+            "format": self.name,
+            "version": VERSION,
+            "count": reader.count,
+            "sh_degree": reader.sh_degree,
+            "palette": reader.palette_size,
+            "bytes": {**sizes, "tables": reader.packed_size(META)},
+        }
+
+
+def default_palette(count: int) -> int:
+    """Palette vectors for a model of ``count`` Gaussians."""
+    return min(MAX_PALETTE, 1 << max(10, round(math.log2(max(count, 1) / 8))))
+
+
+class _Reader:
+    """A file opened and its ``meta.json`` checked; nothing else is read until asked for."""
+
+    def __init__(self, data: bytes, source: str) -> None:
+        self._data, self._source = data, source
+        if not data.startswith(ZIP_MAGIC):
+            raise CodecError(f"{source}: an unbundled SOG or none at all; bundle its folder into one .sog zip file")
+        try:
+            self._zip = zipfile.ZipFile(io.BytesIO(data))
+        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, OverflowError) as error:
+            raise CodecError(f"{source}: a truncated or corrupted zip ({error}); write or download it again") from error
+        self._members = {member.filename: member for member in self._zip.infolist()}
+        meta = self._parse_meta()
+        version = meta.get("version")
+        if version != VERSION:
+            raise CodecError(f"{source}: SOG version {version!r} is unknown; version {VERSION} can be read")
+        self.count = self._whole(meta, "count", 0, PIXELS_FREE + PIXELS_A_BYTE * len(data))
+        keys = [key for key in FILES if key != "shN" or isinstance(meta.get("shN"), dict)]
+        sections = {key: self._section(meta, key) for key in keys}
+        self.files = {key: self._names(sections[key], key) for key in keys}
+        lows, highs = (self._numbers(sections["means"], key, 3, 3).astype(np.float64) for key in ("mins", "maxs"))
+        if np.abs([lows, highs]).max() > 89:
+            raise self._bad("its range of positions is beyond float32")
+        scales, colors = (self._codebook(sections[key]) for key in ("scales", "sh0"))
+        self._tables = _Tables(lows, highs, scales, colors)
+        self.sh_degree = self.palette_size = 0
+        if "shN" in sections:
+            self.sh_degree = self._whole(sections["shN"], "bands", 1, MAX_SH_DEGREE)
+            self.palette_size = self._whole(sections["shN"], "count", 1, MAX_PALETTE)
+            self._sh_codebook = self._codebook(sections["shN"])
+
+    def model(self) -> GaussianModel:
+        count = self.count
+        low, high = (self._image(name)[:count, :3] for name in self.files["means"])
+        rotations = self._image(self.files["quats"][0])[:count]
+        scales = self._image(self.files["scales"][0])[:count, :3]
+        colors = self._image(self.files["sh0"][0])[:count]
+        if count and rotations[:, 3].min() < ROTATION_TAG:
+            raise self._bad("a rotation names no largest component")
+        for indices, codebook in ((scales, self._tables.scales), (colors[:, :3], self._tables.colors)):
+            if count and indices.max() >= len(codebook):
+                raise self._bad("an index is past the end of its codebook")
+        levels = _Levels(
+            means=(low | high.astype(np.uint16) << 8).astype(np.uint16),
+            largest=rotations[:, 3] - ROTATION_TAG,
+            others=rotations[:, :3],
+            scales=scales,
+            colors=colors[:, :3],
+            opacities=colors[:, 3],
+            sh_rest=self._sh_rest(),
+        )
+        return GaussianModel.from_arrays(**levels.values(self._tables))
+
+    def _sh_rest(self) -> Float32s:
+        coefficients = (self.sh_degree + 1) ** 2 - 1
+        if self.sh_degree == 0:
+            return np.zeros((self.count, 0, 3), np.float32)
+        centroids, label_image = self.files["shN"]
+        rows = math.ceil(self.palette_size / PALETTE_ROW)
+        entries = self._image(centroids, (PALETTE_ROW * coefficients, rows))[:, :3]
+        entries = entries.reshape(-1, 3 * coefficients)[: self.palette_size]
+        pixels = self._image(label_image)[: self.count].astype(np.int64)
+        labels = pixels[:, 0] | pixels[:, 1] << 8
+        if entries.max() >= len(self._sh_codebook):
+            raise self._bad("a palette entry is past the end of its codebook")
+        if self.count and labels.max() >= self.palette_size:
+            raise self._bad("a label is past the end of the palette")
+        return np.take(self._sh_codebook[entries], labels, axis=0).reshape(self.count, coefficients, 3)
+
+    def _bad(self, what: str) -> CodecError:
+        return CodecError(f"{self._source}: corrupted, {what}; write or download it again")
+
+    def packed_size(self, name: str) -> int:
+        return self._members[name].compress_size
+
+    def _read(self, name: str, most: int) -> bytes:
+        """A member's bytes, its claimed size held against its packed one and ``most`` before anything is inflated."""
+        member = self._members.get(name)
+        if member is None:
+            raise self._bad(f"{name!r} is missing")
+        packed = min(member.compress_size, len(self._data))
+        inflated = MOST_UNZIPPED if member.compress_type == zipfile.ZIP_DEFLATED else 1
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise self._bad(f"{name!r} is compressed in a way that SOG does not use")
+        if member.file_size > min(most, inflated * packed):
+            raise self._bad(f"{name!r} claims to be of {member.file_size} bytes")
+        try:
+            return self._zip.read(member)
+        except (
+            zipfile.BadZipFile,
+            NotImplementedError,
+            RuntimeError,
+            EOFError,
+            OSError,
+            ValueError,
+            zlib.error,
+        ) as error:
+            raise self._bad(f"{name!r} cannot be unzipped ({error})") from error
+
+    def _parse_meta(self) -> dict[str, Any]:
+        try:
+            meta = json.loads(self._read(META, MOST_META_BYTES))
+        except (ValueError, RecursionError) as error:
+            raise self._bad(f"{META} is not JSON ({type(error).__name__})") from error
+        if not isinstance(meta, dict):
+            raise self._bad(f"{META} is not an object")
+        return meta
+
+    def _section(self, meta: dict[str, Any], key: str) -> dict[str, Any]:
+        section = meta.get(key)
+        if not isinstance(section, dict):
+            raise self._bad(f"{META} lacks {key}")
+        return section
+
+    def _whole(self, section: dict[str, Any], key: str, least: int, most: int) -> int:
+        value = section.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise self._bad(f"{META} claims a {key} that is no number from {least} to {most}")
+        return value
+
+    def _names(self, section: dict[str, Any], key: str) -> list[str]:
+        names = section.get("files")
+        if not isinstance(names, list) or len(names) != len(FILES[key]):
+            raise self._bad(f"{META} does not name the {len(FILES[key])} files of {key}")
+        for name in names:
+            if not isinstance(name, str) or name not in self._members:
+                raise self._bad(f"{META} names a file of {key} that is missing")
+        return names
+
+    def _numbers(self, section: dict[str, Any], key: str, least: int, most: int) -> npt.NDArray[np.float64]:
+        values = section.get(key)
+        if not isinstance(values, list) or not least <= len(values) <= most:
+            raise self._bad(f"{META} has no list {key} of {least} to {most} numbers")
+        if not all(isinstance(value, (int, float)) and abs(value) < LARGEST_FLOAT for value in values):
+            raise self._bad(f"{META} has something other than finite numbers in {key}")
+        return np.array(values, np.float64)
+
+    def _codebook(self, section: dict[str, Any]) -> Float32s:
+        return self._numbers(section, "codebook", 1, CODEBOOK_SIZE).astype(np.float32)
+
+    def _image(self, name: str, size: tuple[int, int] | None = None) -> Bytes:
+        """``(pixels, 4)`` of a member: of ``size``, or of enough pixels for the Gaussians."""
+        data = self._read(name, len(self._data) * 4 + (1 << 16))
+        width, height = self._image_size(data, name)
+        if size is not None and (width != size[0] or height < size[1]):
+            raise self._bad(f"{name!r} is of {width} x {height} pixels, not {size[0]} x {size[1]}")
+        if not self.count <= width * height <= PIXELS_FREE + PIXELS_A_BYTE * len(self._data) and size is None:
+            raise self._bad(f"{name!r} is of {width} x {height} pixels for {self.count} Gaussians")
+        try:
+            with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
+                pixels = np.asarray(image.convert("RGBA"))
+        except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
+            raise self._bad(f"{name!r} is no image that can be read ({type(error).__name__})") from error
+        if pixels.shape != (height, width, 4):
+            raise self._bad(f"{name!r} is not of the size that its header says")
+        return pixels.reshape(-1, 4)
+
+    def _image_size(self, data: bytes, name: str) -> tuple[int, int]:
+        """Width and height by the header of a lossless or extended WebP file, before anything is allocated for it."""
+        kind = data[12:16]
+        if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
+            raise self._bad(f"{name!r} is no WebP image")
+        if kind == b"VP8L":
+            bits = int.from_bytes(data[21:25], "little")
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        if kind == b"VP8X":
+            return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+        raise self._bad(f"{name!r} is a lossy image, which does not keep numbers")
