@@ -10,12 +10,14 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from compress.codecs.compressed_ply import CompressedPlyCodec
 from compress.codecs.contract import Codec, CodecError, Grid
 from compress.codecs.gsz import GszCodec
 from compress.codecs.lzma import LzmaCodec
 from compress.codecs.ply import PlyCodec
 from compress.codecs.published import PublishedCodec
 from compress.codecs.sog import SogCodec
+from compress.codecs.splat import SplatCodec
 from compress.codecs.spz import SpzCodec
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
@@ -43,10 +45,12 @@ HEAD_BYTES = 512
 CODECS: tuple[type[Codec], ...] = (
     GszCodec,
     LzmaCodec,
+    CompressedPlyCodec,
     PlyCodec,
     PublishedCodec,
     SogCodec,
     SpzCodec,
+    SplatCodec,
 )
 
 

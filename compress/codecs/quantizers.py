@@ -133,6 +133,12 @@ def logit(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.log(probabilities / (1.0 - probabilities))
 
 
+SH_C0 = 0.28209479177387814
+"""The spherical harmonic of degree 0: a colour of 0 to 1 is ``0.5 + SH_C0 * sh_dc``."""
+
+OPACITY_LOGITS = logit(np.clip(np.arange(256) / 255, 1e-6, 1 - 1e-6)).astype(np.float32)
+"""The logit of each opacity byte; 0 and 255 stand a millionth inside, as splat-transform reads them."""
+
 OPACITY_MIDPOINTS = logit((np.arange(255) + 0.5) / 255).astype(np.float32)
 """Logits at which the nearest 8-bit opacity changes: level ``k`` lies between entries ``k - 1`` and ``k``."""
 

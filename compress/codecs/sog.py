@@ -35,12 +35,12 @@ from compress.codecs.codebooks import (
 from compress.codecs.contract import Codec, CodecError, Grid
 from compress.codecs.morton import morton_order
 from compress.codecs.quantizers import (
+    OPACITY_LOGITS,
     OPACITY_MIDPOINTS,
     Bytes,
     Integers,
     as_array,
     drop_largest,
-    logit,
     look_up_columns,
     midpoints_of,
     nearest_levels,
@@ -84,9 +84,6 @@ ROTATION_UNIT = 255 * math.sqrt(2)
 
 ROTATION_TAG = 252
 """The fourth byte of a rotation, plus the index of the largest component in the order w x y z."""
-
-OPACITY_LOGITS = logit(np.clip(np.arange(256) / 255, 1e-6, 1 - 1e-6)).astype(np.float32)
-"""The logit of each opacity byte; 0 and 255 stand a millionth inside, as splat-transform reads them."""
 
 MOST_META_BYTES = 1 << 20
 MOST_UNZIPPED = 1032
