@@ -58,6 +58,9 @@ class Options:
     """Go on from the latest checkpoint in the model's folder, with the same result as without the interruption."""
     random_points: int = 100_000
     """Number of random points to begin with where the scene comes without points (Blender)."""
+    validation_every: int = 0
+    """Leave one in so many training views out of training, the ones train.py then judges on. 0 trains on all, as 3DGS
+    does; train.py cannot hold out views that the checkpoint was trained on."""
     seed: int = 0
     """Stands for every random choice: the order of the views, random points, the places of split Gaussians."""
     backend: BackendName = "auto"
@@ -81,7 +84,7 @@ def pretrain(options: Options) -> Path:
     if options.iterations < 1:
         raise UserError(f"--iterations {options.iterations}: must be at least 1")
     backend = choose_backend(options.backend)
-    scene = Scene(options.scene, validation_every=0, device=backend.device)
+    scene = Scene(options.scene, validation_every=options.validation_every, device=backend.device)
     trainer = begin(options, scene)
     first, started = trainer.iteration, time.monotonic()
     say(

@@ -5,6 +5,11 @@
 Writes to the model directory the compressed file (``compressed.*``), the model it decodes to
 (``point_cloud/iteration_N/point_cloud.ply``, for any viewer), ``journal.csv`` and ``journal.png`` with a row a round,
 ``recipe.yaml``, ``cameras.json`` and ``cfg_args``. ``render.py`` and ``metrics.py`` go on from there.
+
+Without photographs (no ``-s``), the model's own renders are what the compressed model has to match, at the cameras of
+its ``cameras.json`` or, for a lone ``.ply``, at cameras that are placed around or in it::
+
+    python train.py --pretrained_ply garden.ply -m output/garden --eval
 """
 
 from __future__ import annotations
@@ -12,21 +17,24 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
 
+from compress.judging import Roles, assign_roles
 from compress.loop import Result, compress
 from compress.recipe import Recipe
 from compress.report import print_journal_table, write_journal_plot
 from compress.run_dir import RunDir
+from compress.synthetic_views import scene_without_photographs
 from compress.views import TargetCache, Views
 from gaussian_renderer import BackendName, choose_backend
 from scene import Scene, SceneOptions, model_dir
 from scene.gaussian_model import GaussianModel
+from scene.placement import PlacementOptions
 from utils import cli
 from utils.cli import say
 from utils.errors import UserError
@@ -56,6 +64,7 @@ class Options:
     threads: int = 0
     """CPU threads; 0 takes all. The result does not depend on it."""
     scene: SceneOptions = field(default_factory=SceneOptions)
+    placement: PlacementOptions = field(default_factory=PlacementOptions)
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -96,9 +105,13 @@ def train(options: Options) -> Result:
         torch.set_num_threads(options.threads)
     backend = choose_backend(options.backend)
     original, original_path = load_original(options)
-    scene = Scene(options.scene, validation_every=recipe.validation_every, device=backend.device)
+    options = with_background_of_checkpoint(options)
+    scene = load_scene(options, original, original_path)
     if recipe.stop_on == "validation" and not scene.validation:
-        raise UserError(f"{options.scene.source_path}: has too few views to hold one out; add views, or stop_on: test")
+        raise UserError(
+            f"{options.scene.source_path or original_path}: has too few views to hold one out; "
+            "add views, or stop_on: test"
+        )
 
     say(f"renderer: {backend.description}")
     say(
@@ -109,17 +122,22 @@ def train(options: Options) -> Result:
         say("stop_on: test, as published: the number of rounds is chosen on the test views, so their metrics flatter")
 
     training = Views(scene.train, TargetCache(scene.images.load), scene.background, scene.extent, options.backend)
-    judging = training.of(scene.test if recipe.stop_on == "test" else scene.validation)
+    if recipe.stop_on == "test":
+        roles = Roles(training, training.of(scene.test))
+    else:
+        roles = assign_roles(training, scene.validation, original.to(backend.device))
+    if roles.note:
+        say(roles.note)
     run = RunDir(options.model_path)
-    write_description(options, scene)
+    write_description(options, scene, original_path)
     result = compress(
         original.to(backend.device),
         original_path.stat().st_size,
-        training,
-        judging,
+        roles.training,
+        roles.judging,
         recipe,
         run,
-        settings=identity(options, scene, original_path),
+        settings=identity(options, roles, original_path),
         resume=options.resume,
     )
     point_cloud = model_dir.save_checkpoint(options.model_path, result.iterations, result.splats)
@@ -159,26 +177,57 @@ def load_original(options: Options) -> tuple[GaussianModel, Path]:
     return model, path
 
 
-def identity(options: Options, scene: Scene, original_path: Path) -> dict[str, Any]:
+def with_background_of_checkpoint(options: Options) -> Options:
+    """The options, on white where there are no photographs and the checkpoint was trained on white."""
+    folder = options.pretrained_dir
+    if options.scene.source_path is not None or folder is None or not (folder / model_dir.OPTIONS_FILE).is_file():
+        return options
+    trained_on = SceneOptions.from_mapping(model_dir.read_options(folder))
+    if not trained_on.white_background:
+        return options
+    return replace(options, scene=replace(options.scene, white_background=True))
+
+
+def load_scene(options: Options, original: GaussianModel, original_path: Path) -> Scene:
+    """The scene with its photographs, or else the one that the model makes of itself."""
+    every = options.recipe.validation_every
+    if options.scene.source_path is not None:
+        return Scene(options.scene, validation_every=every, device=choose_backend(options.backend).device)
+    return scene_without_photographs(
+        original,
+        original_path,
+        options.pretrained_dir,
+        options.scene,
+        options.placement,
+        validation_every=every,
+        seed=options.recipe.seed,
+        backend=options.backend,
+    )
+
+
+def identity(options: Options, roles: Roles, original_path: Path) -> dict[str, Any]:
     """All that the result depends on, in a form that can be compared when a run is resumed."""
     return {
         **asdict(options.recipe),
         "checkpoint": hashlib.sha256(original_path.read_bytes()).hexdigest(),
         "backend": choose_backend(options.backend).name,
         "white_background": options.scene.white_background,
-        "training views": [f"{view.name} {view.width}x{view.height}" for view in scene.train],
-        "judging views": [view.name for view in (scene.test if options.recipe.stop_on == "test" else scene.validation)],
+        "targets": asdict(options.placement) if options.scene.source_path is None else "photographs",
+        "training views": [f"{view.name} {view.width}x{view.height}" for view in roles.training.cameras],
+        "judging views": [view.name for view in roles.judging.cameras],
     }
 
 
-def write_description(options: Options, scene: Scene) -> None:
+def write_description(options: Options, scene: Scene, original_path: Path) -> None:
     """Write what INRIA's model directory tells of the scene and the options, and the recipe."""
     model_dir.write_cameras(options.model_path, [*scene.test, *scene.validation, *scene.train])
-    source_path = Path(options.scene.source_path or "").resolve()
-    model_dir.write_options(
-        options.model_path,
-        {**asdict(options.scene), "source_path": source_path, "model_path": options.model_path},
-    )
+    written = {**asdict(options.scene), "model_path": options.model_path}
+    if options.scene.source_path is not None:
+        written |= {"source_path": options.scene.source_path.resolve()}
+    else:
+        # What render.py needs to show the original beside the result; the cameras are at their final size already.
+        written |= {"pretrained_ply": original_path.resolve(), "resolution": 1}
+    model_dir.write_options(options.model_path, written)
     write_text(options.model_path / "recipe.yaml", options.recipe.to_yaml())
 
 

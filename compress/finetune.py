@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from compress.codecs import Codec, Grid
+from compress.prune import has_sh_rest
 from compress.recipe import Recipe
 from compress.views import Views
 from scene.gaussian_model import GaussianModel
@@ -53,6 +54,7 @@ def finetune(
     grid = codec.fit(splats)
     if len(splats) == 0:
         return splats, grid
+    without_sh_rest = ~has_sh_rest(splats) if recipe.sh_prune_fraction > 0.0 else None
     splats.requires_grad_()
     rates = recipe.learning_rates(views.extent)
     optimizer = torch.optim.Adam(
@@ -60,6 +62,7 @@ def finetune(
         eps=ADAM_EPSILON,
         fused=True,
     )
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, recipe.lr_decay, total_iters=max(iterations - 1, 1))
     for iteration, camera in zip(range(iterations), views.shuffled(seed), strict=False):
         grid.observe(splats)
         snapped = grid.snap(splats)
@@ -68,7 +71,10 @@ def finetune(
             loss = loss + recipe.sh_rest_penalty * snapped.sh_rest.abs().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if without_sh_rest is not None and splats.sh_rest.grad is not None:
+            splats.sh_rest.grad[without_sh_rest] = 0.0  # What was pruned stays pruned.
         optimizer.step()
+        decay.step()
         progress(_finite(loss, camera.name) if iteration % _LOSS_EVERY == 0 else None)
     return splats.detach(), grid
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from compress import codecs, importance
 from compress.budget import Budget
 from compress.finetune import finetune
-from compress.prune import prune
+from compress.prune import prune, prune_sh
 from compress.recipe import Recipe
 from compress.run_dir import JournalRow, RunDir, RunState
 from compress.views import Views
@@ -100,7 +100,11 @@ class _Run:
         splats = self.state.splats
         # Scored are the values that the file would hold.
         snapped = self.codec.fit(splats).snap(splats).detach()
-        scores = importance.SCORES[self.recipe.score](snapped, self.training)
+        seed = (self.recipe.seed, self._stages_done)
+        if self.recipe.sh_prune_fraction > 0.0:
+            sh_scores = importance.SH_SCORE(snapped, self.training, seed)
+            splats = prune_sh(splats, sh_scores, self.recipe.sh_prune_fraction)
+        scores = importance.SCORES[self.recipe.score](snapped, self.training, seed)
         self.state = replace(self.state, splats=prune(splats, scores, self.recipe.prune_fraction))
         seconds = time.perf_counter() - started
         self._stage(f"round {self._rounds_done + 1}", self.recipe.round_iterations, score_seconds=seconds)

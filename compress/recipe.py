@@ -24,6 +24,10 @@ class Recipe:
     prune_fraction: float = 0.05
     """Fraction of the Gaussians that goes in a round, the least important first."""
 
+    sh_prune_fraction: float = 0.0
+    """Fraction of the Gaussians with view-dependent colour (sh_rest) that loses it in a round, those first whose loss
+    changes the images least. 0 leaves all of them alone, as published."""
+
     first_iterations: int = 1000
     """Iterations of fine-tuning before the first round."""
     round_iterations: int = 1000
@@ -45,6 +49,9 @@ class Recipe:
     """Weight w of the loss (1 - w) L1 + w (1 - SSIM)."""
     sh_rest_penalty: float = 0.05
     """Weight of mean |sh_rest| in the loss of fine-tuning."""
+    lr_decay: float = 1.0
+    """Learning rates fall in a straight line to this fraction of themselves over each stage. 1 keeps them constant, as
+    published; 0.1 takes the jitter out of a stage's end, which is as large as the published stopping threshold."""
     means_lr: float = 1.6e-6
     """Learning rate of the means, times the scene's extent: that of the end of 3DGS training."""
     log_scales_lr: float = 0.005
@@ -69,6 +76,10 @@ class Recipe:
             raise UserError(f"score: {self.score!r} is not one of {', '.join(importance.SCORES)}")
         if not 0.0 < self.prune_fraction < 1.0:
             raise UserError(f"prune_fraction: {self.prune_fraction} must lie between 0 and 1")
+        if not 0.0 <= self.sh_prune_fraction <= 1.0:
+            raise UserError(f"sh_prune_fraction: {self.sh_prune_fraction} must lie between 0 and 1")
+        if not 0.0 < self.lr_decay <= 1.0:
+            raise UserError(f"lr_decay: {self.lr_decay} must be above 0 and at most 1")
         for name in ("first_iterations", "round_iterations", "final_iterations", "max_rounds", "validation_every"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}: {getattr(self, name)} must not be negative")

@@ -21,8 +21,9 @@ import train
 from compress import codecs, importance
 from compress.budget import Budget
 from compress.finetune import finetune
+from compress.judging import assign_roles
 from compress.loop import Result
-from compress.prune import kept_after_pruning, prune
+from compress.prune import has_sh_rest, kept_after_pruning, prune
 from compress.recipe import Recipe
 from compress.run_dir import JournalRow, RunDir, RunState
 from compress.views import TargetCache, Views
@@ -30,6 +31,7 @@ from scene import Scene, SceneOptions
 from utils.errors import UserError
 from utils.losses import photometric_loss
 from utils.metrics import ViewMetrics
+from utils.ssim import SSIMTarget
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SCHEDULE = ["--first_iterations", "4", "--round_iterations", "4", "--final_iterations", "6", "--max_rounds", "3"]
@@ -131,6 +133,48 @@ def test_the_rate_of_the_means_follows_the_scene(views: Views):
     rates = Recipe().learning_rates(extent=3.0)
     assert rates["means"] == pytest.approx(4.8e-6)
     assert set(rates) == {name for name, _ in tiny_splats(1).named_parameters()}
+
+
+def test_decaying_rates_end_a_stage_with_smaller_steps(views: Views):
+    steps = []
+    for decay in (1.0, 0.01):
+        recipe = replace(Recipe(), lr_decay=decay, sh_rest_penalty=0.0)
+        shorter, _ = finetune(tiny_splats(), codecs.get("ply"), views, recipe, 30, (0, 0))
+        longer, _ = finetune(tiny_splats(), codecs.get("ply"), views, recipe, 60, (0, 0))
+        steps.append(float((longer.sh_dc - shorter.sh_dc).abs().mean()))
+    assert steps[1] < steps[0]
+
+
+def test_pruned_view_dependence_stays_pruned(views: Views):
+    splats = tiny_splats()
+    splats.sh_rest[:100] = 0.0
+    tuned, _ = finetune(splats, codecs.get("ply"), views, replace(Recipe(), sh_prune_fraction=0.1), 5, (0, 0))
+    assert has_sh_rest(tuned).nonzero()[:, 0].tolist() == list(range(100, 150))
+    regrown, _ = finetune(splats, codecs.get("ply"), views, Recipe(), 5, (0, 0))
+    assert int(has_sh_rest(regrown).sum()) > 50
+
+
+# --- Who judges ----------------------------------------------------------------------------------------------------
+
+
+def test_views_the_checkpoint_has_not_seen_judge_it(views: Views):
+    splats = tiny_splats()  # The photographs of the fixture show this very model, except where they are spoilt here.
+    unseen = views.cameras[-1:]
+
+    def target(camera):
+        image = views.target(camera).image
+        return SSIMTarget.of(1.0 - image if camera is unseen[0] else image)
+
+    training = replace(views, cameras=views.cameras[:-1], target=target)
+    roles = assign_roles(training, unseen, splats)
+    assert roles.judging.cameras == unseen and roles.training.cameras == training.cameras and not roles.note
+
+
+def test_views_the_checkpoint_was_trained_on_stay_in_training(views: Views):
+    training = views.of(views.cameras[:-1])
+    roles = assign_roles(training, views.cameras[-1:], tiny_splats())
+    assert roles.judging.cameras == views.cameras[-1:] and roles.training.cameras == views.cameras
+    assert "trained on the validation views" in roles.note
 
 
 # --- The whole run ---------------------------------------------------------------------------------------------------

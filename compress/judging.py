@@ -1,0 +1,53 @@
+"""Which views decide when to stop, and which are left to train on.
+
+Views that are held out tell how the model looks where it was not trained, but only if the checkpoint was not trained on
+them either. A checkpoint that knows them loses several dB there as soon as fine-tuning stops showing them to it, pruned
+or not, and every budget would be spent at once. So whether it knows them is measured first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compress.views import Views
+from scene.cameras import Camera
+from scene.gaussian_model import GaussianModel
+
+KNOWN_MARGIN = 1.0
+"""dB. Held-out views that the checkpoint renders better than its training views less this much, it was trained on."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The views by what they are for.
+
+    Attributes:
+        training: To score and fine-tune on.
+        judging: To measure the budget on.
+        note: A line for the log where the roles are not what the recipe asked for, else empty.
+    """
+
+    training: Views
+    judging: Views
+    note: str = ""
+
+
+def assign_roles(training: Views, held_out: list[Camera], checkpoint: GaussianModel) -> Roles:
+    """Judge on the held-out views; where the checkpoint was trained on them, give them back to training as well.
+
+    The checkpoint counts as trained on them if its PSNR there is no more than :data:`KNOWN_MARGIN` below its PSNR on as
+    many training views, spread evenly.
+    """
+    judging = training.of(held_out)
+    step = max(1, len(training) // max(len(held_out), 1))
+    control = training.of(training.cameras[::step][: len(held_out)])
+    on_held_out, on_control = judging.evaluate(checkpoint).psnr, control.evaluate(checkpoint).psnr
+    if on_held_out < on_control - KNOWN_MARGIN:
+        return Roles(training, judging)
+    everything = sorted([*training.cameras, *held_out], key=lambda camera: camera.name)
+    note = (
+        f"the checkpoint was trained on the validation views ({on_held_out:.1f} dB there, {on_control:.1f} dB on the "
+        "others), so holding them out would measure forgetting: they stay in training, and the budget is measured "
+        "against the photographs the checkpoint knows"
+    )
+    return Roles(training.of(everything), judging, note)
