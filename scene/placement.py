@@ -53,6 +53,8 @@ _OPAQUE = 0.1
 _EMPTY_MIDDLE = 0.03
 """Below this share of the opacity within half the median distance of the centre, the middle counts as empty. A filled
 ball has 0.06 there, a disc 0.12, a trained capture of an object 0.15, a hollow box nearly none."""
+_BOUNDED = 3.0
+"""How many times the median distance the farthest Gaussians may be away for the model to be an object on its own."""
 _SURROUNDED = 0.6
 """Share of all directions in which there must be something for a place to count as inside."""
 _MAX_TRIES = 2000
@@ -113,10 +115,10 @@ class Shape:
         opacities = splats.opacities.detach().cpu().numpy().astype(np.float64).ravel()
         center = np.array([_quantile(positions[:, axis], opacities, 0.5) for axis in range(3)])
         distances = np.linalg.norm(positions - center, axis=1)
-        median, most = (_quantile(distances, opacities, share) for share in (0.5, 0.9))
-        # In a scene with far surroundings the median still tells the size of what was photographed; the 90 % quantile
-        # binds for a bounded object.
-        radius = max(min(most, 1.5 * median), float(splats.scales.median()), 1e-6)
+        median, nearly_all, farthest = (_quantile(distances, opacities, share) for share in (0.5, 0.95, 0.99))
+        # An object on its own ends somewhere; within far surroundings, the median still tells its size.
+        radius = nearly_all if farthest <= _BOUNDED * median else 1.5 * median
+        radius = max(radius, float(splats.scales.median()), 1e-6)
         middle = opacities[distances < 0.5 * median].sum() / max(opacities.sum(), 1e-12)
         return Shape(center, radius, estimate_up(splats), float(middle))
 
