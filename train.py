@@ -24,6 +24,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 
+from compress.judging import Roles, assign_roles
 from compress.loop import Result, compress
 from compress.recipe import Recipe
 from compress.report import print_journal_table, write_journal_plot
@@ -121,17 +122,22 @@ def train(options: Options) -> Result:
         say("stop_on: test, as published: the number of rounds is chosen on the test views, so their metrics flatter")
 
     training = Views(scene.train, TargetCache(scene.images.load), scene.background, scene.extent, options.backend)
-    judging = training.of(scene.test if recipe.stop_on == "test" else scene.validation)
+    if recipe.stop_on == "test":
+        roles = Roles(training, training.of(scene.test))
+    else:
+        roles = assign_roles(training, scene.validation, original.to(backend.device))
+    if roles.note:
+        say(roles.note)
     run = RunDir(options.model_path)
     write_description(options, scene, original_path)
     result = compress(
         original.to(backend.device),
         original_path.stat().st_size,
-        training,
-        judging,
+        roles.training,
+        roles.judging,
         recipe,
         run,
-        settings=identity(options, scene, original_path),
+        settings=identity(options, roles, original_path),
         resume=options.resume,
     )
     point_cloud = model_dir.save_checkpoint(options.model_path, result.iterations, result.splats)
@@ -199,7 +205,7 @@ def load_scene(options: Options, original: GaussianModel, original_path: Path) -
     )
 
 
-def identity(options: Options, scene: Scene, original_path: Path) -> dict[str, Any]:
+def identity(options: Options, roles: Roles, original_path: Path) -> dict[str, Any]:
     """All that the result depends on, in a form that can be compared when a run is resumed."""
     return {
         **asdict(options.recipe),
@@ -207,8 +213,8 @@ def identity(options: Options, scene: Scene, original_path: Path) -> dict[str, A
         "backend": choose_backend(options.backend).name,
         "white_background": options.scene.white_background,
         "targets": asdict(options.placement) if options.scene.source_path is None else "photographs",
-        "training views": [f"{view.name} {view.width}x{view.height}" for view in scene.train],
-        "judging views": [view.name for view in (scene.test if options.recipe.stop_on == "test" else scene.validation)],
+        "training views": [f"{view.name} {view.width}x{view.height}" for view in roles.training.cameras],
+        "judging views": [view.name for view in roles.judging.cameras],
     }
 
 
