@@ -43,6 +43,7 @@ SLOT_WIDTH = 9
 
 _ZERO, _ONE, _TWO, _HALF = f32(0), f32(1), f32(2), f32(0.5)
 _SQRT_HALF_LOG2_E = f32(math.sqrt(math.log2(math.e) / 2))
+_COLOUR_LIMIT = f32(1e20)  # A brighter Gaussian is culled: its gradients, squared on the way, would overflow.
 _CHUNK = 256
 
 Intrinsics = namedtuple("Intrinsics", "fx fy cx cy x_min x_max y_min y_max")
@@ -185,6 +186,19 @@ def project(
             if x_end <= x_first or y_end <= y_first:
                 continue
 
+            dx, dy, dz = means[i, 0] - eye[0], means[i, 1] - eye[1], means[i, 2] - eye[2]
+            inverse_distance = _ONE / math.sqrt(dx * dx + dy * dy + dz * dz)
+            basis(degree, dx * inverse_distance, dy * inverse_distance, dz * inverse_distance, harmonics)
+            red = SH0 * sh_dc[i, 0] + _HALF
+            green = SH0 * sh_dc[i, 1] + _HALF
+            blue = SH0 * sh_dc[i, 2] + _HALF
+            for k in range(coefficients):
+                red += harmonics[k] * sh_rest[i, k, 0]
+                green += harmonics[k] * sh_rest[i, k, 1]
+                blue += harmonics[k] * sh_rest[i, k, 2]
+            if not (abs(red) + abs(green) + abs(blue) < _COLOUR_LIMIT):
+                continue
+
             is_drawn[i] = 1
             depths[i] = g.z
             tile_rects[i, 0] = x_first
@@ -202,17 +216,6 @@ def project(
             record[CUTOFF] = cutoff
             record[EXTENT_X] = reach_x
             record[SKEW] = b / a * reach_x
-
-            dx, dy, dz = means[i, 0] - eye[0], means[i, 1] - eye[1], means[i, 2] - eye[2]
-            inverse_distance = _ONE / math.sqrt(dx * dx + dy * dy + dz * dz)
-            basis(degree, dx * inverse_distance, dy * inverse_distance, dz * inverse_distance, harmonics)
-            red = SH0 * sh_dc[i, 0] + _HALF
-            green = SH0 * sh_dc[i, 1] + _HALF
-            blue = SH0 * sh_dc[i, 2] + _HALF
-            for k in range(coefficients):
-                red += harmonics[k] * sh_rest[i, k, 0]
-                green += harmonics[k] * sh_rest[i, k, 1]
-                blue += harmonics[k] * sh_rest[i, k, 2]
             colour_is_clamped[i] = (1 if red < 0 else 0) | (2 if green < 0 else 0) | (4 if blue < 0 else 0)
             record[RED] = max(red, _ZERO)
             record[GREEN] = max(green, _ZERO)
