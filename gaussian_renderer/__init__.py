@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Literal
 
 import torch
@@ -16,7 +17,10 @@ from utils.errors import UserError
 
 __all__ = ["Backend", "BackendName", "Rendering", "Splats", "choose_backend", "render"]
 
-BackendName = Literal["auto", "cpu"]
+BackendName = Literal["auto", "inria", "gsplat", "cpu"]
+
+_CUDA_BACKENDS = ("inria", "gsplat")
+"""In the order that ``auto`` tries them; each is a module of this package."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,71 @@ def choose_backend(name: str = "auto") -> Backend:
     Raises:
         UserError: no such backend, or it cannot run here; the message says what to install.
     """
-    if name in ("auto", "cpu"):
-        from gaussian_renderer import cpu
+    if name == "auto":
+        return _fastest()
+    if name == "cpu":
+        return _cpu_backend("as asked")
+    if name not in _CUDA_BACKENDS:
+        raise UserError(f"--backend {name}: no such backend; choose auto, {', '.join(_CUDA_BACKENDS)} or cpu")
+    problem = _no_cuda()
+    if problem:
+        remedy = "install a CUDA build of PyTorch on a machine with an NVIDIA GPU, or use --backend cpu"
+        raise UserError(f"--backend {name}: {problem}; {remedy}")
+    problem = _obstacle(name)
+    if problem:
+        raise UserError(f"--backend {name}: {problem}")
+    return _cuda_backend(name, "as asked")
 
-        why = "as asked" if name == "cpu" else "no CUDA backend is installed"
-        return Backend("cpu", torch.device("cpu"), f"CPU rasterizer ({why})", cpu.render)
-    raise UserError(f"--backend {name}: no such backend; choose auto or cpu")
+
+def _fastest() -> Backend:
+    problem = _no_cuda()
+    if problem:
+        return _cpu_backend(problem)
+    problems: list[str] = []
+    for name in _CUDA_BACKENDS:
+        problem = _obstacle(name)
+        if problem is None:
+            return _cuda_backend(name, "; ".join(problems) or "the first choice where there is a CUDA device")
+        problems.append(problem)
+    return _cpu_backend("; ".join(problems))
+
+
+def _no_cuda() -> str | None:
+    """Why nothing can run on CUDA, or ``None`` if it can."""
+    if torch.cuda.is_available():
+        return None
+    if torch.version.cuda is None:
+        return "this PyTorch is built without CUDA"
+    return "PyTorch sees no CUDA device"
+
+
+def _obstacle(name: str) -> str | None:
+    """Why a CUDA backend cannot be used, with the remedy; ``None`` if it can."""
+    backend = import_module(f"gaussian_renderer.{name}")
+    try:
+        return backend.obstacle()
+    except ModuleNotFoundError as error:
+        if error.name == backend.PACKAGE:
+            return f"the package {backend.PACKAGE} is not installed; install it with: {backend.INSTALL}"
+        return f"{backend.PACKAGE} needs the package {error.name}; install it with: pip install {error.name}"
+    except ImportError as error:
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        return f"{backend.PACKAGE} cannot be loaded ({reason}); build it for this PyTorch with: {backend.INSTALL}"
+
+
+def _cpu_backend(why: str) -> Backend:
+    from gaussian_renderer import cpu
+
+    return Backend("cpu", torch.device("cpu"), f"CPU rasterizer ({why})", cpu.render)
+
+
+def _cuda_backend(name: str, why: str) -> Backend:
+    # PyTorch lets convolutions round to ten bits on CUDA. SSIM and LPIPS subtract nearly equal numbers.
+    torch.backends.cudnn.allow_tf32 = False
+    module = import_module(f"gaussian_renderer.{name}")
+    device = torch.device("cuda", 0)
+    description = f"{module.PACKAGE} on {torch.cuda.get_device_name(device)} ({why})"
+    return Backend(name, device, description, module.render)
 
 
 def render(
