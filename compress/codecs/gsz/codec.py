@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -126,10 +126,13 @@ def fit_steps(splats: GaussianModel, settings: GridSettings) -> Steps:
         radius = float(np.percentile(np.abs(means - centre), 90))
     # Twelve bits of mantissa do, and make the same numbers from nearly the same model.
     radius = float(np.float32(min(max(radius, 1e-20), 1e30)))
-    values = np.arange(symbols.RECONSTRUCTED, dtype=np.float64)
-    if settings.sh_threshold > 0.5:
-        values = _centroids(splats.sh_rest.detach().cpu().numpy(), settings)
-    return Steps(
+    pivot = 0
+    if settings.sh_range and len(splats):
+        covered = symbols.coverage(
+            splats.log_scales.detach().cpu().numpy(), splats.opacity_logits.detach().cpu().numpy()
+        )
+        pivot = int(np.clip(np.median(covered), -32768, 32767))
+    steps = Steps(
         centre=centre.astype(np.float32).astype(np.float64),
         radius=radius,
         mean_bits=settings.mean_bits,
@@ -138,16 +141,23 @@ def fit_steps(splats: GaussianModel, settings: GridSettings) -> Steps:
         rotation_bits=settings.rotation_bits,
         dc_step=settings.dc_step,
         sh_step=settings.sh_step,
+        sh_values=np.arange(symbols.RECONSTRUCTED, dtype=np.float64),
+        sh_pivot=pivot,
+        sh_range=settings.sh_range,
         sh_threshold=settings.sh_threshold,
-        sh_values=values,
     )
+    if settings.sh_threshold > 0.5 and len(splats):
+        return replace(steps, sh_values=_centroids(splats, steps))
+    return steps
 
 
-def _centroids(sh_rest: np.ndarray, settings: GridSettings) -> np.ndarray:
+def _centroids(splats: GaussianModel, steps: Steps) -> np.ndarray:
     """What each small magnitude should stand for: the mean of the values that are rounded to it, in steps."""
-    sizes = np.abs(sh_rest.reshape(-1)).astype(np.float64) / settings.sh_step
-    rounded = np.minimum(sizes + (1 - settings.sh_threshold), symbols.RECONSTRUCTED).astype(np.int64)
-    values = np.arange(symbols.RECONSTRUCTED, dtype=np.float64)
+    quantised, _ = symbols.quantise(splats, steps)
+    row_steps = steps.sh_steps[symbols.finenesses(quantised, steps)]
+    sizes = np.abs(splats.sh_rest.detach().cpu().numpy().reshape(len(splats), -1)) / row_steps[:, None]
+    rounded = np.abs(quantised.sh)
+    values = steps.sh_values.copy()
     for magnitude in range(1, symbols.RECONSTRUCTED):
         chosen = sizes[rounded == magnitude]
         if len(chosen):

@@ -22,7 +22,7 @@ MAX_LAYERS = 16
 COLUMNS = 12
 
 _PREFIX = struct.Struct("<8sHBBBxHI")  # Magic, version, grid, SH degree, layers, header length, CRC of the header.
-_STEPS = struct.Struct("<3dd4d4dBBH")
+_STEPS = struct.Struct("<3dd4d4dBBHhH")
 _SECTION = struct.Struct("<II")  # Length, CRC.
 _COUNT = struct.Struct("<I")
 
@@ -74,6 +74,8 @@ class Header:
                 steps.mean_bits,
                 steps.rotation_bits,
                 steps.opacity_levels,
+                steps.sh_pivot,
+                steps.sh_range,
             ),
             bytes(size - 1 for size in self.column_sizes),
         ]
@@ -133,7 +135,7 @@ class Header:
 
 def _parse_steps(body: bytes, source: str) -> Steps:
     numbers = _STEPS.unpack_from(body)
-    floats, (mean_bits, rotation_bits, opacity_levels) = numbers[:12], numbers[12:]
+    floats, (mean_bits, rotation_bits, opacity_levels, sh_pivot, sh_range) = numbers[:12], numbers[12:]
     limits_kept = (
         all(math.isfinite(number) and abs(number) < 1e38 for number in floats)
         and all(1e-30 < number < 1e6 for number in floats[4:7])
@@ -142,6 +144,7 @@ def _parse_steps(body: bytes, source: str) -> Steps:
         and mean_bits <= 20
         and 2 <= rotation_bits <= 15
         and 2 <= opacity_levels <= 256
+        and sh_range <= 8
     )
     if not limits_kept:
         raise CodecError(f"{source}: the header's grid is out of range; the file was not written by gsz")
@@ -154,6 +157,8 @@ def _parse_steps(body: bytes, source: str) -> Steps:
         rotation_bits=rotation_bits,
         dc_step=floats[5],
         sh_step=floats[6],
+        sh_pivot=sh_pivot,
+        sh_range=sh_range,
         sh_threshold=floats[7],
         sh_values=np.array(floats[8 : 8 + RECONSTRUCTED]),
     )

@@ -22,6 +22,7 @@ class GridSettings:
         sh_step: step of the other harmonics.
         sh_threshold: from which fraction of a step harmonics are rounded up; 0.5 is plain rounding, more widens the
             zone that becomes zero.
+        sh_range: by how many half octaves the step of harmonics follows what a Gaussian covers; 0 to 8.
         layers: number of layers of falling importance that a file can be cut into; 1 to 16.
     """
 
@@ -32,6 +33,7 @@ class GridSettings:
     dc_step: float = 0.03
     sh_step: float = 0.04
     sh_threshold: float = 0.6
+    sh_range: int = 4
     layers: int = 3
 
     def check(self) -> None:
@@ -44,6 +46,7 @@ class GridSettings:
             "dc_step": (1e-4, 4),
             "sh_step": (1e-4, 4),
             "sh_threshold": (0.5, 1),
+            "sh_range": (0, 8),
             "layers": (1, 16),
         }
         for name, (low, high) in ranges.items():

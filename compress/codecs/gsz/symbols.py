@@ -38,6 +38,8 @@ class Steps:
         dc_step: step of degree-0 harmonics.
         sh_step: step of the others.
         sh_values: ``(RECONSTRUCTED,)`` float64; what magnitudes 0, 1, ... stand for, in steps. The first is 0.
+        sh_pivot: coverage, in 1/16 octaves, of the Gaussians whose harmonics have exactly ``sh_step``.
+        sh_range: by how many half octaves that step may be divided or multiplied, 0 to 8; see :func:`finenesses`.
         sh_threshold: fraction of a step beyond which a magnitude is rounded up; only encoders use it.
     """
 
@@ -50,6 +52,8 @@ class Steps:
     dc_step: float
     sh_step: float
     sh_values: np.ndarray
+    sh_pivot: int = 0
+    sh_range: int = 0
     sh_threshold: float = 0.5
 
     @property
@@ -60,6 +64,13 @@ class Steps:
     def rotation_limit(self) -> int:
         """Largest absolute rotation symbol."""
         return 1 << (self.rotation_bits - 1)
+
+    @property
+    def sh_steps(self) -> np.ndarray:
+        """``(2 * sh_range + 1,)`` float64: the steps of finenesses ``-sh_range`` to ``sh_range``."""
+        root = math.sqrt(0.5)
+        halves = range(-self.sh_range, self.sh_range + 1)
+        return np.array([self.sh_step * math.ldexp(root if half % 2 else 1.0, -(half // 2)) for half in halves])
 
     def opacity_logits(self) -> np.ndarray:
         """``(opacity_levels,)`` float32: opacities ``(level + 1/2) / levels`` as logits.
@@ -191,8 +202,12 @@ def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
         frames.norm,
     )
     _quantise_opacities(opacity_logits.reshape(-1), steps.opacity_levels, symbols.opacities)
-    _quantise_uniform(sh_dc.reshape(-1), 1 / steps.dc_step, 0.5, DC_LIMIT, symbols.dc.reshape(-1))
-    _quantise_uniform(sh_rest.reshape(-1), 1 / steps.sh_step, 1 - steps.sh_threshold, SH_LIMIT, symbols.sh.reshape(-1))
+    everywhere = np.zeros(count, np.uint8)
+    _quantise_rows(sh_dc.reshape(count, -1), everywhere, np.array([1 / steps.dc_step]), 0.5, DC_LIMIT, symbols.dc)
+    fineness = finenesses(symbols, steps)
+    _quantise_rows(
+        sh_rest.reshape(count, -1), fineness, 1 / steps.sh_steps, 1 - steps.sh_threshold, SH_LIMIT, symbols.sh
+    )
     return symbols, frames
 
 
@@ -208,12 +223,35 @@ def dequantise(symbols: Symbols, steps: Steps) -> GaussianModel:
     _dequantise_shapes(
         symbols.scales, symbols.rotations, steps.scale_step, steps.rotation_step, log_scales, quaternions
     )
-    _dequantise_uniform(symbols.dc.reshape(-1), steps.dc_step, np.arange(1.0), sh_dc.reshape(-1))
-    _dequantise_uniform(symbols.sh.reshape(-1), steps.sh_step, steps.sh_values, sh_rest.reshape(-1))
+    everywhere = np.zeros(count, np.uint8)
+    _dequantise_rows(symbols.dc, everywhere, np.array([steps.dc_step]), np.arange(1.0), sh_dc)
+    _dequantise_rows(symbols.sh, finenesses(symbols, steps), steps.sh_steps, steps.sh_values, sh_rest)
     opacity_logits = steps.opacity_logits()[symbols.opacities]
     return GaussianModel.from_arrays(
         means, log_scales, quaternions, opacity_logits, sh_dc, sh_rest.reshape(count, symbols.sh.shape[1] // 3, 3)
     )
+
+
+def finenesses(symbols: Symbols, steps: Steps) -> np.ndarray:
+    """``(N,)`` uint8 rows of :attr:`Steps.sh_steps`: Gaussians that cover more have finer harmonics.
+
+    An error of colour shows in proportion to what a Gaussian covers, so where bits are scarce the step should fall
+    with the square root of it. The coverage is estimated from symbols that are decoded first, as opacity times the
+    product of the two largest scales, in integers throughout.
+    """
+    fineness = np.empty(len(symbols), np.uint8)
+    levels = np.arange(steps.opacity_levels)
+    covered = np.rint(16 * np.log2((levels + 0.5) / steps.opacity_levels)).astype(np.int64)
+    per_scale = round(steps.scale_step / math.log(2) * (16 << 16))
+    _fineness(symbols.scales, symbols.opacities, covered, per_scale, steps.sh_pivot, steps.sh_range, fineness)
+    return fineness
+
+
+def coverage(log_scales: np.ndarray, opacity_logits: np.ndarray) -> np.ndarray:
+    """``(N,)`` float64 coverage of Gaussians in 1/16 octaves, as :func:`finenesses` estimates it from symbols."""
+    largest = np.sort(log_scales.astype(np.float64), axis=1)[:, 1:].sum(1)
+    opacity = -np.logaddexp(0.0, -opacity_logits.astype(np.float64).reshape(-1))
+    return (largest + opacity) * (16 / math.log(2))
 
 
 def shape_gradients(
@@ -349,22 +387,35 @@ def _quantise_opacities(logits, levels, symbols):
         symbols[i] = min(int(level), levels - 1) if level > 0.0 else 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _quantise_uniform(values, per_unit, rounding, limit, symbols):
-    """Magnitudes are rounded up where their fraction is at least ``1 - rounding``."""
-    for i in range(len(values)):
-        value = float(values[i]) * per_unit
-        size = abs(value) + rounding
-        symbol = int(size) if size < limit else limit
-        symbols[i] = -symbol if value < 0 else symbol
+@njit(cache=True, nogil=True)
+def _fineness(scales, opacities, covered, per_scale, pivot, limit, fineness):
+    for i in range(len(scales)):
+        area = ((np.int64(scales[i, 0]) + scales[i, 1]) * per_scale) >> 16
+        octaves = (area + covered[opacities[i]] - pivot + 8) >> 4
+        fineness[i] = min(max(octaves, -limit), limit) + limit
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _dequantise_uniform(symbols, step, stored, values):
-    for i in range(len(values)):
-        size = abs(int(symbols[i]))
-        value = (stored[size] if size < len(stored) else float(size)) * step
-        values[i] = -value if symbols[i] < 0 else value
+def _quantise_rows(values, kinds, per_unit, rounding, limit, symbols):
+    """Row ``i`` has steps of ``1 / per_unit[kinds[i]]``; fractions of at least ``1 - rounding`` are rounded up."""
+    for i in range(values.shape[0]):
+        scale = per_unit[kinds[i]]
+        for j in range(values.shape[1]):
+            value = values[i, j] * scale
+            size = abs(value) + rounding
+            symbol = int(size) if size < limit else limit
+            symbols[i, j] = -symbol if value < 0 else symbol
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _dequantise_rows(symbols, kinds, steps, stored, values):
+    """Magnitudes below ``len(stored)`` stand for stored numbers of steps, the others for themselves."""
+    for i in range(symbols.shape[0]):
+        step = steps[kinds[i]]
+        for j in range(symbols.shape[1]):
+            size = abs(int(symbols[i, j]))
+            value = (stored[size] if size < len(stored) else float(size)) * step
+            values[i, j] = -value if symbols[i, j] < 0 else value
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
