@@ -7,7 +7,8 @@
 
 Scene, image folder and resolution are those in the model directory's ``cfg_args``; the usual flags override them.
 Images go to ``train/ours_N/{renders,gt}/00000.png`` and ``test/ours_N/...`` as in the 3DGS repository, where
-``metrics.py`` finds them. The test views are then rendered once more without writing, to measure the speed.
+``metrics.py`` finds them. The test views are then rendered once more without writing, to measure the speed. For a model
+that was compressed without photographs, the renders of its original stand for them.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from compress import codecs
+from compress.synthetic_views import OwnRenders, known_cameras
 from gaussian_renderer import Backend, choose_backend
 from gaussian_renderer import render as render_view
-from scene import Camera, GaussianModel, Scene, SceneOptions
-from scene.model_dir import OPTIONS_FILE, checkpoint_path, latest_iteration, read_options
+from scene import Camera, GaussianModel, Scene, SceneOptions, background
+from scene.model_dir import CAMERAS_FILE, OPTIONS_FILE, checkpoint_path, latest_iteration, read_options
 from utils import cli
 from utils.cli import say
 from utils.errors import UserError
@@ -57,6 +59,8 @@ class Options:
     iteration: int | None = None
     """Render point_cloud/iteration_N/point_cloud.ply, or the latest for -1. By default the compressed file, if there is
     one, else the latest."""
+    pretrained_ply: Path | None = None
+    """Where there are no photographs: the model whose renders stand for them, at the cameras of cameras.json."""
     skip_train: bool = False
     """Leave the training views out."""
     skip_test: bool = False
@@ -120,6 +124,32 @@ def scene_options(model_dir: Path) -> SceneOptions:
     if not (model_dir / OPTIONS_FILE).is_file():
         return SceneOptions()
     return SceneOptions.from_mapping(read_options(model_dir))
+
+
+def original_file(model_dir: Path) -> Path | None:
+    """The model that the one in this directory was made from, where it was made without photographs."""
+    if not (model_dir / OPTIONS_FILE).is_file():
+        return None
+    path = read_options(model_dir).get("pretrained_ply")
+    return Path(path) if isinstance(path, str) else None
+
+
+def load_scene(options: Options) -> Scene:
+    """The scene with its photographs; or, where there is none, the model's cameras with renders of its original.
+
+    Raises:
+        UserError: neither is named, or what is named is missing or damaged.
+    """
+    # Each photograph is needed once, so none is kept; and none is held out of training, since nothing is validated.
+    if options.scene.source_path is not None:
+        return Scene(options.scene, validation_every=0, memory_limit_bytes=0)
+    folder, original = options.model_path, options.pretrained_ply
+    if original is None:
+        raise UserError(f"{folder}: no cfg_args in it names the scene; give the scene's folder with -s")
+    if not original.is_file():
+        raise UserError(f"{original}: {folder} was made from it, but it is gone; say where it is with --pretrained_ply")
+    images = OwnRenders(GaussianModel.load_ply(original), background(options.scene), options.backend)
+    return Scene.of_cameras(known_cameras(folder), images, options.scene, folder / CAMERAS_FILE, validation_every=0)
 
 
 class Renderer:
@@ -217,13 +247,10 @@ def render_model(options: Options) -> None:
     # With --model and -s the directory is only written to, and may be new.
     if options.model is None and not model_dir.is_dir():
         raise UserError(f"{model_dir}: there is no such model directory; check -m")
-    if options.scene.source_path is None:
-        raise UserError(f"{model_dir}: no cfg_args in it names the scene; give the scene's folder with -s")
     model_file = choose_model(model_dir, options.model, options.iteration)
     backend = choose_backend(options.backend)
     splats = codecs.read(model_file.path)
-    # Each photograph is needed once, so none is kept; and none is held out of training, since nothing is validated.
-    scene = Scene(options.scene, validation_every=0, memory_limit_bytes=0)
+    scene = load_scene(options)
     splits = {
         "train": [] if options.skip_train else scene.train,
         "test": [] if options.skip_test else scene.test,
@@ -265,7 +292,7 @@ def parse(arguments: Sequence[str]) -> Options:
     config = (tyro.conf.OmitArgPrefixes,)
     if model_dir is None:
         return tyro.cli(Options, args=arguments, config=config, use_underscores=True)
-    default = Options(model_path=model_dir, scene=scene_options(model_dir))
+    default = Options(model_path=model_dir, scene=scene_options(model_dir), pretrained_ply=original_file(model_dir))
     return tyro.cli(Options, args=arguments, default=default, config=config, use_underscores=True)
 
 
