@@ -203,10 +203,10 @@ def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
     )
     _quantise_opacities(opacity_logits.reshape(-1), steps.opacity_levels, symbols.opacities)
     everywhere = np.zeros(count, np.uint8)
-    _quantise_rows(sh_dc.reshape(count, -1), everywhere, np.array([1 / steps.dc_step]), 0.5, DC_LIMIT, symbols.dc)
+    _quantise_rows(sh_dc.reshape(count, 3), everywhere, np.array([1 / steps.dc_step]), 0.5, DC_LIMIT, symbols.dc)
     fineness = finenesses(symbols, steps)
     _quantise_rows(
-        sh_rest.reshape(count, -1), fineness, 1 / steps.sh_steps, 1 - steps.sh_threshold, SH_LIMIT, symbols.sh
+        sh_rest.reshape(symbols.sh.shape), fineness, 1 / steps.sh_steps, 1 - steps.sh_threshold, SH_LIMIT, symbols.sh
     )
     return symbols, frames
 
