@@ -36,6 +36,11 @@ MAX_BLUR = 2.0
 """How blurred a view may be, relative to the sharp ones: behind walls and under floors, where nobody took photographs,
 a trained model is a fog of large Gaussians, which nobody will look at and no byte should be spent on."""
 
+ASSUMED_PSNR = 30.0
+"""dB that the original is taken to have against the photographs that nobody has; see ``target_error`` of
+:class:`compress.views.Views`."""
+TARGET_ERROR = 10.0 ** (-ASSUMED_PSNR / 10.0)
+
 _TRIES_A_VIEW = 20
 _FEWEST_VIEWS = 4
 _SHARP_QUANTILE = 0.25

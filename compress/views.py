@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -59,6 +60,10 @@ class Views:
         background: ``(3,)`` RGB behind everything.
         extent: Size of the scene in world units, which the learning rate of the means is relative to.
         backend: Name of the renderer.
+        target_error: Mean squared error that the targets themselves are taken to have. Zero for photographs. Renders of
+            the model that is compressed would give it an infinite PSNR, and every drop from there would be infinite;
+            with the error that a good model has against its photographs, a drop in PSNR means what it means with
+            photographs.
     """
 
     cameras: list[Camera]
@@ -66,6 +71,7 @@ class Views:
     background: Tensor
     extent: float
     backend: str = "auto"
+    target_error: float = 0.0
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -80,10 +86,15 @@ class Views:
 
     @torch.no_grad()
     def evaluate(self, splats: GaussianModel) -> ViewMetrics:
-        """Mean PSNR and SSIM of the model over the views."""
-        return mean_metrics(
-            [measure(self.render(camera, splats).image, self.target(camera).image) for camera in self.cameras]
-        )
+        """Mean PSNR and SSIM of the model over the views, with :attr:`target_error` added to each squared error."""
+        splats = splats.to(self.background.device)  # Decoders return models on the CPU.
+        return mean_metrics([self._measure(camera, splats) for camera in self.cameras])
+
+    def _measure(self, camera: Camera, splats: GaussianModel) -> ViewMetrics:
+        metrics = measure(self.render(camera, splats).image, self.target(camera).image)
+        if not self.target_error:
+            return metrics
+        return replace(metrics, psnr=-10.0 * math.log10(10.0 ** (-metrics.psnr / 10.0) + self.target_error))
 
     def shuffled(self, seed: tuple[int, ...]) -> ShuffledViews:
         """The views in random order, again and again."""
