@@ -9,6 +9,7 @@ import torch
 from compress.codecs import Codec, Grid
 from compress.prune import has_sh_rest
 from compress.recipe import Recipe
+from compress.sparse_adam import sparse_adam
 from compress.views import Views
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
@@ -57,23 +58,28 @@ def finetune(
     without_sh_rest = ~has_sh_rest(splats) if recipe.sh_prune_fraction > 0.0 else None
     splats.requires_grad_()
     rates = recipe.learning_rates(views.extent)
-    optimizer = torch.optim.Adam(
-        [{"params": [tensor], "lr": rates[name]} for name, tensor in splats.named_parameters() if tensor.numel()],
-        eps=ADAM_EPSILON,
-        fused=True,
-    )
+    groups = [{"params": [tensor], "lr": rates[name]} for name, tensor in splats.named_parameters() if tensor.numel()]
+    optimizer: torch.optim.Optimizer
+    if recipe.sparse_adam:
+        optimizer = sparse_adam(groups, ADAM_EPSILON, views.backend)
+    else:
+        optimizer = torch.optim.Adam(groups, eps=ADAM_EPSILON, fused=True)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, recipe.lr_decay, total_iters=max(iterations - 1, 1))
     for iteration, camera in zip(range(iterations), views.shuffled(seed), strict=False):
         grid.observe(splats)
         snapped = grid.snap(splats)
-        loss = photometric_loss(views.render(camera, snapped).image, views.target(camera), recipe.dssim_weight)
+        rendering = views.render(camera, snapped)
+        loss = photometric_loss(rendering.image, views.target(camera), recipe.dssim_weight)
         if recipe.sh_rest_penalty and snapped.sh_rest.numel():
             loss = loss + recipe.sh_rest_penalty * snapped.sh_rest.abs().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if without_sh_rest is not None and splats.sh_rest.grad is not None:
             splats.sh_rest.grad[without_sh_rest] = 0.0  # What was pruned stays pruned.
-        optimizer.step()
+        if recipe.sparse_adam:
+            optimizer.step(rendering.radii > 0)  # type: ignore[call-overload]  # Not a closure.
+        else:
+            optimizer.step()
         decay.step()
         progress(_finite(loss, camera.name) if iteration % _LOSS_EVERY == 0 else None)
     return splats.detach(), grid

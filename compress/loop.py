@@ -67,6 +67,7 @@ def compress(
     """
     if resume and run.has_state():
         state = run.load_state(settings)
+        state = replace(state, splats=state.splats.to(original.device))
         say(f"resuming after stage {state.journal[-1].stage!r}")
     else:
         state = RunState(settings, original, [])
