@@ -1,22 +1,77 @@
-"""When to stop pruning."""
+"""When to stop pruning: how much quality may go, and how small the result should be."""
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 
+from utils.errors import UserError
 from utils.metrics import ViewMetrics
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+SIZE_TOLERANCE = 0.02
+"""A file that was asked to have a size may be smaller by this fraction, and never larger."""
+
+
+def parse_size(text: str) -> int:
+    """Bytes in "5MB", "800 kB" or "1200000"; units are powers of 1000.
+
+    Raises:
+        UserError: it is no positive size.
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKmMgG]?[bB]?)\s*", text)
+    unit = match[2].upper() if match else ""
+    unit += "B" if unit in ("K", "M", "G") else ""
+    size = int(float(match[1]) * _UNITS[unit]) if match else 0
+    if size <= 0:
+        raise UserError(f"size {text!r}: give a positive number with B, kB, MB or GB, such as 5MB")
+    return size
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much quality may be lost against the uncompressed model.
+    """Limits of a run; the tightest rules.
 
     Attributes:
-        max_psnr_drop: dB. Losing as much ends the loop.
+        max_psnr_drop: dB against the uncompressed model. Losing as much ends the rounds; infinite for no limit.
+        max_ssim_drop: The same for SSIM.
+        target_count: Gaussians to end with; ``None`` for no target.
+        target_bytes: Size of the file to end with; ``None`` for no target.
     """
 
-    max_psnr_drop: float
+    max_psnr_drop: float = math.inf
+    max_ssim_drop: float = math.inf
+    target_count: int | None = None
+    target_bytes: int | None = None
+
+    @property
+    def has_target(self) -> bool:
+        return self.target_count is not None or self.target_bytes is not None
 
     def is_spent(self, now: ViewMetrics, uncompressed: ViewMetrics) -> bool:
-        """Whether a round's quality has dropped by the budget or more."""
-        return uncompressed.psnr - now.psnr >= self.max_psnr_drop
+        """Whether quality has dropped by the budget or more."""
+        psnr_drop = 0.0 if now.psnr == uncompressed.psnr else uncompressed.psnr - now.psnr
+        return psnr_drop >= self.max_psnr_drop or uncompressed.ssim - now.ssim >= self.max_ssim_drop
+
+    def is_met(self, count: int, size: int) -> bool:
+        """Whether every target is met; ``False`` where there is none, since then only quality ends the rounds."""
+        count_met = self.target_count is None or count <= self.target_count
+        size_met = self.target_bytes is None or size <= self.target_bytes
+        return self.has_target and count_met and size_met
+
+    def to_drop(self, fraction: float, count: int, size: int) -> int:
+        """How many of ``count`` Gaussians, encoded in ``size`` bytes, go in a round that drops at most ``fraction``.
+
+        Fewer than that go where fewer are enough for the targets: no more than the targets ask for is pruned.
+        """
+        dropped = min(max(int(fraction * count), 1), count - 1) if count > 1 else 0
+        if not self.has_target:
+            return dropped
+        needed = 0
+        if self.target_count is not None:
+            needed = max(needed, count - self.target_count)
+        if self.target_bytes is not None and size > self.target_bytes:
+            needed = max(needed, count - count * self.target_bytes // size)
+        return max(0, min(dropped, needed))

@@ -10,19 +10,25 @@ from typing import Any
 from tqdm import tqdm
 
 from compress import codecs, importance
-from compress.budget import Budget
+from compress.budget import SIZE_TOLERANCE
+from compress.codecs import Grid
 from compress.finetune import finetune
+from compress.front import Front, FrontEntry
 from compress.prune import prune, prune_sh
 from compress.recipe import Recipe
 from compress.run_dir import JournalRow, RunDir, RunState
 from compress.views import Views
 from scene.gaussian_model import GaussianModel
-from utils.cli import say
+from utils.cli import say, warn
+from utils.errors import UserError
 from utils.files import read_bytes
 from utils.metrics import ViewMetrics
 
 EXPECTED_ROUNDS = 24
 """Rounds that the bar expects until it knows better; the published schedule takes about 30,000 iterations in all."""
+
+_FINAL_SLACK = 1.08
+"""A target size counts as met by the rounds when exceeded by up to this factor: the final stage makes files smaller."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +70,12 @@ def compress(
         run: Where to write. The state after every stage goes there, so that a killed run can be resumed.
         settings: What the result depends on; a run is only resumed with the same.
         resume: Go on after the last completed stage of a run in ``run``, if there is one.
+
+    Raises:
+        UserError: a target cannot be reached; the message says the nearest that can.
     """
     if resume and run.has_state():
         state = run.load_state(settings)
-        state = replace(state, splats=state.splats.to(original.device))
         say(f"resuming after stage {state.journal[-1].stage!r}")
     else:
         state = RunState(settings, original, [])
@@ -82,7 +90,9 @@ class _Run:
         self.run = run
         self.state = state
         self.codec = codecs.get(recipe.codec)
-        self.budget = Budget(recipe.max_psnr_drop)
+        count = state.journal[0].gaussians if state.journal else len(state.splats)
+        self.budget = recipe.budget(count)
+        self.front = Front(run.path / "front", [self._front_entry(row) for row in state.journal[1:]])
 
     def to_the_end(self, original_bytes: int) -> Result:
         """The method, from wherever the state stands."""
@@ -99,21 +109,24 @@ class _Run:
         """Score, prune, fine-tune; note whether the budget is spent."""
         started = time.perf_counter()
         splats = self.state.splats
-        # Scored are the values that the file would hold.
-        snapped = self.codec.fit(splats).snap(splats).detach()
-        seed = (self.recipe.seed, self._stages_done)
         if self.recipe.sh_prune_fraction > 0.0:
-            sh_scores = importance.SH_SCORE(snapped, self.training, seed)
-            splats = prune_sh(splats, sh_scores, self.recipe.sh_prune_fraction)
-        scores = importance.SCORES[self.recipe.score](snapped, self.training, seed)
-        self.state = replace(self.state, splats=prune(splats, scores, self.recipe.prune_fraction))
+            splats = prune_sh(splats, self._scores(splats, importance.SH_SCORE), self.recipe.sh_prune_fraction)
+        last = self.state.journal[-1]
+        dropped = self.budget.to_drop(self.recipe.prune_fraction, len(splats), last.bytes)
+        scores = self._scores(splats, importance.SCORES[self.recipe.score])
+        self.state = replace(self.state, splats=prune(splats, scores, dropped))
         seconds = time.perf_counter() - started
         self._stage(f"round {self._rounds_done + 1}", self.recipe.round_iterations, score_seconds=seconds)
+
+    def _scores(self, splats: GaussianModel, score: importance.Score):
+        """Scores of the values that the file would hold."""
+        snapped = self.codec.fit(splats).snap(splats).detach()
+        return score(snapped, self.training, (self.recipe.seed, self._stages_done))
 
     def _stage(self, name: str, iterations: int, score_seconds: float = 0.0) -> None:
         """Fine-tune, encode, decode, measure; then make it the state to resume from."""
         started = time.perf_counter()
-        splats, grid = self._finetune(iterations)
+        splats, grid = self._finetune(self.state.splats, iterations)
         finetuned = time.perf_counter()
         data = grid.encode(splats)
         encoded = time.perf_counter()
@@ -132,17 +145,21 @@ class _Run:
             evaluated - encoded,
         )
         spent = name != "first" and self.budget.is_spent(metrics, self._uncompressed)
-        self.state = RunState(self.state.settings, splats, [*self.state.journal, row], rounds_ended=spent)
+        met = self.budget.is_met(row.gaussians, int(row.bytes / _FINAL_SLACK))
+        self.front.add(self._front_entry(row), data)
+        self.state = RunState(self.state.settings, splats, [*self.state.journal, row], rounds_ended=spent or met)
         self.run.save_state(self.state)
         self._log(row)
         if spent:
-            drop = self._uncompressed.psnr - metrics.psnr
-            say(f"{name} lost {drop:.2f} dB: the budget is spent, the final stage follows")
+            psnr_drop, ssim_drop = self._uncompressed.psnr - metrics.psnr, self._uncompressed.ssim - metrics.ssim
+            say(
+                f"{name} lost {psnr_drop:.2f} dB and {ssim_drop:.4f} SSIM: the budget is spent, the final stage follows"
+            )
 
     def _final(self) -> Result:
         """Fine-tune once more, write the file, read it back and measure what was read."""
         started = time.perf_counter()
-        splats, grid = self._finetune(self.recipe.final_iterations)
+        splats, grid = self._finish(self._chosen())
         finetuned = time.perf_counter()
         path = self.run.write_compressed(self.codec.suffix, grid.encode(splats))
         written = time.perf_counter()
@@ -166,25 +183,83 @@ class _Run:
         journal = [*self.state.journal, row]
         self.run.write_journal(journal)
         self._log(row)
+        # The rounds are over, so the rest of the expected iterations will not come.
+        self.bar.total = self.bar.n
+        self.bar.refresh()
+        self.front.print_table()
+        self.front.write_plot(self.run.path / "front.png")
         return Result(path, decoded, iterations, journal)
 
-    def _finetune(self, iterations: int):
-        seed = (self.recipe.seed, self._stages_done)
-        return finetune(self.state.splats, self.codec, self.training, self.recipe, iterations, seed, self._progress)
+    def _chosen(self) -> GaussianModel:
+        """The model that the final stage goes on from."""
+        chosen, splats = self.front.entries[-1], self.state.splats
+        if self.recipe.end_with == "best":
+            best = self.front.best(self.budget, self._uncompressed)
+            if best is None:
+                say("no round is within the budget: the final stage goes on from the largest model")
+                best = self.front.entries[0]
+            if best != chosen:
+                chosen = best
+                splats = codecs.read(self.front.path(best)).to(self.training.background.device)
+                say(f"the final stage goes on from {best.stage}, the smallest within the budget")
+        if self.budget.has_target and not self.budget.is_met(chosen.gaussians, int(chosen.bytes / _FINAL_SLACK)):
+            raise UserError(
+                f"{self.run.path}: the target is out of reach; the nearest within the quality budget is "
+                f"{chosen.bytes / 1e6:.2f} MB with {chosen.gaussians} Gaussians: raise max_psnr_drop, max_ssim_drop "
+                "or max_rounds"
+            )
+        return splats
+
+    def _finish(self, splats: GaussianModel) -> tuple[GaussianModel, Grid]:
+        """The final iterations. For a target size the surplus is trimmed before the last fifth of them, and after."""
+        iterations = self.recipe.final_iterations
+        target = self.budget.target_bytes
+        if target is None:
+            return self._finetune(splats, iterations)
+        splats, grid = self._finetune(splats, iterations - iterations // 5)
+        splats, grid = self._trim(splats, grid, target)
+        splats, grid = self._finetune(splats, iterations // 5, part=1)
+        splats, grid = self._trim(splats, grid, target)
+        if len(grid.encode(splats)) < (1.0 - SIZE_TOLERANCE) * target:
+            warn(f"the file is more than {SIZE_TOLERANCE:.0%} smaller than {self.recipe.target_size} asks for")
+        return splats, grid
+
+    def _trim(self, splats: GaussianModel, grid: Grid, target: int) -> tuple[GaussianModel, Grid]:
+        """Drop as few Gaussians as bring the file to ``target`` bytes, the least important first."""
+        size = len(grid.encode(splats))
+        if size <= target:
+            return splats, grid
+        scores = self._scores(splats, importance.SCORES[self.recipe.score])
+        fits, too_many = 0, len(splats)  # Counts known to fit, and known not to.
+        best: tuple[GaussianModel, Grid] | None = None
+        guess = int(len(splats) * target / size)
+        while best is None or (
+            fits < too_many - 1 and len(best[1].encode(best[0])) < (1 - SIZE_TOLERANCE / 2) * target
+        ):
+            kept = prune(splats, scores, len(splats) - guess)
+            kept_grid = self.codec.fit(kept)
+            size = len(kept_grid.encode(kept))
+            if size <= target:
+                fits, best = guess, (kept, kept_grid)
+            else:
+                too_many = guess
+            if too_many <= 1 and best is None:
+                raise UserError(f"target_size: even one Gaussian takes {size} bytes; choose a larger size")
+            aimed = int(guess * target / size * (1 - SIZE_TOLERANCE / 4))
+            guess = min(max(aimed, fits + 1), too_many - 1) if fits < too_many - 1 else fits
+        return best
+
+    def _finetune(self, splats: GaussianModel, iterations: int, part: int = 0) -> tuple[GaussianModel, Grid]:
+        seed = (self.recipe.seed, self._stages_done, part)
+        return finetune(splats, self.codec, self.training, self.recipe, iterations, seed, self._progress)
 
     def _record_uncompressed(self, original_bytes: int) -> None:
+        self.front.clear()
         started = time.perf_counter()
         metrics = self.judging.evaluate(self.state.splats)
         seconds = time.perf_counter() - started
-        row = JournalRow(
-            "uncompressed",
-            0,
-            len(self.state.splats),
-            metrics.psnr,
-            metrics.ssim,
-            original_bytes,
-            evaluate_seconds=seconds,
-        )
+        count = len(self.state.splats)
+        row = JournalRow("uncompressed", 0, count, metrics.psnr, metrics.ssim, original_bytes, evaluate_seconds=seconds)
         self.state = replace(self.state, journal=[row])
         self.run.save_state(self.state)
         self._log(row)
@@ -206,6 +281,10 @@ class _Run:
     def _uncompressed(self) -> ViewMetrics:
         row = self.state.journal[0]
         return ViewMetrics(row.psnr, row.ssim)
+
+    def _front_entry(self, row: JournalRow) -> FrontEntry:
+        name = row.stage.replace("round ", "round_") + self.codec.suffix
+        return FrontEntry(name, row.stage, row.gaussians, row.bytes, row.psnr, row.ssim)
 
     def _bar(self) -> tqdm:
         recipe = self.recipe
@@ -230,7 +309,3 @@ class _Run:
             f"{row.stage}: {row.gaussians:,} Gaussians, PSNR {row.psnr:.2f} dB, SSIM {row.ssim:.4f}, "
             f"{row.bytes / 1e6:.2f} MB ({per_gaussian:.1f} bytes a Gaussian)"
         )
-        if row.stage == "final":
-            # The rounds are over, so the rest of the expected iterations will not come.
-            self.bar.total = self.bar.n
-            self.bar.refresh()

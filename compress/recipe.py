@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from compress import importance
+from compress.budget import Budget, parse_size
 from compress.codecs import names as codec_names
 from utils.errors import UserError
 
@@ -38,7 +40,18 @@ class Recipe:
     """Stop after so many rounds, whatever the quality; 90 rounds of 5 % leave 1 % of the Gaussians."""
 
     max_psnr_drop: float = 0.1
-    """dB. A round that loses as much or more against the uncompressed model is the last one."""
+    """dB. A round that loses as much or more against the uncompressed model is the last one. .inf sets no limit."""
+    max_ssim_drop: float = math.inf
+    """The same for SSIM. .inf sets no limit, as published."""
+    target_size: str = ""
+    """Prune until the file has this size, such as 5MB (10^6 bytes); never above, and at most 2 % below. "" for none."""
+    target_count: int = 0
+    """Prune until so many Gaussians are left. 0 for none."""
+    keep_ratio: float = 0.0
+    """Prune until this fraction of the Gaussians is left. 0 for none."""
+    end_with: Literal["last", "best"] = "last"
+    """Which round the final stage goes on from: "last" is the one that spent the budget, as published; "best" is the
+    smallest whose quality is within the budget."""
     stop_on: Literal["validation", "test"] = "validation"
     """Views that the quality is measured on to stop. "test" is the published choice; it lets the result see the test
     views, and is said in the log."""
@@ -86,13 +99,37 @@ class Recipe:
         for name in ("first_iterations", "round_iterations", "final_iterations", "max_rounds", "validation_every"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}: {getattr(self, name)} must not be negative")
-        for name in ("max_psnr_drop", "dssim_weight", "sh_rest_penalty"):
+        for name in ("max_psnr_drop", "max_ssim_drop", "dssim_weight", "sh_rest_penalty"):
             if not getattr(self, name) >= 0.0:
                 raise UserError(f"{name}: {getattr(self, name)} must not be negative")
+        if self.target_size:
+            parse_size(self.target_size)
+        if self.target_count < 0:
+            raise UserError(f"target_count: {self.target_count} must not be negative")
+        if not 0.0 <= self.keep_ratio <= 1.0:
+            raise UserError(f"keep_ratio: {self.keep_ratio} must lie between 0 and 1")
         if self.dssim_weight > 1.0:
             raise UserError(f"dssim_weight: {self.dssim_weight} must be at most 1")
         if self.stop_on == "validation" and self.validation_every == 0:
             raise UserError("validation_every: 0 holds no views out to stop on; set it to 10, or stop_on to test")
+
+    def budget(self, count: int) -> Budget:
+        """The limits for a model of ``count`` Gaussians.
+
+        Raises:
+            UserError: a target is above what the model has.
+        """
+        targets = [self.target_count] if self.target_count else []
+        if self.keep_ratio:
+            targets.append(max(1, int(self.keep_ratio * count)))
+        if targets and min(targets) > count:
+            raise UserError(f"target_count: {min(targets)} is more than the {count} Gaussians there are; choose fewer")
+        return Budget(
+            self.max_psnr_drop,
+            self.max_ssim_drop,
+            min(targets) if targets else None,
+            parse_size(self.target_size) if self.target_size else None,
+        )
 
     def learning_rates(self, extent: float) -> dict[str, float]:
         """Adam's learning rate of each of the six tensors, for a scene of this extent in world units."""
@@ -136,8 +173,9 @@ class Recipe:
             if type(value) is not kind:
                 raise UserError(f"{source}: {name} must be {kind.__name__}, not {value!r}")
             values[name] = value
-        if values["stop_on"] not in ("validation", "test"):
-            raise UserError(f"{source}: stop_on must be validation or test, not {values['stop_on']!r}")
+        for name, allowed in (("stop_on", ("validation", "test")), ("end_with", ("last", "best"))):
+            if values[name] not in allowed:
+                raise UserError(f"{source}: {name} must be {' or '.join(allowed)}, not {values[name]!r}")
         recipe = Recipe(**values)
         try:
             recipe.check()

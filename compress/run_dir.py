@@ -88,7 +88,8 @@ class RunDir:
         }
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in state.splats.named_parameters()}
         with atomic_path(self._state_path) as temporary, temporary.open("wb") as file:
-            np.savez(file, description=np.frombuffer(json.dumps(description).encode(), np.uint8), **arrays)
+            arrays["description"] = np.frombuffer(json.dumps(description).encode(), np.uint8)
+            np.savez(file, allow_pickle=False, **arrays)
 
     def write_journal(self, rows: list[JournalRow]) -> None:
         """Write ``journal.csv``."""

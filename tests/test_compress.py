@@ -7,6 +7,7 @@ run that was not.
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from tiny_run import tiny_splats, write_tiny_scene
 
 import train
 from compress import codecs, importance
-from compress.budget import Budget
+from compress.budget import Budget, parse_size
 from compress.finetune import finetune
 from compress.judging import assign_roles
 from compress.loop import Result
@@ -71,19 +72,42 @@ def test_gradient_sum_takes_the_norm_after_summing_over_views(views: Views):
 
 def test_the_smallest_scores_go_and_the_order_stays():
     scores = torch.tensor([5.0, 1.0, 4.0, 0.0, 3.0, 2.0])
-    assert kept_after_pruning(scores, 0.34).tolist() == [0, 2, 4, 5]
+    assert kept_after_pruning(scores, 2).tolist() == [0, 2, 4, 5]
     splats = tiny_splats(6)
-    assert torch.equal(prune(splats, scores, 0.34).means, splats.means[[0, 2, 4, 5]])
+    assert torch.equal(prune(splats, scores, 2).means, splats.means[[0, 2, 4, 5]])
 
 
 @pytest.mark.parametrize(("count", "fraction", "left"), [(100, 0.05, 95), (10, 0.05, 9), (2, 0.9, 1), (1, 0.5, 1)])
-def test_pruning_drops_at_least_one_and_never_all(count: int, fraction: float, left: int):
-    assert len(kept_after_pruning(torch.rand(count), fraction)) == left
+def test_a_round_drops_at_least_one_and_never_all(count: int, fraction: float, left: int):
+    dropped = Budget().to_drop(fraction, count, 1000)
+    assert len(kept_after_pruning(torch.rand(count), dropped)) == left
+
+
+def test_a_round_drops_no_more_than_the_targets_ask_for():
+    assert Budget(target_count=97).to_drop(0.05, 100, 1000) == 3
+    assert Budget(target_count=50).to_drop(0.05, 100, 1000) == 5
+    assert Budget(target_bytes=980).to_drop(0.05, 100, 1000) == 2
+    assert Budget(target_count=97, target_bytes=960).to_drop(0.05, 100, 1000) == 4
+    assert Budget(target_count=100).to_drop(0.05, 100, 1000) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("5MB", 5_000_000), ("1.5 mb", 1_500_000), ("800k", 800_000), ("1234", 1234), ("2 GB", 2 * 10**9)],
+)
+def test_sizes_are_read_in_powers_of_a_thousand(text: str, size: int):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5MB", "five", "5 MiB", "1e6"])
+def test_sizes_that_are_none_say_so(text: str):
+    with pytest.raises(UserError, match="such as 5MB"):
+        parse_size(text)
 
 
 def test_equal_scores_fall_in_order_and_nan_counts_as_least():
-    assert kept_after_pruning(torch.zeros(4), 0.5).tolist() == [2, 3]
-    assert kept_after_pruning(torch.tensor([1.0, float("nan"), 0.0]), 0.34).tolist() == [0, 2]
+    assert kept_after_pruning(torch.zeros(4), 2).tolist() == [2, 3]
+    assert kept_after_pruning(torch.tensor([1.0, float("nan"), 0.0]), 1).tolist() == [0, 2]
 
 
 def test_the_budget_is_spent_at_its_edge():
@@ -91,6 +115,8 @@ def test_the_budget_is_spent_at_its_edge():
     assert budget.is_spent(ViewMetrics(29.5, 0.9), uncompressed)
     assert not budget.is_spent(ViewMetrics(29.6, 0.9), uncompressed)
     assert not budget.is_spent(ViewMetrics(31.0, 0.9), uncompressed)
+    assert Budget(max_ssim_drop=0.01).is_spent(ViewMetrics(30.0, 0.885), uncompressed)
+    assert not Budget().is_spent(ViewMetrics(1.0, 0.1), uncompressed)
 
 
 # --- Fine-tuning -----------------------------------------------------------------------------------------------------
@@ -225,6 +251,47 @@ def test_the_same_seed_writes_the_same_bytes_on_any_number_of_threads(tiny: tupl
     torch.set_num_threads(2)
     assert first == second
     assert compress(tiny, tmp_path / "three", "--seed", "5").path.read_bytes() != first
+
+
+def test_the_front_keeps_every_round_and_the_best_can_be_chosen(tiny: tuple[Path, Path], tmp_path: Path):
+    """The first rounds are harmless here and the later ones are not, so the best is not the last."""
+    extra = ["--prune_fraction", "0.08", "--max_psnr_drop", "8", "--max_rounds", "12", "--final_iterations", "0"]
+    last = compress(tiny, tmp_path / "last", *extra)
+    best = compress(tiny, tmp_path / "best", *extra, "--end_with", "best")
+    rounds = last.journal[1:-1]
+    listed = json.loads((tmp_path / "last" / "front" / "front.json").read_text())
+    assert [entry["stage"] for entry in listed] == [row.stage for row in rounds]
+    for entry, row in zip(listed, rounds, strict=True):
+        file = tmp_path / "last" / "front" / entry["file"]
+        assert file.stat().st_size == entry["bytes"] == row.bytes
+        assert len(codecs.read(file)) == entry["gaussians"]
+    assert last.journal[0].psnr - rounds[-1].psnr >= 8.0 and len(rounds) >= 3
+    assert len(last.splats) == rounds[-1].gaussians
+    assert len(best.splats) == rounds[-2].gaussians
+    assert (tmp_path / "best" / "front.png").is_file()
+
+
+def test_a_target_count_is_met_exactly(tiny: tuple[Path, Path], tmp_path: Path):
+    result = compress(tiny, tmp_path, "--target_count", "131", "--max_rounds", "20", "--max_psnr_drop", "inf")
+    assert len(result.splats) == 131
+    kept = compress(tiny, tmp_path, "--keep_ratio", "0.9", "--max_rounds", "20", "--max_psnr_drop", "inf")
+    assert len(kept.splats) == 135
+
+
+def test_a_target_size_is_met_within_two_percent_and_never_exceeded(tiny: tuple[Path, Path], tmp_path: Path):
+    whole = compress(tiny, tmp_path / "whole", "--max_rounds", "0").path.stat().st_size
+    target = int(0.7 * whole)
+    extra = ["--target_size", str(target), "--max_rounds", "30", "--max_psnr_drop", "inf"]
+    size = compress(tiny, tmp_path / "target", *extra).path.stat().st_size
+    assert 0.98 * target <= size <= target
+
+
+def test_targets_out_of_reach_name_the_nearest(tiny: tuple[Path, Path], tmp_path: Path):
+    with pytest.raises(UserError, match=r"nearest within the quality budget is .* MB with 1\d\d Gaussians"):
+        compress(tiny, tmp_path, "--target_count", "5", "--max_psnr_drop", "inf")
+    with pytest.raises(UserError, match="more than the 150"):
+        compress(tiny, tmp_path, "--target_count", "151")
+    assert not list(tmp_path.glob("compressed.*"))
 
 
 class Killed(BaseException):
