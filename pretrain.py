@@ -155,8 +155,9 @@ def run_iterations(options: Options, trainer: Trainer) -> None:
     with tqdm(total=options.iterations, initial=trainer.iteration, desc="pretrain", unit="it", smoothing=0.05) as bar:
         while trainer.iteration < options.iterations:
             loss = trainer.step()
-            mean_loss = loss if mean_loss is None else mean_loss + (loss - mean_loss) / LOSS_WINDOW
-            if trainer.iteration % 10 == 0:
+            if loss is not None:
+                mean_loss = loss if mean_loss is None else mean_loss + (loss - mean_loss) / LOSS_WINDOW
+            if mean_loss is not None and trainer.iteration % 10 == 0:
                 bar.set_postfix_str(f"loss {mean_loss:.4f}, {len(trainer.splats):,} Gaussians", refresh=False)
             bar.update()
             # The last iteration is saved and reported in any case, after the bar is closed.

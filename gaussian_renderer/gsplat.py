@@ -53,6 +53,7 @@ def intrinsics(camera: Camera) -> npt.NDArray[np.float32]:
 
 
 @lru_cache(maxsize=CAMERAS_KEPT)
+@torch.inference_mode(False)  # What is kept must serve a backward pass too, whoever asks first.
 def _matrices(camera: Camera, device: torch.device) -> tuple[Tensor, Tensor]:
     """``(1, 4, 4)`` world-to-camera transform and ``(1, 3, 3)`` intrinsics on the device."""
     view = torch.from_numpy(camera.world_to_camera.astype(np.float32))

@@ -66,6 +66,7 @@ def matrices(camera: Camera) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.fl
 
 
 @lru_cache(maxsize=CAMERAS_KEPT)
+@torch.inference_mode(False)  # What is kept must serve a backward pass too, whoever asks first.
 def _camera_settings(camera: Camera, device: torch.device) -> dict[str, Any]:
     """The rasterizer's settings that a camera decides."""
     view, full_projection = matrices(camera)

@@ -20,6 +20,9 @@ from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
 from utils.losses import photometric_loss
 
+# Iterations between two looks at the loss where it is on a GPU, which a look makes the CPU wait for.
+LOSS_EVERY_ON_CUDA = 50
+
 # Independent sources of random numbers that one seed stands for.
 STREAM_VIEWS, STREAM_POINTS, STREAM_CHILDREN = range(3)
 
@@ -85,8 +88,11 @@ class Trainer:
         self._begin_statistics()
         self._statistics = state.statistics
 
-    def step(self) -> float:
-        """Do one iteration on the next view. Returns its loss.
+    def step(self) -> float | None:
+        """Do one iteration on the next view.
+
+        Returns:
+            Its loss; on CUDA only now and then, else ``None``.
 
         Raises:
             UserError: the loss is not finite, or no Gaussian is left.
@@ -103,12 +109,7 @@ class Trainer:
             screen_offsets=self._screen_offsets if gathers else None,
         )
         loss = photometric_loss(rendering.image, self.photograph(camera))
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise UserError(
-                f"{camera.name}: the loss of iteration {iteration} is not finite; lower the learning rates, "
-                "or look for a camera with a broken pose"
-            )
+        value = self._look_at(loss, camera)
         loss.backward()
         if gathers and self._screen_offsets.grad is not None:
             self._statistics.add(self._screen_offsets.grad, rendering.radii, camera.width, camera.height)
@@ -135,6 +136,17 @@ class Trainer:
     def photograph(self, camera: Camera) -> Tensor:
         """``(H, W, 3)`` photograph of a view, in [0, 1]."""
         return self.scene.images.load(camera)
+
+    def _look_at(self, loss: Tensor, camera: Camera) -> float | None:
+        if loss.is_cuda and self.iteration % LOSS_EVERY_ON_CUDA:
+            return None
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise UserError(
+                f"{camera.name}: the loss of iteration {self.iteration} is not finite; lower the learning rates, "
+                "or look for a camera with a broken pose"
+            )
+        return value
 
     def _densify(self) -> None:
         generator = torch.Generator().manual_seed(

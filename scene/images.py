@@ -64,7 +64,7 @@ class ImageStore:
             self._keep(key, pixels)
         else:
             self._cache.move_to_end(key)
-        return pixels.to(self.device).to(torch.float32) / 255.0
+        return pixels.to(self.device, non_blocking=self.device.type == "cuda").to(torch.float32) / 255.0
 
     def _read(self, path: Path, camera: Camera) -> Tensor:
         size = (camera.width, camera.height)
@@ -73,7 +73,10 @@ class ImageStore:
             pixels = _flatten(image, self.white_background)
             if pixels.size != size:
                 pixels = pixels.resize(size)
-            return torch.from_numpy(np.array(pixels, dtype=np.uint8))
+            array = torch.from_numpy(np.array(pixels, dtype=np.uint8))
+        # From pinned memory a GPU copies by itself, without the CPU waiting for it.
+        pinned = self.device.type == "cuda" and self.cache_device.type == "cpu"
+        return array.pin_memory() if pinned else array
 
     def _keep(self, key: tuple[Path, int, int], pixels: Tensor) -> None:
         size = pixels.nbytes

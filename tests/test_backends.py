@@ -22,7 +22,7 @@ import pretrain
 from gaussian_renderer import choose_backend, gsplat, inria, render
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
-from utils import cli
+from utils import cli, ssim
 from utils.errors import UserError
 
 PACKAGES = {"inria": inria.PACKAGE, "gsplat": gsplat.PACKAGE}
@@ -297,6 +297,27 @@ def test_no_gaussians_show_the_background(machine, name):
     result = render(off_centre_camera(), GaussianModel.empty().requires_grad_(), BACKGROUND, backend=name)
     assert torch.equal(result.image, BACKGROUND.expand(HEIGHT, WIDTH, 3)) and len(result.radii) == 0
     result.image.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["inria", "gsplat"])
+def test_a_view_rendered_for_inference_can_be_trained_on_afterwards(machine, name):
+    machine(inria=inria_module(), gsplat=gsplat_module())
+    camera, splats = off_centre_camera(), tiny_splats(5).requires_grad_()
+    with torch.inference_mode():
+        render(camera, splats, BACKGROUND, backend=name)
+    render(camera, splats, BACKGROUND, backend=name).image.sum().backward()
+    assert splats.means.grad is not None
+
+
+def test_ssim_by_convolutions_can_be_trained_with_after_it_was_measured():
+    image, target = torch.rand(2, 20, 30, 3, dtype=torch.float64)
+    ssim._window.cache_clear()
+    with torch.inference_mode():
+        measured = ssim._separable_ssim(image, target)
+    image.requires_grad_()
+    trained = ssim._separable_ssim(image, target)
+    trained.backward()
+    assert float(trained.detach()) == pytest.approx(float(measured)) and image.grad is not None
 
 
 def shift_of_a_centre(backend: str, device: str = "cpu") -> tuple[float, float]:

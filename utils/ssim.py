@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -212,9 +213,16 @@ class _CpuSSIM(torch.autograd.Function):
         return d_image.mul_(d_ssim), None
 
 
+@cache
+@torch.inference_mode(False)  # What is kept must serve a backward pass too, whoever asks first.
+def _window(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The window along one axis. Copying it to a GPU makes the CPU wait, so it is done once."""
+    return torch.tensor(_weights, dtype=dtype, device=device)
+
+
 def _separable_ssim(image: Tensor, target: Tensor) -> Tensor:
     """SSIM by two one-dimensional convolutions; any device, any float type."""
-    weights = torch.tensor(_weights, dtype=image.dtype, device=image.device)
+    weights = _window(image.dtype, image.device)
     across = weights.view(1, 1, 1, WINDOW).expand(_CHANNELS, 1, 1, WINDOW)
     down = weights.view(1, 1, WINDOW, 1).expand(_CHANNELS, 1, WINDOW, 1)
 
