@@ -59,6 +59,8 @@ class Options:
     """The recipe: a YAML file. The settings below override it."""
     resume: bool = False
     """Go on after the last completed stage of a killed run, with the same result."""
+    pick: str = ""
+    """On a finished run: do only the final stage again, from the round whose file has this size, such as 5MB."""
     backend: BackendName = "auto"
     """Renderer."""
     threads: int = 0
@@ -142,6 +144,7 @@ def train(options: Options) -> Result:
         run,
         settings=identity(options, roles, original_path),
         resume=options.resume,
+        pick=options.pick,
     )
     point_cloud = model_dir.save_checkpoint(options.model_path, result.iterations, result.splats)
     write_journal_plot(result.journal, options.model_path / "journal.png")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from compress.budget import Budget
+from compress.run_dir import JournalRow
 from utils.cli import say
 from utils.files import atomic_path, write_bytes, write_text
 from utils.metrics import ViewMetrics
@@ -38,6 +39,12 @@ class FrontEntry:
     @property
     def metrics(self) -> ViewMetrics:
         return ViewMetrics(self.psnr, self.ssim)
+
+
+def front_entry(row: JournalRow, suffix: str) -> FrontEntry:
+    """The entry of a stage's model, whose file ends in ``suffix``."""
+    name = row.stage.replace(" ", "_") + suffix
+    return FrontEntry(name, row.stage, row.gaussians, row.bytes, row.psnr, row.ssim)
 
 
 class Front:

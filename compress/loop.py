@@ -13,10 +13,10 @@ from compress import codecs, importance
 from compress.budget import SIZE_TOLERANCE
 from compress.codecs import Grid
 from compress.finetune import finetune
-from compress.front import Front, FrontEntry
+from compress.front import Front, front_entry
 from compress.prune import prune, prune_sh
 from compress.recipe import Recipe
-from compress.run_dir import JournalRow, RunDir, RunState
+from compress.run_dir import JournalRow, RunDir, RunState, read_journal
 from compress.views import Views
 from scene.gaussian_model import GaussianModel
 from utils.cli import say, warn
@@ -58,6 +58,7 @@ def compress(
     *,
     settings: dict[str, Any],
     resume: bool = False,
+    pick: str = "",
 ) -> Result:
     """Compress a trained model.
 
@@ -70,10 +71,16 @@ def compress(
         run: Where to write. The state after every stage goes there, so that a killed run can be resumed.
         settings: What the result depends on; a run is only resumed with the same.
         resume: Go on after the last completed stage of a run in ``run``, if there is one.
+        pick: A size such as "5MB": do only the final stage, from the model of a finished run's front that has it.
 
     Raises:
         UserError: a target cannot be reached; the message says the nearest that can.
     """
+    if pick:
+        recipe = replace(recipe, target_size=pick, target_count=0, keep_ratio=0.0, end_with="last")
+        listed = [row for row in read_journal(run.path / "journal.csv") if row.stage != "final"]
+        state = _picked(run, recipe, settings, listed)
+        return _Run(training, judging, recipe, run, state, listed).to_the_end(original_bytes)
     if resume and run.has_state():
         state = run.load_state(settings)
         say(f"resuming after stage {state.journal[-1].stage!r}")
@@ -82,8 +89,32 @@ def compress(
     return _Run(training, judging, recipe, run, state).to_the_end(original_bytes)
 
 
+def _picked(run: RunDir, recipe: Recipe, settings: dict[str, Any], journal: list[JournalRow]) -> RunState:
+    """The state of a finished run as if its rounds had ended when its file first fitted the recipe's target size."""
+    suffix = codecs.get(recipe.codec).suffix
+    size = recipe.budget(journal[0].gaussians).target_bytes if journal else None
+    for end, row in enumerate(journal[1:], start=2):
+        if size is not None and row.bytes <= size * _FINAL_SLACK:
+            splats = codecs.read(Front(run.path / "front", []).path(front_entry(row, suffix)))
+            say(f"the final stage goes on from {row.stage}: {row.bytes / 1e6:.2f} MB")
+            return RunState(settings, splats, journal[:end], rounds_ended=True)
+    smallest = min((row.bytes for row in journal[1:]), default=0)
+    raise UserError(
+        f"{run.path}: its front holds nothing as small as {recipe.target_size}; the smallest is "
+        f"{smallest / 1e6:.2f} MB: run again with a larger max_psnr_drop"
+    )
+
+
 class _Run:
-    def __init__(self, training: Views, judging: Views, recipe: Recipe, run: RunDir, state: RunState) -> None:
+    def __init__(
+        self,
+        training: Views,
+        judging: Views,
+        recipe: Recipe,
+        run: RunDir,
+        state: RunState,
+        listed: list[JournalRow] | None = None,
+    ) -> None:
         self.training = training
         self.judging = judging
         self.recipe = recipe
@@ -92,7 +123,10 @@ class _Run:
         self.codec = codecs.get(recipe.codec)
         count = state.journal[0].gaussians if state.journal else len(state.splats)
         self.budget = recipe.budget(count)
-        self.front = Front(run.path / "front", [self._front_entry(row) for row in state.journal[1:]])
+        # All rounds of a finished run stay in its journal and its front when another of them is picked.
+        self.listed = listed
+        entries = [front_entry(row, self.codec.suffix) for row in (self.listed or state.journal)[1:]]
+        self.front = Front(run.path / "front", entries)
 
     def to_the_end(self, original_bytes: int) -> Result:
         """The method, from wherever the state stands."""
@@ -146,7 +180,7 @@ class _Run:
         )
         spent = name != "first" and self.budget.is_spent(metrics, self._uncompressed)
         met = self.budget.is_met(row.gaussians, int(row.bytes / _FINAL_SLACK))
-        self.front.add(self._front_entry(row), data)
+        self.front.add(front_entry(row, self.codec.suffix), data)
         self.state = RunState(self.state.settings, splats, [*self.state.journal, row], rounds_ended=spent or met)
         self.run.save_state(self.state)
         self._log(row)
@@ -180,7 +214,7 @@ class _Run:
             written - finetuned,
             evaluated - written,
         )
-        journal = [*self.state.journal, row]
+        journal = [*(self.listed or self.state.journal), row]
         self.run.write_journal(journal)
         self._log(row)
         # The rounds are over, so the rest of the expected iterations will not come.
@@ -192,7 +226,7 @@ class _Run:
 
     def _chosen(self) -> GaussianModel:
         """The model that the final stage goes on from."""
-        chosen, splats = self.front.entries[-1], self.state.splats
+        chosen, splats = front_entry(self.state.journal[-1], self.codec.suffix), self.state.splats
         if self.recipe.end_with == "best":
             best = self.front.best(self.budget, self._uncompressed)
             if best is None:
@@ -281,10 +315,6 @@ class _Run:
     def _uncompressed(self) -> ViewMetrics:
         row = self.state.journal[0]
         return ViewMetrics(row.psnr, row.ssim)
-
-    def _front_entry(self, row: JournalRow) -> FrontEntry:
-        name = row.stage.replace("round ", "round_") + self.codec.suffix
-        return FrontEntry(name, row.stage, row.gaussians, row.bytes, row.psnr, row.ssim)
 
     def _bar(self) -> tqdm:
         recipe = self.recipe

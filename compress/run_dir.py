@@ -14,7 +14,7 @@ import numpy as np
 
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
-from utils.files import atomic_path, write_bytes, write_text
+from utils.files import atomic_path, read_bytes, write_bytes, write_text
 
 _STATE_NAME = "state.npz"
 
@@ -134,6 +134,23 @@ class RunDir:
             if other != path:
                 other.unlink()
         return path
+
+
+def read_journal(path: Path) -> list[JournalRow]:
+    """The rows of a ``journal.csv``.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    text = read_bytes(path).decode(errors="replace")
+    kinds = {field.name: {"int": int, "float": float, "str": str}[str(field.type)] for field in fields(JournalRow)}
+    try:
+        return [
+            JournalRow(**{name: kind(row[name]) for name, kind in kinds.items()})
+            for row in csv.DictReader(io.StringIO(text))
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: is not a journal that train.py wrote ({error}); run without --pick") from error
 
 
 def journal_csv(rows: list[JournalRow]) -> str:

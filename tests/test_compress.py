@@ -286,6 +286,18 @@ def test_a_target_size_is_met_within_two_percent_and_never_exceeded(tiny: tuple[
     assert 0.98 * target <= size <= target
 
 
+def test_another_size_is_picked_from_a_finished_run_without_its_rounds(tiny: tuple[Path, Path], tmp_path: Path):
+    extra = ["--max_rounds", "6", "--prune_fraction", "0.1", "--max_psnr_drop", "inf"]
+    first = compress(tiny, tmp_path, *extra)
+    target = int(first.journal[3].bytes * 0.99)
+    picked = compress(tiny, tmp_path, *extra, "--pick", str(target))
+    assert 0.98 * target <= picked.path.stat().st_size <= target
+    assert [row.stage for row in picked.journal] == [row.stage for row in first.journal]
+    assert len(first.splats) < len(picked.splats) <= first.journal[3].gaussians
+    with pytest.raises(UserError, match="the smallest is"):
+        compress(tiny, tmp_path, *extra, "--pick", "1kB")
+
+
 def test_targets_out_of_reach_name_the_nearest(tiny: tuple[Path, Path], tmp_path: Path):
     with pytest.raises(UserError, match=r"nearest within the quality budget is .* MB with 1\d\d Gaussians"):
         compress(tiny, tmp_path, "--target_count", "5", "--max_psnr_drop", "inf")
