@@ -57,7 +57,7 @@ _BOUNDED = 3.0
 """How many times the median distance the farthest Gaussians may be away for the model to be an object on its own."""
 _SURROUNDED = 0.6
 """Share of all directions in which there must be something for a place to count as inside."""
-_MAX_TRIES = 2000
+_MAX_TRIES = 500
 
 
 @dataclass
@@ -119,7 +119,7 @@ class Shape:
         # An object on its own ends somewhere; within far surroundings, the median still tells its size.
         radius = nearly_all if farthest <= _BOUNDED * median else 1.5 * median
         radius = max(radius, float(splats.scales.median()), 1e-6)
-        middle = opacities[distances < 0.5 * median].sum() / max(opacities.sum(), 1e-12)
+        middle = opacities[distances <= 0.5 * median].sum() / max(opacities.sum(), 1e-12)
         return Shape(center, radius, estimate_up(splats), float(middle))
 
 
@@ -129,8 +129,8 @@ def estimate_up(splats: GaussianModel) -> Array:
     COLMAP's worlds, hence those of most trained models, have their first camera's y axis point roughly down, so -y is
     up unless the Gaussians say better. Floors, tables and streets are made of flat Gaussians that share a normal, while
     walls and objects face every way around. If the direction near -y that most flat, opaque, large Gaussians face
-    stands out, it is taken. If one far from -y stands out by much more, the world is taken for one with z up, as
-    modelling tools write them, and the end nearer to +z is up.
+    stands out, it is taken. If one near z stands out by much more, the world is taken for one with z up, as modelling
+    tools write them.
     """
     default = np.array([0.0, -1.0, 0.0])
     scales = splats.scales.detach().cpu().numpy().astype(np.float64)
@@ -149,16 +149,17 @@ def estimate_up(splats: GaussianModel) -> Array:
         votes += weights[part] @ (np.abs(normals[part] @ directions.T) > _UP_COSINE)
     votes /= votes.mean()
 
-    near_default = np.abs(directions @ default) > _UP_TRUSTED_COSINE
-    best_near = np.where(near_default, votes, 0.0).argmax()
-    best = votes.argmax()
-    far_wins = votes[best] > max(_UP_VOTES_FAR, _UP_MARGIN_FAR * votes[best_near])
-    if far_wins:
-        default = np.array([0.0, 0.0, 1.0])
-    elif votes[best_near] < _UP_VOTES_NEAR:
+    def best_near(axis: Array) -> int:
+        return int(np.where(np.abs(directions @ axis) > _UP_TRUSTED_COSINE, votes, 0.0).argmax())
+
+    other = np.array([0.0, 0.0, 1.0])
+    best = best_near(default)
+    if votes[best_near(other)] > max(_UP_VOTES_OTHER, _UP_MARGIN_OTHER * votes[best]):
+        default, best = other, best_near(other)
+    elif votes[best] < _UP_VOTES:
         return default
     # The mean of the normals that voted for the winner, all turned to one side, is finer than the grid of directions.
-    cosines = normals @ directions[best if far_wins else best_near]
+    cosines = normals @ directions[best]
     voters = np.abs(cosines) > _UP_COSINE
     mean = (weights * np.sign(cosines))[voters] @ normals[voters]
     mean /= np.linalg.norm(mean)
@@ -169,12 +170,13 @@ _CHUNK = 20_000
 _UP_COSINE = 0.97
 """Of the angle within which a normal votes for a direction."""
 _UP_TRUSTED_COSINE = 0.7
-"""Of the angle around the y axis within which the vertical is expected."""
-_UP_VOTES_NEAR = 1.5
-"""Votes, relative to the mean over all directions, that it takes to be believed near the y axis, and far from it."""
-_UP_VOTES_FAR = 4.0
-_UP_MARGIN_FAR = 2.5
-"""How many times the votes of the best direction near the y axis it takes to be believed far from it."""
+"""Of the angle around the y axis, or else the z axis, within which the vertical is expected."""
+_UP_VOTES = 1.5
+"""Votes, relative to the mean over all directions, that it takes to be believed near the y axis."""
+_UP_VOTES_OTHER = 4.0
+"""The same near the z axis."""
+_UP_MARGIN_OTHER = 2.5
+"""How many times the votes of the best direction near the y axis it takes besides."""
 
 
 class CameraPlacer:
@@ -209,9 +211,9 @@ class CameraPlacer:
     def __next__(self) -> Camera:
         candidate = self._orbit_candidate if self.kind == "orbit" else self._inside_candidate
         for _ in range(_MAX_TRIES):
-            position, forward = candidate(self._next_point())
+            position, forward, zoom = candidate(self._next_point())
             if self._is_usable(position):
-                return self._camera(position, forward)
+                return self._camera(position, forward, zoom)
         raise UserError(
             f"no free place to look from was found {'around' if self.kind == 'orbit' else 'inside'} the model; "
             f"try --views {'inside' if self.kind == 'orbit' else 'orbit'}"
@@ -222,23 +224,24 @@ class CameraPlacer:
         self._drawn += 1
         return (self._offset + self._drawn * _STEPS) % 1.0
 
-    def _orbit_candidate(self, point: Array) -> tuple[Array, Array]:
-        """A place on one of the shells, looking near the centre."""
+    def _orbit_candidate(self, point: Array) -> tuple[Array, Array, float]:
+        """A place on one of the shells, looking near the centre, and how much longer than usual the lens is."""
         shape = self.shape
         half_angle = math.atan(min(self._width, self._height) / (2.0 * self._focal))
-        fitting = max(shape.radius / math.sin(half_angle), _NEAR_PLANE + 2.0 * shape.radius)
-        distance = fitting * _ORBIT_DISTANCES[int(point[2] * len(_ORBIT_DISTANCES))]
+        wanted = shape.radius / math.sin(half_angle) * _ORBIT_DISTANCES[int(point[2] * len(_ORBIT_DISTANCES))]
+        # A model that is small in its own units is looked at from farther away, or else the near plane would cut it.
+        distance = max(wanted, shape.radius + _NEAR_PLANE)
         outward = _direction(shape.up, point[0], _between(_ORBIT_SINES, point[1]))
         position = shape.center + distance * outward
         aim = shape.center + self._random.uniform(-1.0, 1.0, 3) * (_ORBIT_AIM_SPREAD * shape.radius)
-        return position, aim - position
+        return position, aim - position, distance / wanted
 
-    def _inside_candidate(self, point: Array) -> tuple[Array, Array]:
+    def _inside_candidate(self, point: Array) -> tuple[Array, Array, float]:
         """A place in the box that holds most Gaussians, looking around."""
         low, high = self._space.box
         position = low + point[:3] * (high - low)
         azimuth, elevation = self._random.random(2)
-        return position, _direction(self.shape.up, azimuth, _between(_INSIDE_SINES, elevation))
+        return position, _direction(self.shape.up, azimuth, _between(_INSIDE_SINES, elevation)), 1.0
 
     def _is_usable(self, position: Array) -> bool:
         if self.kind == "inside" and not self._space.is_surrounded(position):
@@ -246,12 +249,12 @@ class CameraPlacer:
         clearance = _CLEARANCE * self.shape.radius
         return self._space.clearance(position) >= clearance and self._space.density(position) <= MAX_DENSITY
 
-    def _camera(self, position: Array, forward: Array) -> Camera:
+    def _camera(self, position: Array, forward: Array, zoom: float = 1.0) -> Camera:
         world_to_camera = np.eye(4)
         rotation = _look_rotation(forward, self.shape.up)
         world_to_camera[:3, :3], world_to_camera[:3, 3] = rotation, -rotation @ position
-        width, height = self._width, self._height
-        return Camera("", width, height, self._focal, self._focal, width / 2, height / 2, world_to_camera)
+        width, height, focal = self._width, self._height, zoom * self._focal
+        return Camera("", width, height, focal, focal, width / 2, height / 2, world_to_camera)
 
 
 class FreeSpace:
