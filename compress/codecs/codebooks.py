@@ -18,7 +18,7 @@ DIGITS = 5
 """Significant decimal digits of a codebook's entries: enough for 8 bits, and short in a text file."""
 
 LLOYD_1D = 200
-COMPANDING_BINS = 4096
+QUANTILES = 1024
 
 
 def fit_codebook(values: npt.NDArray[np.floating], weights: npt.NDArray[np.floating] | None = None) -> Float32s:
@@ -42,7 +42,7 @@ def fit_codebook(values: npt.NDArray[np.floating], weights: npt.NDArray[np.float
     mass = mass + mass.mean() * 1e-6 + 1e-30  # no value is worthless, so every cell has a mean
     cumulative_mass = np.concatenate([[0.0], np.cumsum(mass)])
     cumulative = np.concatenate([[0.0], np.cumsum(mass * flat)])
-    levels = _companded(flat, mass)
+    levels = _companded(flat, cumulative_mass)
     for _ in range(LLOYD_1D):
         cells = np.searchsorted(flat, (levels[1:] + levels[:-1]) / 2)
         bounds = np.concatenate([[0], cells, [flat.size]])
@@ -55,9 +55,12 @@ def fit_codebook(values: npt.NDArray[np.floating], weights: npt.NDArray[np.float
     return _short_decimals(levels)
 
 
-def _companded(ascending: npt.NDArray[np.float64], mass: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    histogram, edges = np.histogram(ascending, COMPANDING_BINS, weights=mass)
-    share = np.concatenate([[0.0], np.cumsum(np.cbrt(histogram))])
+def _companded(ascending: npt.NDArray[np.float64], cumulative_mass: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Levels whose density is the cube root of the values', measured on :data:`QUANTILES` intervals of equal mass."""
+    targets = np.linspace(0, cumulative_mass[-1], QUANTILES + 1)
+    edges = ascending[np.minimum(np.searchsorted(cumulative_mass, targets), ascending.size - 1)]
+    # An interval of width w and mass 1 has density 1 / w, and so a share of w * (1 / w) ** (1 / 3) of the levels.
+    share = np.concatenate([[0.0], np.cumsum(np.diff(edges) ** (2 / 3))])
     return np.interp((np.arange(CODEBOOK_SIZE) + 0.5) / CODEBOOK_SIZE, share / share[-1], edges)
 
 
@@ -112,6 +115,7 @@ SCORES_AN_ITERATION = 1 << 26
 """Distances an iteration of k-means may compute before the rows are first divided into groups."""
 
 GROUPS = 64
+STARTING_ROUNDS = 5
 
 
 @dataclass
@@ -180,7 +184,7 @@ class PaletteFitter:
         return Palette(labels, np.concatenate(parts))
 
     def _lloyd(self, rows: Float32s, weights: Float32s, size: int, rng: np.random.Generator) -> Palette:
-        centroids = rows[np.sort(rng.choice(len(rows), size, replace=False))]
+        centroids = _starting_rows(rows, weights, size, rng)
         labels, distances = nearest_centroids(rows, centroids)
         for _ in range(self.iterations):
             unused = np.flatnonzero(np.bincount(labels, minlength=size) == 0)
@@ -190,6 +194,25 @@ class PaletteFitter:
             centroids[unused] = rows[worst]
             labels, distances = nearest_centroids(rows, centroids)
         return Palette(labels, centroids_of(rows, weights, labels, centroids))
+
+
+def _starting_rows(rows: Float32s, weights: Float32s, size: int, rng: np.random.Generator) -> Float32s:
+    """``size`` different rows, chosen in rounds of those that the ones before represent badly.
+
+    The rounds of k-means|| (Bahmani et al. 2012): each draws with chances in proportion to the squared distance from
+    what has been drawn. The draw without replacement is by the largest of the logarithms plus Gumbel noise.
+    """
+    distances = np.full(len(rows), 1e30, np.float32)
+    taken = np.zeros(len(rows), bool)
+    for batch in np.diff(np.linspace(0, size, STARTING_ROUNDS + 1).astype(int)):
+        chances = np.log(np.maximum(distances, 1e-30) * np.maximum(weights, 1e-30)) + rng.gumbel(size=len(rows))
+        chances[taken] = -np.inf
+        drawn = np.sort(np.argsort(-chances, kind="stable")[:batch])
+        taken[drawn] = True
+        if batch:
+            nearer = nearest_centroids(rows, rows[drawn])[1]
+            distances = np.minimum(distances, np.maximum(nearer, 0))
+    return rows[taken]
 
 
 def _share_out(size: int, counts: list[int]) -> list[int]:
