@@ -150,7 +150,7 @@ def estimate_up(splats: GaussianModel) -> Array:
     votes /= votes.mean()
 
     def best_near(axis: Array) -> int:
-        return int(np.where(np.abs(directions @ axis) > _UP_TRUSTED_COSINE, votes, 0.0).argmax())
+        return int(np.where(np.abs(directions @ axis) > _UP_TRUSTED_COSINE, votes, -1.0).argmax())
 
     other = np.array([0.0, 0.0, 1.0])
     best = best_near(default)
