@@ -28,6 +28,8 @@ PROBABILITY_BITS = 12
 LANES = 8
 """Interleaved states in a stream."""
 STATE_BYTES = 4 * LANES
+MAX_TOKENS = 256
+"""An alphabet has no more."""
 CHUNK = 4096
 """Most items coded between two updates of the tables."""
 
@@ -170,11 +172,12 @@ class Encoder:
         self,
         column: Column,
         count: int,
-        values: np.ndarray,
+        values: np.ndarray | None,
         first: np.ndarray = NO_TOKENS,
         second: np.ndarray = NO_TOKENS,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Append the ``(count,)`` int64 ``values`` of a column. Returns them and their tokens."""
+        assert values is not None, "an encoder needs the values it shall encode"
         alphabet = column.alphabet
         tokens = alphabet.tokens(values)
         pieces = 1 + -(-alphabet.value_bits // PROBABILITY_BITS)

@@ -59,10 +59,10 @@ class GszGrid(Grid):
         model = Model(splats.sh_rest.shape[1], sizes)
         counts, coded = [], []
         for rows in self._layers(splats):
-            layer = quantised.take(rows)
-            layer = layer.take(interleaved(np.argsort(streams.morton(layer.means), kind="stable")))
+            rows = rows[interleaved(np.argsort(streams.morton(quantised.means[rows]), kind="stable"))]
             counts.append(len(rows))
-            coded.append([stream for stream, _ in streams.encode_layer(layer, model)] if len(rows) else [b""] * 6)
+            fineness = symbols.finenesses(layer := quantised.take(rows), self.steps)
+            coded.append([stream for stream, _ in streams.encode_layer(layer, fineness, model)])
         header = Header(container.NATIVE, splats.sh_degree, self.steps, sizes, counts, [])
         return container.assemble(header, coded)
 
@@ -126,23 +126,24 @@ def fit_steps(splats: GaussianModel, settings: GridSettings) -> Steps:
         radius = float(np.percentile(np.abs(means - centre), 90))
     # Twelve bits of mantissa do, and make the same numbers from nearly the same model.
     radius = float(np.float32(min(max(radius, 1e-20), 1e30)))
-    pivot = 0
-    if settings.sh_range and len(splats):
-        covered = symbols.coverage(
+    rotation_pivot = sh_pivot = 0
+    if len(splats):
+        rotation_pivot, sh_pivot = symbols.pivots(
             splats.log_scales.detach().cpu().numpy(), splats.opacity_logits.detach().cpu().numpy()
         )
-        pivot = int(np.clip(np.median(covered), -32768, 32767))
     steps = Steps(
         centre=centre.astype(np.float32).astype(np.float64),
         radius=radius,
         mean_bits=settings.mean_bits,
         scale_step=settings.scale_step,
         opacity_levels=settings.opacity_levels,
-        rotation_bits=settings.rotation_bits,
+        rotation_step=settings.rotation_step,
         dc_step=settings.dc_step,
         sh_step=settings.sh_step,
         sh_values=np.arange(symbols.RECONSTRUCTED, dtype=np.float64),
-        sh_pivot=pivot,
+        rotation_pivot=rotation_pivot,
+        rotation_range=settings.rotation_range,
+        sh_pivot=sh_pivot,
         sh_range=settings.sh_range,
         sh_threshold=settings.sh_threshold,
     )
@@ -154,7 +155,7 @@ def fit_steps(splats: GaussianModel, settings: GridSettings) -> Steps:
 def _centroids(splats: GaussianModel, steps: Steps) -> np.ndarray:
     """What each small magnitude should stand for: the mean of the values that are rounded to it, in steps."""
     quantised, _ = symbols.quantise(splats, steps)
-    row_steps = steps.sh_steps[symbols.finenesses(quantised, steps)]
+    row_steps = steps.sh_steps[symbols.finenesses(quantised, steps).sh]
     sizes = np.abs(splats.sh_rest.detach().cpu().numpy().reshape(len(splats), -1)) / row_steps[:, None]
     rounded = np.abs(quantised.sh)
     values = steps.sh_values.copy()
@@ -269,12 +270,7 @@ def _whole_layers(header: Header, available: int) -> int:
 
 def _decode_layer(data: bytes, header: Header, model: Model, layer: int, source: str) -> Symbols:
     views = container.layer_streams(data, header, layer, source)
-    if header.counts[layer] == 0:
-        return Symbols.zeros(0, header.coefficients)
     try:
-        decoded = streams.decode_layer(views, header.counts[layer], model)
+        return streams.decode_layer(views, header.counts[layer], model, header.steps)
     except StreamError as error:
         raise CodecError(f"{source}: layer {layer + 1}: {error}; the file is damaged") from error
-    if int(decoded.opacities.max(initial=0)) >= header.steps.opacity_levels:
-        raise CodecError(f"{source}: layer {layer + 1}: an opacity is out of range; the file is damaged")
-    return decoded

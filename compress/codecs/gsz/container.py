@@ -22,7 +22,7 @@ MAX_LAYERS = 16
 COLUMNS = 12
 
 _PREFIX = struct.Struct("<8sHBBBxHI")  # Magic, version, grid, SH degree, layers, header length, CRC of the header.
-_STEPS = struct.Struct("<3dd4d4dBBHhH")
+_STEPS = struct.Struct("<3dd5d4dBxHhhBB")
 _SECTION = struct.Struct("<II")  # Length, CRC.
 _COUNT = struct.Struct("<I")
 
@@ -67,14 +67,16 @@ class Header:
                 *steps.centre,
                 steps.radius,
                 steps.scale_step,
+                steps.rotation_step,
                 steps.dc_step,
                 steps.sh_step,
                 steps.sh_threshold,
                 *steps.sh_values,
                 steps.mean_bits,
-                steps.rotation_bits,
                 steps.opacity_levels,
+                steps.rotation_pivot,
                 steps.sh_pivot,
+                steps.rotation_range,
                 steps.sh_range,
             ),
             bytes(size - 1 for size in self.column_sizes),
@@ -135,16 +137,16 @@ class Header:
 
 def _parse_steps(body: bytes, source: str) -> Steps:
     numbers = _STEPS.unpack_from(body)
-    floats, (mean_bits, rotation_bits, opacity_levels, sh_pivot, sh_range) = numbers[:12], numbers[12:]
+    floats = numbers[:13]
+    mean_bits, opacity_levels, rotation_pivot, sh_pivot, rotation_range, sh_range = numbers[13:]
     limits_kept = (
         all(math.isfinite(number) and abs(number) < 1e38 for number in floats)
-        and all(1e-30 < number < 1e6 for number in floats[4:7])
+        and all(1e-30 < number < 1e6 for number in floats[4:8])
         and floats[3] > 1e-30
-        and all(0 <= number <= 64 for number in floats[8:])
+        and all(0 <= number <= 64 for number in floats[9:])
         and mean_bits <= 20
-        and 2 <= rotation_bits <= 15
         and 2 <= opacity_levels <= 256
-        and sh_range <= 8
+        and max(rotation_range, sh_range) <= 8
     )
     if not limits_kept:
         raise CodecError(f"{source}: the header's grid is out of range; the file was not written by gsz")
@@ -154,13 +156,15 @@ def _parse_steps(body: bytes, source: str) -> Steps:
         mean_bits=mean_bits,
         scale_step=floats[4],
         opacity_levels=opacity_levels,
-        rotation_bits=rotation_bits,
-        dc_step=floats[5],
-        sh_step=floats[6],
+        rotation_step=floats[5],
+        dc_step=floats[6],
+        sh_step=floats[7],
+        sh_values=np.array(floats[9 : 9 + RECONSTRUCTED]),
+        rotation_pivot=rotation_pivot,
+        rotation_range=rotation_range,
         sh_pivot=sh_pivot,
         sh_range=sh_range,
-        sh_threshold=floats[7],
-        sh_values=np.array(floats[8 : 8 + RECONSTRUCTED]),
+        sh_threshold=floats[8],
     )
 
 

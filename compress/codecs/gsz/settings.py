@@ -15,9 +15,11 @@ class GridSettings:
 
     Attributes:
         mean_bits: positions near the scene's centre are on a grid of its radius times ``2**-mean_bits``; 1 to 20.
-        scale_step: step of log-scales (natural logarithm); 1/16 is 6 % in size.
+        scale_step: step of the largest log-scale (natural logarithm); 1/16 is 6 % in size. The second has twice and
+            the third four times this step.
         opacity_levels: number of opacities, 2 to 256.
-        rotation_bits: bits a component of the quaternion's vector part, 2 to 15.
+        rotation_step: step of the quaternion's vector part, for Gaussians of median leverage.
+        rotation_range: by how many half octaves it follows what a Gaussian covers and how long it is; 0 to 8.
         dc_step: step of degree-0 harmonics; 0.0035 of them is one grey level of 255.
         sh_step: step of the other harmonics.
         sh_threshold: from which fraction of a step harmonics are rounded up; 0.5 is plain rounding, more widens the
@@ -29,7 +31,8 @@ class GridSettings:
     mean_bits: int = 12
     scale_step: float = 1 / 16
     opacity_levels: int = 128
-    rotation_bits: int = 8
+    rotation_step: float = 1 / 32
+    rotation_range: int = 4
     dc_step: float = 0.03
     sh_step: float = 0.04
     sh_threshold: float = 0.6
@@ -42,7 +45,8 @@ class GridSettings:
             "mean_bits": (1, 20),
             "scale_step": (1e-4, 4),
             "opacity_levels": (2, 256),
-            "rotation_bits": (2, 15),
+            "rotation_step": (1e-3, 1),
+            "rotation_range": (0, 8),
             "dc_step": (1e-4, 4),
             "sh_step": (1e-4, 4),
             "sh_threshold": (0.5, 1),
@@ -56,33 +60,11 @@ class GridSettings:
 
 
 QUALITIES: dict[str, GridSettings] = {
-    "best": GridSettings(
-        mean_bits=15,
-        scale_step=1 / 64,
-        opacity_levels=256,
-        rotation_bits=11,
-        dc_step=0.01,
-        sh_step=0.01,
-        sh_threshold=0.5,
-    ),
-    "high": GridSettings(
-        mean_bits=14,
-        scale_step=1 / 32,
-        opacity_levels=256,
-        rotation_bits=10,
-        dc_step=0.02,
-        sh_step=0.02,
-        sh_threshold=0.55,
-    ),
-    "medium": GridSettings(
-        mean_bits=13, scale_step=1 / 16, opacity_levels=128, rotation_bits=9, dc_step=0.03, sh_step=0.03
-    ),
-    "low": GridSettings(
-        mean_bits=12, scale_step=1 / 12, opacity_levels=96, rotation_bits=8, dc_step=0.04, sh_step=0.05
-    ),
-    "tiny": GridSettings(
-        mean_bits=12, scale_step=1 / 8, opacity_levels=64, rotation_bits=7, dc_step=0.06, sh_step=0.08
-    ),
+    "best": GridSettings(15, 1 / 64, 256, 1 / 1024, dc_step=0.01, sh_step=0.01, sh_threshold=0.5),
+    "high": GridSettings(13, 1 / 24, 192, 1 / 128, dc_step=0.02, sh_step=0.03, sh_threshold=0.5),
+    "medium": GridSettings(11, 1 / 12, 96, 1 / 40, dc_step=0.05, sh_step=0.06),
+    "low": GridSettings(10, 1 / 10, 64, 1 / 24, dc_step=0.07, sh_step=0.09),
+    "tiny": GridSettings(10, 1 / 6, 48, 1 / 12, dc_step=0.1, sh_step=0.16),
 }
 """Named grids, from the finest to the coarsest."""
 

@@ -12,11 +12,12 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from compress.codecs.gsz.symbols import MEAN_LIMIT, SCALE_LIMIT, Symbols
+from compress.codecs.gsz.symbols import MEAN_LIMIT, Finenesses, Steps, Symbols, finenesses
 from compress.codecs.rans import (
     LANE_MASK,
     LANES,
     LOW,
+    MAX_TOKENS,
     MASK,
     PROBABILITY_BITS,
     Alphabet,
@@ -71,17 +72,21 @@ class Model:
             "orange": Alphabet(5, 2, 24, signed=True),
             "sh_class": Alphabet(4, 0, 4),
         }
+        finest = buckets(list(range(1, 17)))
         maps = {
             "opacity": {"previous": buckets([8, 16, 32, 64, 96, 112])},
             "scale": {"previous": buckets([2, 4, 8, 16, 24, 32, 48])},
             "gap": {"first": buckets([4, 8, 16, 24, 32, 48])},
             "thin": {"first": buckets([1, 3, 6, 10, 16, 24])},
+            "rotation_x": {"first": finest},
+            "rotation_y": {"first": finest},
+            "rotation_z": {"first": finest},
             "luma": {"previous": buckets([2, 6, 12, 20, 30])},
             "green": {"previous": buckets([1, 3, 6])},
             "orange": {"first": buckets([1, 3, 6]), "previous": buckets([1, 3, 6], 4)},
-            "sh_class": {"previous": buckets([1, 2, 3])},
+            "sh_class": {"first": 4 * finest, "previous": buckets([1, 2, 3])},
         }
-        given = dict(zip(alphabets, sizes or [None] * len(alphabets), strict=True))
+        given = dict(zip(alphabets, sizes or [MAX_TOKENS] * len(alphabets), strict=True))
         self.columns = {name: Column(alphabets[name], given[name], **maps.get(name, {})) for name in alphabets}
         alphabet = Alphabet(_SH_DIRECT, _SH_LEADING, _SH_BITS, signed=True)
         self.triples = Tables(4 * 3, TRIPLES)
@@ -110,8 +115,8 @@ def _column_values(symbols: Symbols) -> dict[str, np.ndarray]:
     values = {
         "opacity": symbols.opacities.astype(np.int64),
         "scale": scales[:, 0],
-        "gap": scales[:, 0] - scales[:, 1],
-        "thin": scales[:, 1] - scales[:, 2],
+        "gap": ((scales[:, 0] + 1) >> 1) - scales[:, 1],
+        "thin": ((scales[:, 1] + 1) >> 1) - scales[:, 2],
         "luma": luma,
         "green": green,
         "orange": orange,
@@ -122,28 +127,26 @@ def _column_values(symbols: Symbols) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(column) for name, column in values.items()}
 
 
-def encode_layer(symbols: Symbols, model: Model) -> list[tuple[bytes, float]]:
+def encode_layer(symbols: Symbols, fineness: Finenesses, model: Model) -> list[tuple[bytes, float]]:
     """The six streams of a layer, each with its information content in bits. The order of Gaussians is kept.
 
     For positions to be cheap, each of the eight sequences of every eighth Gaussian should be in Morton order.
     """
     model.begin_layer()
-    values = _column_values(symbols)
+    values = {**_column_values(symbols), "sh": symbols.sh}
+    values |= {"rotation_fineness": fineness.rotations, "sh_fineness": fineness.sh}
     codes = morton(symbols.means)
     values["distance"] = codes - np.concatenate([np.zeros(min(LANES, len(codes)), np.int64), codes[:-LANES]])
     streams = []
     for attribute in ATTRIBUTES:
         coder = Encoder()
-        if attribute != "sh" or model.coefficients:
-            for begin, end in chunks(len(symbols)):
-                _CODE[attribute](
-                    coder, model, end - begin, {n: v[begin:end] for n, v in values.items()}, symbols.sh[begin:end]
-                )
+        for begin, end in chunks(len(symbols)):
+            _CODE[attribute](coder, model, end - begin, {name: v[begin:end] for name, v in values.items()})
         streams.append((coder.finish(), coder.bits()))
     return streams
 
 
-def decode_layer(streams: list[memoryview], count: int, model: Model) -> Symbols:
+def decode_layer(streams: list[memoryview], count: int, model: Model, steps: Steps) -> Symbols:
     """The symbols of a layer of ``count`` Gaussians.
 
     Raises:
@@ -151,17 +154,26 @@ def decode_layer(streams: list[memoryview], count: int, model: Model) -> Symbols
     """
     model.begin_layer()
     symbols = Symbols.zeros(count, model.coefficients)
+    fineness = Finenesses(np.zeros(count, np.uint8), np.zeros(count, np.uint8))
     for attribute, stream in zip(ATTRIBUTES, streams, strict=True):
         try:
             coder = Decoder(stream)
-            if attribute != "sh" or model.coefficients:
-                previous = np.zeros(LANES, np.int64)
-                for begin, end in chunks(count):
-                    columns = _CODE[attribute](coder, model, end - begin, {}, symbols.sh[begin:end])
-                    _store(attribute, columns, symbols, begin, end, previous)
+            previous = np.zeros(LANES, np.int64)
+            for begin, end in chunks(count):
+                known = {
+                    "sh": symbols.sh[begin:end],
+                    "rotation_fineness": fineness.rotations[begin:end],
+                    "sh_fineness": fineness.sh[begin:end],
+                }
+                columns = _CODE[attribute](coder, model, end - begin, known)
+                _store(attribute, columns, symbols, begin, end, previous)
             coder.finish()
+            if attribute == "opacities" and int(symbols.opacities.max(initial=0)) >= steps.opacity_levels:
+                raise StreamError("a level is out of range")
         except StreamError as error:
             raise StreamError(f"{attribute}: {error}") from error
+        if attribute == "scales":
+            fineness = finenesses(symbols, steps)
     return symbols
 
 
@@ -174,7 +186,7 @@ def _store(
     elif attribute == "opacities":
         symbols.opacities[begin:end] = columns[0]
     elif attribute == "scales":
-        _stack_scales(*columns, SCALE_LIMIT, symbols.scales[begin:end])
+        _stack_scales(*columns, symbols.scales[begin:end])
     elif attribute == "rotations":
         for axis in range(3):
             symbols.rotations[begin:end, axis] = columns[axis]
@@ -185,15 +197,15 @@ def _store(
 Values = dict[str, np.ndarray]
 
 
-def _code_means(coder: Coder, model: Model, count: int, values: Values, sh: np.ndarray) -> list[np.ndarray]:
+def _code_means(coder: Coder, model: Model, count: int, values: Values) -> list[np.ndarray]:
     return [coder.integers(model.columns["distance"], count, values.get("distance"))[0]]
 
 
-def _code_opacities(coder: Coder, model: Model, count: int, values: Values, sh: np.ndarray) -> list[np.ndarray]:
+def _code_opacities(coder: Coder, model: Model, count: int, values: Values) -> list[np.ndarray]:
     return [coder.integers(model.columns["opacity"], count, values.get("opacity"))[0]]
 
 
-def _code_scales(coder: Coder, model: Model, count: int, values: Values, sh: np.ndarray) -> list[np.ndarray]:
+def _code_scales(coder: Coder, model: Model, count: int, values: Values) -> list[np.ndarray]:
     columns = model.columns
     scale, scale_tokens = coder.integers(columns["scale"], count, values.get("scale"))
     gap, gap_tokens = coder.integers(columns["gap"], count, values.get("gap"), scale_tokens)
@@ -201,12 +213,13 @@ def _code_scales(coder: Coder, model: Model, count: int, values: Values, sh: np.
     return [scale, gap, thin]
 
 
-def _code_rotations(coder: Coder, model: Model, count: int, values: Values, sh: np.ndarray) -> list[np.ndarray]:
+def _code_rotations(coder: Coder, model: Model, count: int, values: Values) -> list[np.ndarray]:
     names = ("rotation_x", "rotation_y", "rotation_z")
-    return [coder.integers(model.columns[name], count, values.get(name))[0] for name in names]
+    fineness = values["rotation_fineness"]
+    return [coder.integers(model.columns[name], count, values.get(name), fineness)[0] for name in names]
 
 
-def _code_dc(coder: Coder, model: Model, count: int, values: Values, sh: np.ndarray) -> list[np.ndarray]:
+def _code_dc(coder: Coder, model: Model, count: int, values: Values) -> list[np.ndarray]:
     columns = model.columns
     luma, _ = coder.integers(columns["luma"], count, values.get("luma"))
     green, green_tokens = coder.integers(columns["green"], count, values.get("green"))
@@ -214,9 +227,12 @@ def _code_dc(coder: Coder, model: Model, count: int, values: Values, sh: np.ndar
     return [luma, green, orange]
 
 
-def _code_sh(coder: Coder, model: Model, count: int, values: Values, sh: np.ndarray) -> list[np.ndarray]:
-    """The class of each Gaussian, then the harmonics of those above class 0, written into or read from ``sh``."""
-    _, classes = coder.integers(model.columns["sh_class"], count, values.get("sh_class"))
+def _code_sh(coder: Coder, model: Model, count: int, values: Values) -> list[np.ndarray]:
+    """The class of each Gaussian, then the harmonics of those above class 0, which decoding writes into ``sh``."""
+    if model.coefficients == 0:
+        return []
+    sh = values["sh"]
+    _, classes = coder.integers(model.columns["sh_class"], count, values.get("sh_class"), values["sh_fineness"])
     low = np.flatnonzero(classes == LOW_CLASS)
     high = np.flatnonzero(classes > LOW_CLASS)
     triples, harmonics = model.triples, model.harmonics
@@ -234,7 +250,7 @@ def _code_sh(coder: Coder, model: Model, count: int, values: Values, sh: np.ndar
     return []
 
 
-_CODE: dict[str, Callable[[Coder, Model, int, Values, np.ndarray], list[np.ndarray]]] = {
+_CODE: dict[str, Callable[[Coder, Model, int, Values], list[np.ndarray]]] = {
     "means": _code_means,
     "opacities": _code_opacities,
     "scales": _code_scales,
@@ -264,11 +280,11 @@ def _from_luma(luma, excess, orange, rgb):
 
 
 @njit(cache=True, nogil=True)
-def _stack_scales(scale, gap, thin, limit, scales):
+def _stack_scales(scale, gap, thin, scales):
     for i in range(len(scale)):
         scales[i, 0] = scale[i]
-        scales[i, 1] = scale[i] - gap[i]
-        scales[i, 2] = scale[i] - gap[i] - thin[i]
+        scales[i, 1] = ((scale[i] + 1) >> 1) - gap[i]
+        scales[i, 2] = ((np.int64(scales[i, 1]) + 1) >> 1) - thin[i]
 
 
 @njit(cache=True, nogil=True, inline="always")

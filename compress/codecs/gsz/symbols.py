@@ -18,6 +18,7 @@ from scene.gaussian_model import GaussianModel
 MEAN_LIMIT = (1 << 20) - 1
 """Largest absolute mean symbol: three of them interleave into 63 bits."""
 SCALE_LIMIT = 1 << 14
+ROTATION_LIMIT = (1 << 15) - 1
 DC_LIMIT = 1 << 20
 SH_LIMIT = (1 << 13) - 1
 RECONSTRUCTED = 4
@@ -32,14 +33,18 @@ class Steps:
         centre: ``(3,)`` float64, world units; where the contracted space is finest.
         radius: world units; within it positions are on a uniform grid.
         mean_bits: the grid step of positions is ``radius * 2**-mean_bits``.
-        scale_step: step of the natural logarithm of scales.
+        scale_step: step of the natural logarithm of the largest scale. The second has twice this step and the third
+            four times: what they round off shows less.
         opacity_levels: number of opacities, 2 to 256.
-        rotation_bits: the vector part of a unit quaternion is on a grid of ``sqrt(2) / (2**rotation_bits - 1)``.
+        rotation_step: step of the vector part of a unit quaternion.
         dc_step: step of degree-0 harmonics.
         sh_step: step of the others.
         sh_values: ``(RECONSTRUCTED,)`` float64; what magnitudes 0, 1, ... stand for, in steps. The first is 0.
-        sh_pivot: coverage, in 1/16 octaves, of the Gaussians whose harmonics have exactly ``sh_step``.
-        sh_range: by how many half octaves that step may be divided or multiplied, 0 to 8; see :func:`finenesses`.
+        rotation_pivot: leverage, in 1/16 octaves, of the Gaussians whose rotations have exactly ``rotation_step``.
+        rotation_range: by how many half octaves that step may be divided or multiplied, 0 to 8; see
+            :func:`finenesses`.
+        sh_pivot: the same for coverage and ``sh_step``.
+        sh_range: the same for ``sh_step``.
         sh_threshold: fraction of a step beyond which a magnitude is rounded up; only encoders use it.
     """
 
@@ -48,29 +53,25 @@ class Steps:
     mean_bits: int
     scale_step: float
     opacity_levels: int
-    rotation_bits: int
+    rotation_step: float
     dc_step: float
     sh_step: float
     sh_values: np.ndarray
+    rotation_pivot: int = 0
+    rotation_range: int = 0
     sh_pivot: int = 0
     sh_range: int = 0
     sh_threshold: float = 0.5
 
     @property
-    def rotation_step(self) -> float:
-        return math.sqrt(2.0) / ((1 << self.rotation_bits) - 1)
-
-    @property
-    def rotation_limit(self) -> int:
-        """Largest absolute rotation symbol."""
-        return 1 << (self.rotation_bits - 1)
+    def rotation_steps(self) -> np.ndarray:
+        """``(2 * rotation_range + 1,)`` float64: the steps of each fineness, coarsest first."""
+        return _half_octaves(self.rotation_step, self.rotation_range)
 
     @property
     def sh_steps(self) -> np.ndarray:
-        """``(2 * sh_range + 1,)`` float64: the steps of finenesses ``-sh_range`` to ``sh_range``."""
-        root = math.sqrt(0.5)
-        halves = range(-self.sh_range, self.sh_range + 1)
-        return np.array([self.sh_step * math.ldexp(root if half % 2 else 1.0, -(half // 2)) for half in halves])
+        """``(2 * sh_range + 1,)`` float64: the steps of each fineness, coarsest first."""
+        return _half_octaves(self.sh_step, self.sh_range)
 
     def opacity_logits(self) -> np.ndarray:
         """``(opacity_levels,)`` float32: opacities ``(level + 1/2) / levels`` as logits.
@@ -87,7 +88,7 @@ class Symbols:
 
     Attributes:
         means: ``(N, 3)`` int32, contracted positions in grid steps.
-        scales: ``(N, 3)`` int32, log-scales in steps, largest first.
+        scales: ``(N, 3)`` int32, log-scales, largest first, in one, two and four steps.
         opacities: ``(N,)`` int32 levels.
         rotations: ``(N, 3)`` int32, the vector part of the canonical quaternion in steps.
         dc: ``(N, 3)`` int32 RGB in steps.
@@ -139,8 +140,22 @@ class Frames:
     norm: np.ndarray
 
 
+@dataclass
+class Finenesses:
+    """Rows of :attr:`Steps.rotation_steps` and :attr:`Steps.sh_steps`, each ``(N,)`` uint8."""
+
+    rotations: np.ndarray
+    sh: np.ndarray
+
+
 _ORDERS = np.array([[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 2, 1], [1, 0, 2], [2, 1, 0]], np.uint8)
 """The orders of three axes; the last three are odd."""
+
+
+def _half_octaves(step: float, span: int) -> np.ndarray:
+    """``step`` times the square root of 2 to the powers ``span`` to ``-span``."""
+    root = math.sqrt(0.5)
+    return np.array([step * math.ldexp(root if half % 2 else 1.0, -(half // 2)) for half in range(-span, span + 1)])
 
 
 def _turns() -> np.ndarray:
@@ -187,26 +202,26 @@ def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
         norm=np.zeros(count, np.float32),
     )
     _quantise_means(means, steps.centre, steps.radius, float(1 << steps.mean_bits), symbols.means)
+    _quantise_opacities(opacity_logits.reshape(-1), steps.opacity_levels, symbols.opacities)
+    vectors = np.empty((count, 3))
     _quantise_shapes(
         log_scales,
         quaternions,
         1 / steps.scale_step,
-        1 / steps.rotation_step,
-        steps.rotation_limit,
         TURNS,
         symbols.scales,
-        symbols.rotations,
+        vectors,
         frames.turn,
         frames.order,
         frames.sign,
         frames.norm,
     )
-    _quantise_opacities(opacity_logits.reshape(-1), steps.opacity_levels, symbols.opacities)
+    fineness = finenesses(symbols, steps)
+    _quantise_rows(vectors, fineness.rotations, 1 / steps.rotation_steps, 0.5, ROTATION_LIMIT, symbols.rotations)
     everywhere = np.zeros(count, np.uint8)
     _quantise_rows(sh_dc.reshape(count, 3), everywhere, np.array([1 / steps.dc_step]), 0.5, DC_LIMIT, symbols.dc)
-    fineness = finenesses(symbols, steps)
     _quantise_rows(
-        sh_rest.reshape(symbols.sh.shape), fineness, 1 / steps.sh_steps, 1 - steps.sh_threshold, SH_LIMIT, symbols.sh
+        sh_rest.reshape(symbols.sh.shape), fineness.sh, 1 / steps.sh_steps, 1 - steps.sh_threshold, SH_LIMIT, symbols.sh
     )
     return symbols, frames
 
@@ -220,38 +235,60 @@ def dequantise(symbols: Symbols, steps: Steps) -> GaussianModel:
     sh_dc = np.empty((count, 3), np.float32)
     sh_rest = np.empty(symbols.sh.shape, np.float32)
     _dequantise_means(symbols.means, steps.centre, steps.radius, 1.0 / (1 << steps.mean_bits), means)
+    fineness = finenesses(symbols, steps)
     _dequantise_shapes(
-        symbols.scales, symbols.rotations, steps.scale_step, steps.rotation_step, log_scales, quaternions
+        symbols.scales,
+        symbols.rotations,
+        fineness.rotations,
+        steps.scale_step,
+        steps.rotation_steps,
+        log_scales,
+        quaternions,
     )
     everywhere = np.zeros(count, np.uint8)
     _dequantise_rows(symbols.dc, everywhere, np.array([steps.dc_step]), np.arange(1.0), sh_dc)
-    _dequantise_rows(symbols.sh, finenesses(symbols, steps), steps.sh_steps, steps.sh_values, sh_rest)
+    _dequantise_rows(symbols.sh, fineness.sh, steps.sh_steps, steps.sh_values, sh_rest)
     opacity_logits = steps.opacity_logits()[symbols.opacities]
     return GaussianModel.from_arrays(
         means, log_scales, quaternions, opacity_logits, sh_dc, sh_rest.reshape(count, symbols.sh.shape[1] // 3, 3)
     )
 
 
-def finenesses(symbols: Symbols, steps: Steps) -> np.ndarray:
-    """``(N,)`` uint8 rows of :attr:`Steps.sh_steps`: Gaussians that cover more have finer harmonics.
+def finenesses(symbols: Symbols, steps: Steps) -> Finenesses:
+    """How finely each Gaussian's rotation and harmonics are stored, from its opacity and scales, all in integers.
 
-    An error of colour shows in proportion to what a Gaussian covers, so where bits are scarce the step should fall
-    with the square root of it. The coverage is estimated from symbols that are decoded first, as opacity times the
-    product of the two largest scales, in integers throughout.
+    An error of colour shows in proportion to what a Gaussian covers, so where bits are scarce the step of harmonics
+    should fall with the square root of it. Coverage is estimated as opacity times the product of the two largest
+    scales. An error of rotation shows the more, the longer a Gaussian is besides: its leverage is its coverage times
+    the square of the ratio of its two largest scales.
     """
-    fineness = np.empty(len(symbols), np.uint8)
+    fineness = Finenesses(np.empty(len(symbols), np.uint8), np.empty(len(symbols), np.uint8))
     levels = np.arange(steps.opacity_levels)
     covered = np.rint(16 * np.log2((levels + 0.5) / steps.opacity_levels)).astype(np.int64)
     per_scale = round(steps.scale_step / math.log(2) * (16 << 16))
-    _fineness(symbols.scales, symbols.opacities, covered, per_scale, steps.sh_pivot, steps.sh_range, fineness)
+    _fineness(
+        symbols.scales,
+        symbols.opacities,
+        covered,
+        per_scale,
+        steps.rotation_pivot,
+        steps.rotation_range,
+        steps.sh_pivot,
+        steps.sh_range,
+        fineness.rotations,
+        fineness.sh,
+    )
     return fineness
 
 
-def coverage(log_scales: np.ndarray, opacity_logits: np.ndarray) -> np.ndarray:
-    """``(N,)`` float64 coverage of Gaussians in 1/16 octaves, as :func:`finenesses` estimates it from symbols."""
-    largest = np.sort(log_scales.astype(np.float64), axis=1)[:, 1:].sum(1)
+def pivots(log_scales: np.ndarray, opacity_logits: np.ndarray) -> tuple[int, int]:
+    """The median leverage and coverage of Gaussians, in 1/16 octaves, as :func:`finenesses` estimates them."""
+    scales = np.sort(log_scales.astype(np.float64), axis=1)
     opacity = -np.logaddexp(0.0, -opacity_logits.astype(np.float64).reshape(-1))
-    return (largest + opacity) * (16 / math.log(2))
+    coverage = scales[:, 1] + scales[:, 2] + opacity
+    leverage = coverage + 2 * (scales[:, 2] - scales[:, 1])
+    in_octaves = np.median([leverage, coverage], axis=1) * (16 / math.log(2))
+    return int(np.clip(in_octaves[0], -32768, 32767)), int(np.clip(in_octaves[1], -32768, 32767))
 
 
 def shape_gradients(
@@ -318,9 +355,7 @@ def _dequantise_means(symbols, centre, radius, step, means):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _quantise_shapes(
-    log_scales, quaternions, per_scale, per_rotation, limit, turns, scales, rotations, turn, order, sign, norm
-):
+def _quantise_shapes(log_scales, quaternions, per_scale, turns, scales, vectors, turn, order, sign, norm):
     turned = np.empty(4)
     for i in range(len(quaternions)):
         s0, s1, s2 = log_scales[i, 0], log_scales[i, 1], log_scales[i, 2]
@@ -332,7 +367,7 @@ def _quantise_shapes(
         for axis in range(3):
             source = _ORDERS[kind, axis]
             order[i, axis] = source
-            scales[i, axis] = _clamp(float(log_scales[i, source]) * per_scale, SCALE_LIMIT)
+            scales[i, axis] = _clamp(float(log_scales[i, source]) * per_scale / (1 << axis), SCALE_LIMIT >> axis)
         w, x, y, z = (
             float(quaternions[i, 0]),
             float(quaternions[i, 1]),
@@ -354,7 +389,7 @@ def _quantise_shapes(
             _times(w / length, x / length, y / length, z / length, turns[turn[i]], turned)
         sign[i] = 1 if turned[0] >= 0 else -1
         for k in range(3):
-            rotations[i, k] = _clamp(sign[i] * turned[k + 1] * per_rotation, limit)
+            vectors[i, k] = sign[i] * turned[k + 1]
 
 
 @njit(cache=True, nogil=True)
@@ -368,11 +403,12 @@ def _times(w, x, y, z, right, product):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _dequantise_shapes(scales, rotations, scale_step, rotation_step, log_scales, quaternions):
+def _dequantise_shapes(scales, rotations, fineness, scale_step, rotation_steps, log_scales, quaternions):
     for i in range(len(scales)):
         for axis in range(3):
-            log_scales[i, axis] = scales[i, axis] * scale_step
-        x, y, z = rotations[i, 0] * rotation_step, rotations[i, 1] * rotation_step, rotations[i, 2] * rotation_step
+            log_scales[i, axis] = (scales[i, axis] << axis) * scale_step
+        step = rotation_steps[fineness[i]]
+        x, y, z = rotations[i, 0] * step, rotations[i, 1] * step, rotations[i, 2] * step
         # A strange file may hold a vector part longer than 1; it is then a quaternion without a scalar part.
         quaternions[i, 0] = math.sqrt(max(1.0 - (x * x + y * y + z * z), 0.0))
         quaternions[i, 1] = x
@@ -388,11 +424,17 @@ def _quantise_opacities(logits, levels, symbols):
 
 
 @njit(cache=True, nogil=True)
-def _fineness(scales, opacities, covered, per_scale, pivot, limit, fineness):
+def _fineness(
+    scales, opacities, covered, per_scale, rotation_pivot, rotation_range, sh_pivot, sh_range, rotations, harmonics
+):
     for i in range(len(scales)):
-        area = ((np.int64(scales[i, 0]) + scales[i, 1]) * per_scale) >> 16
-        octaves = (area + covered[opacities[i]] - pivot + 8) >> 4
-        fineness[i] = min(max(octaves, -limit), limit) + limit
+        first, second = np.int64(scales[i, 0]), 2 * np.int64(scales[i, 1])
+        coverage = (((first + second) * per_scale) >> 16) + covered[opacities[i]]
+        leverage = coverage + ((2 * (first - second) * per_scale) >> 16)
+        octaves = (leverage - rotation_pivot + 8) >> 4
+        rotations[i] = min(max(octaves, -rotation_range), rotation_range) + rotation_range
+        octaves = (coverage - sh_pivot + 8) >> 4
+        harmonics[i] = min(max(octaves, -sh_range), sh_range) + sh_range
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
