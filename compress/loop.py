@@ -105,6 +105,18 @@ def _picked(run: RunDir, recipe: Recipe, settings: dict[str, Any], journal: list
     )
 
 
+class _Clock:
+    """Seconds between one look and the next."""
+
+    def __init__(self) -> None:
+        self._then = time.perf_counter()
+
+    def lap(self) -> float:
+        now = time.perf_counter()
+        seconds, self._then = now - self._then, now
+        return seconds
+
+
 class _Run:
     def __init__(
         self,
@@ -141,7 +153,7 @@ class _Run:
 
     def _round(self) -> None:
         """Score, prune, fine-tune; note whether the budget is spent."""
-        started = time.perf_counter()
+        clock = _Clock()
         splats = self.state.splats
         if self.recipe.sh_prune_fraction > 0.0:
             splats = prune_sh(splats, self._scores(splats, importance.SH_SCORE), self.recipe.sh_prune_fraction)
@@ -149,8 +161,7 @@ class _Run:
         dropped = self.budget.to_drop(self.recipe.prune_fraction, len(splats), last.bytes)
         scores = self._scores(splats, importance.SCORES[self.recipe.score])
         self.state = replace(self.state, splats=prune(splats, scores, dropped))
-        seconds = time.perf_counter() - started
-        self._stage(f"round {self._rounds_done + 1}", self.recipe.round_iterations, score_seconds=seconds)
+        self._stage(f"round {self._rounds_done + 1}", self.recipe.round_iterations, score_seconds=clock.lap())
 
     def _scores(self, splats: GaussianModel, score: importance.Score):
         """Scores of the values that the file would hold."""
@@ -159,31 +170,19 @@ class _Run:
 
     def _stage(self, name: str, iterations: int, score_seconds: float = 0.0) -> None:
         """Fine-tune, encode, decode, measure; then make it the state to resume from."""
-        started = time.perf_counter()
+        clock = _Clock()
         splats, grid = self._finetune(self.state.splats, iterations)
-        finetuned = time.perf_counter()
+        finetune_seconds = clock.lap()
         data = grid.encode(splats)
-        encoded = time.perf_counter()
+        encode_seconds = clock.lap()
         metrics = self.judging.evaluate(codecs.decode(data, name))
-        evaluated = time.perf_counter()
-        row = JournalRow(
-            name,
-            self._iterations_done + iterations,
-            len(splats),
-            metrics.psnr,
-            metrics.ssim,
-            len(data),
-            score_seconds,
-            finetuned - started,
-            encoded - finetuned,
-            evaluated - encoded,
-        )
+        times = (score_seconds, finetune_seconds, encode_seconds, clock.lap())
+        row = self._row(name, iterations, len(splats), metrics, len(data), times)
         spent = name != "first" and self.budget.is_spent(metrics, self._uncompressed)
         met = self.budget.is_met(row.gaussians, int(row.bytes / _FINAL_SLACK))
         self.front.add(front_entry(row, self.codec.suffix), data)
         self.state = RunState(self.state.settings, splats, [*self.state.journal, row], rounds_ended=spent or met)
         self.run.save_state(self.state)
-        self._log(row)
         if spent:
             psnr_drop, ssim_drop = self._uncompressed.psnr - metrics.psnr, self._uncompressed.ssim - metrics.ssim
             say(
@@ -192,37 +191,24 @@ class _Run:
 
     def _final(self) -> Result:
         """Fine-tune once more, write the file, read it back and measure what was read."""
-        started = time.perf_counter()
+        clock = _Clock()
         splats, grid = self._finish(self._chosen())
-        finetuned = time.perf_counter()
+        finetune_seconds = clock.lap()
         path = self.run.write_compressed(self.codec.suffix, grid.encode(splats))
-        written = time.perf_counter()
+        encode_seconds = clock.lap()
         data = read_bytes(path)
         decoded = codecs.decode(data, path)
         metrics = self.judging.evaluate(decoded)
-        evaluated = time.perf_counter()
-        iterations = self._iterations_done + self.recipe.final_iterations
-        row = JournalRow(
-            "final",
-            iterations,
-            len(decoded),
-            metrics.psnr,
-            metrics.ssim,
-            len(data),
-            0.0,
-            finetuned - started,
-            written - finetuned,
-            evaluated - written,
-        )
+        times = (0.0, finetune_seconds, encode_seconds, clock.lap())
+        row = self._row("final", self.recipe.final_iterations, len(decoded), metrics, len(data), times)
         journal = [*(self.listed or self.state.journal), row]
         self.run.write_journal(journal)
-        self._log(row)
         # The rounds are over, so the rest of the expected iterations will not come.
         self.bar.total = self.bar.n
         self.bar.refresh()
         self.front.print_table()
         self.front.write_plot(self.run.path / "front.png")
-        return Result(path, decoded, iterations, journal)
+        return Result(path, decoded, row.iteration, journal)
 
     def _chosen(self) -> GaussianModel:
         """The model that the final stage goes on from."""
@@ -289,14 +275,29 @@ class _Run:
 
     def _record_uncompressed(self, original_bytes: int) -> None:
         self.front.clear()
-        started = time.perf_counter()
+        clock = _Clock()
         metrics = self.judging.evaluate(self.state.splats)
-        seconds = time.perf_counter() - started
-        count = len(self.state.splats)
-        row = JournalRow("uncompressed", 0, count, metrics.psnr, metrics.ssim, original_bytes, evaluate_seconds=seconds)
+        times = (0.0, 0.0, 0.0, clock.lap())
+        row = self._row("uncompressed", 0, len(self.state.splats), metrics, original_bytes, times)
         self.state = replace(self.state, journal=[row])
         self.run.save_state(self.state)
-        self._log(row)
+
+    def _row(
+        self,
+        stage: str,
+        iterations: int,
+        count: int,
+        metrics: ViewMetrics,
+        size: int,
+        times: tuple[float, float, float, float],
+    ) -> JournalRow:
+        """The journal's row of a stage of so many iterations; also logs it."""
+        row = JournalRow(stage, self._iterations_done + iterations, count, metrics.psnr, metrics.ssim, size, *times)
+        say(
+            f"{stage}: {count:,} Gaussians, PSNR {row.psnr:.2f} dB, SSIM {row.ssim:.4f}, "
+            f"{size / 1e6:.2f} MB ({size / max(count, 1):.1f} bytes a Gaussian)"
+        )
+        return row
 
     @property
     def _stages_done(self) -> int:
@@ -309,7 +310,7 @@ class _Run:
 
     @property
     def _iterations_done(self) -> int:
-        return self.state.journal[-1].iteration
+        return self.state.journal[-1].iteration if self.state.journal else 0
 
     @property
     def _uncompressed(self) -> ViewMetrics:
@@ -320,8 +321,9 @@ class _Run:
         recipe = self.recipe
         rounds = min(recipe.max_rounds, max(EXPECTED_ROUNDS, self._rounds_done))
         total = recipe.first_iterations + rounds * recipe.round_iterations + recipe.final_iterations
-        done = self.state.journal[-1].iteration if self.state.journal else 0
-        return tqdm(total=total, initial=done, desc="compress", unit="it", dynamic_ncols=True, smoothing=0.05)
+        return tqdm(
+            total=total, initial=self._iterations_done, desc="compress", unit="it", dynamic_ncols=True, smoothing=0.05
+        )
 
     def _progress(self, loss: float | None) -> None:
         if self.bar.n >= (self.bar.total or 0):
@@ -332,10 +334,3 @@ class _Run:
             self.bar.set_postfix_str(
                 f"round {self._rounds_done}, {len(self.state.splats):,} Gaussians, {row.psnr:.2f} dB, loss {loss:.4f}"
             )
-
-    def _log(self, row: JournalRow) -> None:
-        per_gaussian = row.bytes / max(row.gaussians, 1)
-        say(
-            f"{row.stage}: {row.gaussians:,} Gaussians, PSNR {row.psnr:.2f} dB, SSIM {row.ssim:.4f}, "
-            f"{row.bytes / 1e6:.2f} MB ({per_gaussian:.1f} bytes a Gaussian)"
-        )
