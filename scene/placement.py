@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.spatial import cKDTree
 
 from scene.cameras import MAX_SIDE, Camera
@@ -133,6 +134,7 @@ def estimate_up(splats: GaussianModel) -> Array:
     tools write them.
     """
     default = np.array([0.0, -1.0, 0.0])
+    splats = splats.select(torch.arange(0, len(splats), max(1, len(splats) // _UP_SAMPLE), device=splats.device))
     scales = splats.scales.detach().cpu().numpy().astype(np.float64)
     opacities = splats.opacities.detach().cpu().numpy().astype(np.float64).ravel()
     normals = _axes(splats)[np.arange(len(scales)), :, scales.argmin(1)]
@@ -167,6 +169,8 @@ def estimate_up(splats: GaussianModel) -> Array:
 
 
 _CHUNK = 20_000
+_UP_SAMPLE = 100_000
+"""Of a larger model, about so many Gaussians are asked for the vertical."""
 _UP_COSINE = 0.97
 """Of the angle within which a normal votes for a direction."""
 _UP_TRUSTED_COSINE = 0.7
