@@ -196,7 +196,8 @@ def with_background_of_checkpoint(options: Options) -> Options:
 
 def load_scene(options: Options, original: GaussianModel, original_path: Path) -> Scene:
     """The scene with its photographs, or else the one that the model makes of itself."""
-    every = options.recipe.validation_every
+    # Who stops on the test views trains on all others, as published.
+    every = 0 if options.recipe.stop_on == "test" else options.recipe.validation_every
     if options.scene.source_path is not None:
         return Scene(options.scene, validation_every=every, device=choose_backend(options.backend).device)
     return scene_without_photographs(

@@ -56,7 +56,7 @@ class Recipe:
     """Views that the quality is measured on to stop. "test" is the published choice; it lets the result see the test
     views, and is said in the log."""
     validation_every: int = 10
-    """One in so many training views is held out for validation; 0 holds none out, which only stop_on: test allows."""
+    """One in so many training views is held out for validation. With stop_on: test none are."""
 
     dssim_weight: float = 0.2
     """Weight w of the loss (1 - w) L1 + w (1 - SSIM)."""

@@ -239,7 +239,7 @@ def test_a_spent_budget_ends_the_rounds(tiny: tuple[Path, Path], tmp_path: Path,
 def test_stopping_on_test_views_says_so_and_trains_on_all_others(
     tiny: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    compress(tiny, tmp_path, "--stop_on", "test", "--validation_every", "0", "--max_rounds", "0")
+    compress(tiny, tmp_path, "--stop_on", "test", "--max_rounds", "0")
     output = capsys.readouterr().out
     assert "stop_on: test" in output
     assert "21 views to train on, 0 for validation, 3 for testing" in output
