@@ -3,13 +3,23 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-interop lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+# Other people's readers and writers of SPZ and SOG, beside ours. Needs Node 20 and npm.
+test-interop: $(VENV)/.installed-dev .interop/.installed
+	$(BIN)/python -m pytest tests/interop
+
+.interop/.installed: Makefile
+	npm install --silent --no-fund --no-audit --prefix .interop @playcanvas/splat-transform@2.7.1
+	$(PYTHON) -m venv .interop/venv
+	.interop/venv/bin/python -m pip install --quiet --disable-pip-version-check gsply==0.4.6 zstandard imagecodecs
+	@touch $@
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -28,4 +38,4 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .interop .pytest_cache .mypy_cache .ruff_cache

@@ -52,7 +52,9 @@ class SplatCodec(Codec):
         return GaussianModel.from_arrays(
             means=rows["means"],
             log_scales=np.log(np.maximum(scales.astype(np.float64), LEAST_SCALE)),
-            quaternions=np.where(quaternions.any(axis=1, keepdims=True), quaternions, np.array([1, 0, 0, 0], np.float32)),
+            quaternions=np.where(
+                quaternions.any(axis=1, keepdims=True), quaternions, np.array([1, 0, 0, 0], np.float32)
+            ),
             opacity_logits=OPACITY_LOGITS[rows["rgba"][:, 3]],
             sh_dc=(rows["rgba"][:, :3] / 255 - 0.5) / SH_C0,
             sh_rest=np.zeros((len(rows), 0, 3), np.float32),
