@@ -169,27 +169,25 @@ class Encoder:
         self._length = length
 
     def integers(
-        self,
-        column: Column,
-        count: int,
-        values: np.ndarray | None,
-        first: np.ndarray = NO_TOKENS,
-        second: np.ndarray = NO_TOKENS,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Append the ``(count,)`` int64 ``values`` of a column. Returns them and their tokens."""
-        assert values is not None, "an encoder needs the values it shall encode"
+        self, column: Column, values: np.ndarray, first: np.ndarray | None = None, second: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Append the ``(n,)`` int64 ``values`` of a column. Returns their tokens.
+
+        ``first`` and ``second`` are the ``(n,)`` uint8 tokens that the column's contexts look at; at most
+        :data:`CHUNK` values go at a time.
+        """
         alphabet = column.alphabet
         tokens = alphabet.tokens(values)
         pieces = 1 + -(-alphabet.value_bits // PROBABILITY_BITS)
-        buffer, length = self.room(count * pieces)
+        buffer, length = self.room(len(values) * pieces)
         length = _model_tokens(
             buffer,
             length,
             tokens,
             column.tables.counts,
             column.tables.symbols,
-            first,
-            second,
+            NO_TOKENS if first is None else first,
+            NO_TOKENS if second is None else second,
             *column.maps,
             column.history,
         )
@@ -197,17 +195,12 @@ class Encoder:
             buffer, length, tokens, values, alphabet.signed, alphabet.direct_bits, alphabet.leading_bits
         )
         column.tables.learn()
-        return values, tokens
+        return tokens
 
     def finish(self) -> bytes:
         """The stream: eight little-endian uint32 states, then little-endian uint16 words."""
         states, words = _encode(self._symbols[: self._length])
         return states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
-
-    def bits(self) -> float:
-        """Information content of the symbols so far."""
-        frequencies = (self._symbols[: self._length] & 0xFFFF).astype(np.float64)
-        return PROBABILITY_BITS * self._length - float(np.log2(frequencies).sum())
 
 
 class Decoder:
@@ -222,27 +215,28 @@ class Decoder:
             raise StreamError(f"a stream of {len(data)} bytes")
         self.states = np.frombuffer(data, "<u4", LANES).astype(np.int64)
         self.words = np.frombuffer(data, "<u2", offset=STATE_BYTES)
-        if len(self.words) == 0:
-            self.words = np.zeros(1, "<u2")[:0]
         self.cursor = np.zeros(2, np.int64)  # Words read, lane of the next symbol.
 
     def integers(
-        self,
-        column: Column,
-        count: int,
-        values: np.ndarray | None = None,
-        first: np.ndarray = NO_TOKENS,
-        second: np.ndarray = NO_TOKENS,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The next ``count`` values of a column, int64, and their tokens. ``values`` is not looked at."""
+        self, column: Column, values: np.ndarray, first: np.ndarray | None = None, second: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Fill in the next ``(n,)`` int64 ``values`` of a column. Returns their tokens."""
         alphabet, tables = column.alphabet, column.tables
-        tokens = np.empty(count, np.uint8)
+        tokens = np.empty(len(values), np.uint8)
         stream = (self.words, self.cursor, self.states)
-        _decode_tokens(*stream, tokens, tables.counts, tables.slots, first, second, *column.maps, column.history)
-        decoded = np.empty(count, np.int64)
-        _decode_raw(*stream, tokens, decoded, alphabet.signed, alphabet.direct_bits, alphabet.leading_bits)
+        _decode_tokens(
+            *stream,
+            tokens,
+            tables.counts,
+            tables.slots,
+            NO_TOKENS if first is None else first,
+            NO_TOKENS if second is None else second,
+            *column.maps,
+            column.history,
+        )
+        _decode_raw(*stream, tokens, values, alphabet.signed, alphabet.direct_bits, alphabet.leading_bits)
         tables.learn()
-        return decoded, tokens
+        return tokens
 
     def finish(self) -> None:
         """Check that the stream was used up exactly.

@@ -2,69 +2,85 @@
 
 from __future__ import annotations
 
-import itertools
+from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from compress.codecs.contract import Codec, CodecError, Grid
-from compress.codecs.gsz import container, streams, symbols
+from compress.codecs.gsz import container, fast3dgs, native, symbols
 from compress.codecs.gsz.container import Header
-from compress.codecs.gsz.settings import DEFAULT_QUALITY, GridSettings, preset
-from compress.codecs.gsz.streams import ATTRIBUTES, Model
-from compress.codecs.gsz.symbols import Frames, Steps, Symbols
+from compress.codecs.gsz.settings import DEFAULT_QUALITY, GRIDS, GridSettings, preset
+from compress.codecs.gsz.streams import ATTRIBUTES, Coding, Hints, Layout, Values, column_sizes
+from compress.codecs.gsz.symbols import Frames, Steps
+from compress.codecs.lzma import LzmaCodec, LzmaGrid
 from compress.codecs.rans import LANES, StreamError
 from scene.gaussian_model import GaussianModel
 from utils.cli import warn
 from utils.errors import UserError
 
 SMALL_LAYER = 256
-"""A model is cut into layers only where each of them has about so many Gaussians or more."""
+"""A model is cut into layers only where the first of them has about so many Gaussians or more."""
+
+NATIVE, FAST3DGS = range(len(GRIDS))
+"""The numbers of the grids in a file."""
+_LAYOUTS: tuple[Layout, Layout] = (native.LAYOUT, fast3dgs.LAYOUT)
 
 
-class GszGrid(Grid):
-    """The values one ``.gsz`` file can hold. Fixed when it is made: :meth:`observe` does nothing.
+@dataclass(frozen=True)
+class _Prepared:
+    """A model on its grid, on the way into a file.
 
     Attributes:
-        steps: the grid.
-        layers: how many layers :meth:`encode` writes.
+        curve: ``(N,)`` int64; Gaussians of a layer are sorted by it.
+        columns: the columns of the Gaussians that an index array names, in its order.
+    """
+
+    number: int
+    parameters: bytes
+    curve: np.ndarray
+    columns: Callable[[np.ndarray], Values]
+    hints: Hints
+
+
+class LayeredGrid(Grid):
+    """What both grids share: layers of falling importance.
+
+    Attributes:
+        layers: how many layers :meth:`encode` writes, at most; small models get fewer.
         importance: ``(N,)`` tensor or None. Gaussians of high importance come in the first layers. None: opacity
             times the area of the two largest axes. It may be set at any time and matters to :meth:`encode` only.
     """
 
-    def __init__(self, steps: Steps, layers: int = 1):
-        self.steps = steps
+    def __init__(self, layers: int = 1):
         self.layers = layers
         self.importance: Tensor | None = None
 
-    def snap(self, splats: GaussianModel) -> GaussianModel:
-        """See :class:`compress.codecs.contract.Grid`.
-
-        The axes of a snapped Gaussian are sorted by scale, largest first, and its quaternion is turned to match:
-        the same Gaussian in other words. Gradients are turned back. On a CUDA device the values go through the CPU,
-        where a decoder computes them too; that is what makes the law hold bit for bit.
-        """
-        tensors = [tensor for _, tensor in splats.named_parameters()]
-        return GaussianModel(*_Snap.apply(self.steps, *tensors))
+    @abstractmethod
+    def _prepare(self, splats: GaussianModel) -> _Prepared:
+        """``splats`` is on the CPU and detached."""
 
     def encode(self, splats: GaussianModel) -> bytes:
         """The file. Gaussians are reordered by layer and position."""
         if len(splats) >= 1 << 32:
             raise UserError(f"a .gsz file holds fewer than 2**32 Gaussians, not {len(splats)}; prune the model")
-        quantised, _ = symbols.quantise(splats, self.steps)
-        sizes = streams.column_sizes(quantised, Model(splats.sh_rest.shape[1]))
-        model = Model(splats.sh_rest.shape[1], sizes)
-        counts, coded = [], []
+        prepared = self._prepare(splats.detach().to("cpu"))
+        layers = []
         for rows in self._layers(splats):
-            rows = rows[interleaved(np.argsort(streams.morton(quantised.means[rows]), kind="stable"))]
-            counts.append(len(rows))
-            fineness = symbols.finenesses(layer := quantised.take(rows), self.steps)
-            coded.append([stream for stream, _ in streams.encode_layer(layer, fineness, model)])
-        header = Header(container.NATIVE, splats.sh_degree, self.steps, sizes, counts, [])
-        return container.assemble(header, coded)
+            order = np.argsort(prepared.curve[rows], kind="stable")
+            layers.append(prepared.columns(rows[interleaved(order)]))
+        layout = _LAYOUTS[prepared.number]
+        sizes = column_sizes(layout, layers)
+        header = Header(
+            prepared.number, splats.sh_degree, prepared.parameters, sizes, [len(values["sh"]) for values in layers]
+        )
+        coding = Coding(layout, header.coefficients, sizes, prepared.hints)
+        return container.assemble(header, [coding.encode_layer(values) for values in layers])
 
     def _layers(self, splats: GaussianModel) -> list[np.ndarray]:
         """Indices of the Gaussians of each layer; each but the first two is twice as large as the one before."""
@@ -76,8 +92,72 @@ class GszGrid(Grid):
             raise UserError(f"importance of {len(self.importance)} Gaussians given for {count}; fit the grid again")
         importance = default_importance(splats) if self.importance is None else self.importance
         falling = np.argsort(-importance.detach().cpu().double().numpy().reshape(-1), kind="stable")
-        bounds = [0] + [count >> (layers - 1 - layer) for layer in range(layers)]
-        return [np.sort(falling[begin:end]) for begin, end in itertools.pairwise(bounds)]
+        bounds = [0, *(count >> (layers - 1 - layer) for layer in range(layers))]
+        return [np.sort(falling[begin:end]) for begin, end in pairwise(bounds)]
+
+
+class GszGrid(LayeredGrid):
+    """The native grid. Fixed when it is made: :meth:`observe` does nothing.
+
+    Attributes:
+        steps: its resolution.
+    """
+
+    def __init__(self, steps: Steps, layers: int = 1):
+        super().__init__(layers)
+        self.steps = steps
+
+    def snap(self, splats: GaussianModel) -> GaussianModel:
+        """See :class:`compress.codecs.contract.Grid`.
+
+        The axes of a snapped Gaussian are sorted by scale, largest first, and its quaternion is turned to match:
+        the same Gaussian in other words. Gradients are turned back. On a CUDA device the values go through the CPU,
+        where a decoder computes them too; that is what makes the law hold bit for bit.
+        """
+        tensors = [tensor for _, tensor in splats.named_parameters()]
+        return GaussianModel(*_Snap.apply(self.steps, *tensors))
+
+    def _prepare(self, splats: GaussianModel) -> _Prepared:
+        quantised, _ = symbols.quantise(splats, self.steps)
+        top = int(quantised.scales[:, 0].max(initial=-symbols.SCALE_LIMIT))
+        return _Prepared(
+            number=NATIVE,
+            parameters=native.pack_parameters(self.steps, top),
+            curve=native.morton(quantised.means),
+            columns=lambda rows: native.to_columns(quantised.take(rows), top),
+            hints=native.hints(self.steps, top),
+        )
+
+
+class PublishedGrid(LayeredGrid):
+    """The values of the ``lzma`` codec, in a smaller file.
+
+    Attributes:
+        published: the ``lzma`` codec's grid.
+    """
+
+    def __init__(self, published: LzmaGrid, layers: int = 1):
+        super().__init__(layers)
+        self.published = published
+
+    def observe(self, splats: GaussianModel) -> None:
+        self.published.observe(splats)
+
+    def snap(self, splats: GaussianModel) -> GaussianModel:
+        return self.published.snap(splats)
+
+    def _prepare(self, splats: GaussianModel) -> _Prepared:
+        return _Prepared(
+            number=FAST3DGS,
+            parameters=fast3dgs.pack_parameters(self.published),
+            curve=fast3dgs.curve_ranks(splats),
+            columns=lambda rows: fast3dgs.to_columns(self.published, splats, rows),
+            hints=_no_hints,
+        )
+
+
+def _no_hints(attribute: str, values: Values) -> dict[str, np.ndarray]:
+    return {}
 
 
 def default_importance(splats: GaussianModel) -> Tensor:
@@ -121,19 +201,16 @@ def fit_steps(splats: GaussianModel, settings: GridSettings) -> Steps:
     """The steps of ``settings``, about the robust centre and radius of a model's positions."""
     means = splats.means.detach().cpu().double().numpy()
     centre, radius = np.zeros(3), 1.0
+    rotation_pivot = sh_pivot = 0
     if len(means):
         centre = np.median(means, axis=0)
         radius = float(np.percentile(np.abs(means - centre), 90))
-    # Twelve bits of mantissa do, and make the same numbers from nearly the same model.
-    radius = float(np.float32(min(max(radius, 1e-20), 1e30)))
-    rotation_pivot = sh_pivot = 0
-    if len(splats):
         rotation_pivot, sh_pivot = symbols.pivots(
             splats.log_scales.detach().cpu().numpy(), splats.opacity_logits.detach().cpu().numpy()
         )
     steps = Steps(
         centre=centre.astype(np.float32).astype(np.float64),
-        radius=radius,
+        radius=float(np.float32(min(max(radius, 1e-20), 1e30))),
         mean_bits=settings.mean_bits,
         scale_step=settings.scale_step,
         opacity_levels=settings.opacity_levels,
@@ -155,8 +232,9 @@ def fit_steps(splats: GaussianModel, settings: GridSettings) -> Steps:
 def _centroids(splats: GaussianModel, steps: Steps) -> np.ndarray:
     """What each small magnitude should stand for: the mean of the values that are rounded to it, in steps."""
     quantised, _ = symbols.quantise(splats, steps)
-    row_steps = steps.sh_steps[symbols.finenesses(quantised, steps).sh]
-    sizes = np.abs(splats.sh_rest.detach().cpu().numpy().reshape(len(splats), -1)) / row_steps[:, None]
+    fineness = symbols.finenesses(quantised.scales, quantised.opacities, steps)
+    sizes = np.abs(splats.sh_rest.detach().cpu().numpy().reshape(quantised.sh.shape))
+    sizes = sizes / steps.sh_steps[fineness.sh][:, None]
     rounded = np.abs(quantised.sh)
     values = steps.sh_values.copy()
     for magnitude in range(1, symbols.RECONSTRUCTED):
@@ -171,12 +249,16 @@ class GszCodec(Codec):
     """The compact codec.
 
     Attributes:
-        quality: one of :data:`compress.codecs.gsz.settings.QUALITIES`.
-        settings: an explicit grid, which takes the place of ``quality``.
+        quality: one of :data:`compress.codecs.gsz.settings.QUALITIES`; for the native grid.
+        settings: an explicit native grid, which takes the place of ``quality``.
+        grid: ``native``, or ``fast3dgs`` for exactly the values of the ``lzma`` codec in fewer bytes.
+        layers: number of layers of falling importance that a file can be cut into, 1 to 16.
     """
 
     quality: str = DEFAULT_QUALITY
     settings: GridSettings | None = None
+    grid: Literal["native", "fast3dgs"] = "native"
+    layers: int = 3
 
     name = "gsz"
     suffix = ".gsz"
@@ -185,23 +267,31 @@ class GszCodec(Codec):
     def recognises(cls, head: bytes) -> bool:
         return head.startswith(container.MAGIC)
 
+    def __post_init__(self) -> None:
+        if self.grid not in GRIDS:
+            raise UserError(f"gsz grid {self.grid!r} is unknown; choose one of {', '.join(GRIDS)}")
+        if not 1 <= self.layers <= container.MAX_LAYERS:
+            raise UserError(f"gsz setting layers={self.layers} is out of range; choose 1 to {container.MAX_LAYERS}")
+        self.grid_settings()
+
     def grid_settings(self) -> GridSettings:
-        """The settings in force. Raises :class:`UserError` where they are unknown or out of range."""
+        """The native settings in force. Raises :class:`UserError` where they are unknown or out of range."""
         settings = self.settings or preset(self.quality)
         settings.check()
         return settings
 
-    def fit(self, splats: GaussianModel) -> GszGrid:
-        settings = self.grid_settings()
-        return GszGrid(fit_steps(splats, settings), settings.layers)
+    def fit(self, splats: GaussianModel) -> LayeredGrid:
+        if self.grid == "fast3dgs":
+            return PublishedGrid(LzmaCodec().fit(splats), self.layers)
+        return GszGrid(fit_steps(splats, self.grid_settings()), self.layers)
 
     def decode(
         self, data: bytes, source: str = "<bytes>", level: int | None = None, max_bytes: int | None = None
     ) -> GaussianModel:
         """The model in a file's bytes, or a coarser one.
 
-        A file whose end is missing gives the layers that are whole, with a warning. Memory is bounded by about 500
-        bytes for each byte of the file.
+        A file whose end is missing gives the layers that are whole, with a warning. A file of n bytes holds at most n
+        Gaussians, so memory is bounded by about 800 bytes for each byte of the file.
 
         Args:
             level: use the first ``level`` layers only; more than there are means all.
@@ -213,49 +303,73 @@ class GszCodec(Codec):
         """
         if level is not None and level < 1:
             raise UserError(f"level {level} is too small; choose 1 or more")
-        header = Header.parse(data, source)
+        header, to_model, hints = _open(data, source)
         available = len(data) if max_bytes is None else min(max_bytes, len(data))
         wanted = len(header.counts) if level is None else min(level, len(header.counts))
         whole = _whole_layers(header, available)
-        if not whole:
-            raise CodecError(f"{source}: not even the first of {len(header.counts)} layers is within {available} bytes")
+        if not whole or (wanted > whole and not sum(header.counts[:whole])):
+            raise CodecError(
+                f"{source}: not even the first of {len(header.counts)} layers lies within {available} bytes; "
+                "copy the file again or allow more bytes"
+            )
         if whole < wanted:
             if max_bytes is None:
                 warn(f"{source}: the file's end is missing; decoded {whole} of {len(header.counts)} layers")
             wanted = whole
-        model = Model(header.coefficients, header.column_sizes)
-        decoded = [_decode_layer(data, header, model, layer, source) for layer in range(wanted)]
-        if len(decoded) == 1:
-            return symbols.dequantise(decoded[0], header.steps)
-        return GaussianModel.concatenate([symbols.dequantise(layer, header.steps) for layer in decoded])
+        coding = Coding(_LAYOUTS[header.grid], header.coefficients, header.column_sizes, hints)
+        models = []
+        for layer in range(wanted):
+            views = container.layer_streams(data, header, layer, source)
+            try:
+                models.append(to_model(coding.decode_layer(views, header.counts[layer])))
+            except StreamError as error:
+                raise CodecError(f"{source}: layer {layer + 1}: {error}; the file is damaged") from error
+        return models[0] if len(models) == 1 else GaussianModel.concatenate(models)
 
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
-        """As the contract says; ``bytes`` by attribute, ``layers`` with count and bytes, and the grid's ``steps``."""
-        header = Header.parse(data, source)
+        """As the contract says; ``bytes`` by attribute, ``layers`` with count and bytes, and the native ``steps``."""
+        header, _, _ = _open(data, source)
         by_attribute = {
             name: sum(sections[index][0] for sections in header.sections)
             for index, name in enumerate((*ATTRIBUTES, "padding"))
         }
-        steps = header.steps
-        return {
+        said = {
             "format": self.name,
             "version": container.VERSION,
             "count": sum(header.counts),
             "sh_degree": header.sh_degree,
-            "grid": "fast3dgs" if header.grid == container.FAST3DGS else "native",
+            "grid": GRIDS[header.grid],
             "bytes": {"header": header.size, **by_attribute},
             "layers": [
                 {"count": count, "bytes": header.layer_bytes(layer)} for layer, count in enumerate(header.counts)
             ],
-            "steps": {
+        }
+        if header.grid == NATIVE:
+            steps, _ = native.unpack_parameters(header.parameters)
+            said["steps"] = {
                 "mean": steps.radius * 2.0**-steps.mean_bits,
                 "log_scale": steps.scale_step,
                 "opacity_levels": steps.opacity_levels,
                 "rotation": steps.rotation_step,
                 "dc": steps.dc_step,
                 "sh": steps.sh_step,
-            },
-        }
+            }
+        return said
+
+
+def _open(data: bytes, source: str) -> tuple[Header, Callable[[Values], GaussianModel], Hints]:
+    """A file's header, what makes a model of its columns, and its hints."""
+    header = Header.parse(data, source)
+    if header.grid >= len(GRIDS) or len(header.column_sizes) != len(_LAYOUTS[header.grid]) + 1:
+        raise CodecError(f"{source}: grid {header.grid} is unknown; update gsz")
+    try:
+        if header.grid == FAST3DGS:
+            published = fast3dgs.unpack_parameters(header.parameters)
+            return header, lambda values: fast3dgs.to_model(values, *published), _no_hints
+        steps, top = native.unpack_parameters(header.parameters)
+    except ValueError as error:
+        raise CodecError(f"{source}: {error}; the file was not written by gsz") from error
+    return header, lambda values: symbols.dequantise(native.to_symbols(values, top), steps), native.hints(steps, top)
 
 
 def _whole_layers(header: Header, available: int) -> int:
@@ -266,11 +380,3 @@ def _whole_layers(header: Header, available: int) -> int:
         if end > available:
             return layer
     return len(header.counts)
-
-
-def _decode_layer(data: bytes, header: Header, model: Model, layer: int, source: str) -> Symbols:
-    views = container.layer_streams(data, header, layer, source)
-    try:
-        return streams.decode_layer(views, header.counts[layer], model, header.steps)
-    except StreamError as error:
-        raise CodecError(f"{source}: layer {layer + 1}: {error}; the file is damaged") from error

@@ -25,7 +25,6 @@ class GridSettings:
         sh_threshold: from which fraction of a step harmonics are rounded up; 0.5 is plain rounding, more widens the
             zone that becomes zero.
         sh_range: by how many half octaves the step of harmonics follows what a Gaussian covers; 0 to 8.
-        layers: number of layers of falling importance that a file can be cut into; 1 to 16.
     """
 
     mean_bits: int = 12
@@ -37,7 +36,6 @@ class GridSettings:
     sh_step: float = 0.04
     sh_threshold: float = 0.6
     sh_range: int = 4
-    layers: int = 3
 
     def check(self) -> None:
         """Raise :class:`UserError` naming the first setting that is out of range."""
@@ -51,7 +49,6 @@ class GridSettings:
             "sh_step": (1e-4, 4),
             "sh_threshold": (0.5, 1),
             "sh_range": (0, 8),
-            "layers": (1, 16),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
@@ -82,9 +79,4 @@ def preset(quality: str) -> GridSettings:
     return QUALITIES[quality]
 
 
-def coarser(settings: GridSettings, factor: float) -> GridSettings:
-    """All steps of ``settings`` multiplied by ``factor``, within their ranges."""
-    raise NotImplementedError
-
-
-__all__ = ["DEFAULT_QUALITY", "GRIDS", "QUALITIES", "GridSettings", "coarser", "preset", "replace"]
+__all__ = ["DEFAULT_QUALITY", "GRIDS", "QUALITIES", "GridSettings", "preset", "replace"]

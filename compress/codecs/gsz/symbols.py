@@ -17,7 +17,7 @@ from scene.gaussian_model import GaussianModel
 
 MEAN_LIMIT = (1 << 20) - 1
 """Largest absolute mean symbol: three of them interleave into 63 bits."""
-SCALE_LIMIT = 1 << 14
+SCALE_LIMIT = (1 << 14) - 1
 ROTATION_LIMIT = (1 << 15) - 1
 DC_LIMIT = 1 << 20
 SH_LIMIT = (1 << 13) - 1
@@ -216,7 +216,7 @@ def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
         frames.sign,
         frames.norm,
     )
-    fineness = finenesses(symbols, steps)
+    fineness = finenesses(symbols.scales, symbols.opacities, steps)
     _quantise_rows(vectors, fineness.rotations, 1 / steps.rotation_steps, 0.5, ROTATION_LIMIT, symbols.rotations)
     everywhere = np.zeros(count, np.uint8)
     _quantise_rows(sh_dc.reshape(count, 3), everywhere, np.array([1 / steps.dc_step]), 0.5, DC_LIMIT, symbols.dc)
@@ -235,7 +235,7 @@ def dequantise(symbols: Symbols, steps: Steps) -> GaussianModel:
     sh_dc = np.empty((count, 3), np.float32)
     sh_rest = np.empty(symbols.sh.shape, np.float32)
     _dequantise_means(symbols.means, steps.centre, steps.radius, 1.0 / (1 << steps.mean_bits), means)
-    fineness = finenesses(symbols, steps)
+    fineness = finenesses(symbols.scales, symbols.opacities, steps)
     _dequantise_shapes(
         symbols.scales,
         symbols.rotations,
@@ -254,7 +254,7 @@ def dequantise(symbols: Symbols, steps: Steps) -> GaussianModel:
     )
 
 
-def finenesses(symbols: Symbols, steps: Steps) -> Finenesses:
+def finenesses(scales: np.ndarray, opacities: np.ndarray, steps: Steps) -> Finenesses:
     """How finely each Gaussian's rotation and harmonics are stored, from its opacity and scales, all in integers.
 
     An error of colour shows in proportion to what a Gaussian covers, so where bits are scarce the step of harmonics
@@ -262,13 +262,13 @@ def finenesses(symbols: Symbols, steps: Steps) -> Finenesses:
     scales. An error of rotation shows the more, the longer a Gaussian is besides: its leverage is its coverage times
     the square of the ratio of its two largest scales.
     """
-    fineness = Finenesses(np.empty(len(symbols), np.uint8), np.empty(len(symbols), np.uint8))
+    fineness = Finenesses(np.empty(len(scales), np.uint8), np.empty(len(scales), np.uint8))
     levels = np.arange(steps.opacity_levels)
     covered = np.rint(16 * np.log2((levels + 0.5) / steps.opacity_levels)).astype(np.int64)
     per_scale = round(steps.scale_step / math.log(2) * (16 << 16))
     _fineness(
-        symbols.scales,
-        symbols.opacities,
+        scales,
+        opacities,
         covered,
         per_scale,
         steps.rotation_pivot,

@@ -1,0 +1,218 @@
+"""The native layout: how the symbols of :mod:`compress.codecs.gsz.symbols` become columns, and back."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import numpy as np
+from numba import njit
+
+from compress.codecs.gsz.streams import (
+    COLOURS,
+    ColumnPlan,
+    Hints,
+    Layout,
+    Values,
+    from_luma,
+    lane_differences,
+    lane_sums,
+    to_luma,
+)
+from compress.codecs.gsz.symbols import MEAN_LIMIT, RECONSTRUCTED, SCALE_LIMIT, Steps, Symbols, finenesses
+from compress.codecs.rans import Alphabet, StreamError, buckets
+
+_EACH = buckets(list(range(1, 17)))
+"""A context for each fineness."""
+_OPACITY = buckets([4, 12, 32], 10)
+_ROTATION = ColumnPlan("rotations", Alphabet(5, 4, 16, signed=True), first=("rotation_fineness", _EACH))
+
+LAYOUT: Layout = {
+    "distance": ColumnPlan("means", Alphabet(2, 2, 63)),
+    "opacity": ColumnPlan("opacities", Alphabet(7, 4, 8), previous=buckets([4, 8, 16, 32, 64, 96])),
+    "scale": ColumnPlan(
+        "scales",
+        Alphabet(7, 3, 17),
+        first=("opacity_level", _OPACITY),
+        previous=buckets([12, 18, 24, 30, 36, 42, 50, 60, 80]),
+    ),
+    "gap": ColumnPlan("scales", Alphabet(6, 2, 17), first=("scale", buckets([12, 18, 24, 30, 36, 42, 50, 60, 80]))),
+    "thin": ColumnPlan(
+        "scales",
+        Alphabet(6, 2, 17),
+        first=("gap", buckets([1, 2, 4, 7, 12])),
+        second=("scale", buckets([16, 24, 32, 40, 50], 6)),
+    ),
+    "rotation_x": _ROTATION,
+    "rotation_y": _ROTATION,
+    "rotation_z": _ROTATION,
+    **COLOURS,
+}
+"""``distance``: Morton code less that of the Gaussian eight before. ``scale``: the file's largest less this one.
+``gap`` and ``thin``: half the last scale, rounded up, less the next."""
+
+
+_PARAMETERS = struct.Struct("<3dd5d4dBBHhhhxx")
+"""Centre, radius; steps of scales, rotations, DC and SH, SH threshold; SH values; mean bits, ranges of rotations and SH
+packed in a byte, opacity levels, pivots of rotations and SH, largest scale."""
+
+
+def pack_parameters(steps: Steps, top: int) -> bytes:
+    """The numbers of a grid, and the largest scale symbol of a file."""
+    return _PARAMETERS.pack(
+        *steps.centre,
+        steps.radius,
+        steps.scale_step,
+        steps.rotation_step,
+        steps.dc_step,
+        steps.sh_step,
+        steps.sh_threshold,
+        *steps.sh_values,
+        steps.mean_bits,
+        steps.rotation_range << 4 | steps.sh_range,
+        steps.opacity_levels,
+        steps.rotation_pivot,
+        steps.sh_pivot,
+        top,
+    )
+
+
+def unpack_parameters(data: bytes) -> tuple[Steps, int]:
+    """The inverse of :func:`pack_parameters`.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    if len(data) != _PARAMETERS.size:
+        raise ValueError("the grid has a wrong length")
+    numbers = _PARAMETERS.unpack(data)
+    floats, (mean_bits, ranges, opacity_levels, rotation_pivot, sh_pivot, top) = numbers[:13], numbers[13:]
+    limits_kept = (
+        all(math.isfinite(number) and abs(number) < 1e38 for number in floats)
+        and floats[3] > 1e-30
+        and all(1e-30 < number < 1e6 for number in floats[4:8])
+        and all(0 <= number <= 64 for number in floats[8:])
+        and mean_bits <= 20
+        and 2 <= opacity_levels <= 256
+        and max(ranges >> 4, ranges & 15) <= 8
+    )
+    if not limits_kept:
+        raise ValueError("the grid is out of range")
+    steps = Steps(
+        centre=np.array(floats[:3]),
+        radius=floats[3],
+        mean_bits=mean_bits,
+        scale_step=floats[4],
+        opacity_levels=opacity_levels,
+        rotation_step=floats[5],
+        dc_step=floats[6],
+        sh_step=floats[7],
+        sh_values=np.array(floats[9 : 9 + RECONSTRUCTED]),
+        rotation_pivot=rotation_pivot,
+        rotation_range=ranges >> 4,
+        sh_pivot=sh_pivot,
+        sh_range=ranges & 15,
+        sh_threshold=floats[8],
+    )
+    return steps, top
+
+
+def to_columns(symbols: Symbols, top: int) -> Values:
+    """The columns of symbols, in their order. ``top`` is the largest scale of the file."""
+    scales = np.ascontiguousarray(symbols.scales.T, dtype=np.int64)
+    rotations = np.ascontiguousarray(symbols.rotations.T, dtype=np.int64)
+    return {
+        "distance": lane_differences(morton(symbols.means)),
+        "opacity": symbols.opacities.astype(np.int64),
+        "scale": top - scales[0],
+        "gap": ((scales[0] + 1) >> 1) - scales[1],
+        "thin": ((scales[1] + 1) >> 1) - scales[2],
+        "rotation_x": rotations[0],
+        "rotation_y": rotations[1],
+        "rotation_z": rotations[2],
+        **to_luma(symbols.dc),
+        "sh": symbols.sh,
+    }
+
+
+def to_symbols(values: Values, top: int) -> Symbols:
+    """The inverse of :func:`to_columns`."""
+    count = len(values["sh"])
+    return Symbols(
+        means=morton_decoded(lane_sums(values["distance"])),
+        scales=_scales(values, top),
+        opacities=values["opacity"].astype(np.int32),
+        rotations=np.stack([values[f"rotation_{axis}"] for axis in "xyz"], axis=1).astype(np.int32),
+        dc=from_luma(values).reshape(count, 3),
+        sh=values["sh"],
+    )
+
+
+def _scales(values: Values, top: int) -> np.ndarray:
+    first = top - values["scale"]
+    second = ((first + 1) >> 1) - values["gap"]
+    third = ((second + 1) >> 1) - values["thin"]
+    scales = np.stack([first, second, third], axis=1)
+    return np.clip(scales, -4 * SCALE_LIMIT, 4 * SCALE_LIMIT).astype(np.int32)
+
+
+def hints(steps: Steps, top: int) -> Hints:
+    """What contexts may look at beyond their own stream; see :data:`compress.codecs.gsz.streams.Hints`.
+
+    Raises, when called:
+        StreamError: an opacity is out of range.
+    """
+
+    def of(attribute: str, values: Values) -> dict[str, np.ndarray]:
+        if attribute == "scales":
+            if int(values["opacity"].max(initial=0)) >= steps.opacity_levels:
+                raise StreamError("a level is out of range")
+            return {"opacity_level": values["opacity"].astype(np.uint8)}
+        if attribute in ("rotations", "sh"):
+            fineness = finenesses(_scales(values, top), values["opacity"], steps)
+            return {"rotation_fineness": fineness.rotations, "sh_fineness": fineness.sh}
+        return {}
+
+    return of
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _spread(value):
+    """The low 21 bits of ``value``, two zeros between each and the next."""
+    value = (value | (value << 32)) & 0x1F00000000FFFF
+    value = (value | (value << 16)) & 0x1F0000FF0000FF
+    value = (value | (value << 8)) & 0x100F00F00F00F00F
+    value = (value | (value << 4)) & 0x10C30C30C30C30C3
+    return (value | (value << 2)) & 0x1249249249249249
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _gather(value):
+    """Every third bit of ``value``, from the lowest on: the inverse of :func:`_spread`."""
+    value &= 0x1249249249249249
+    value = (value ^ (value >> 2)) & 0x10C30C30C30C30C3
+    value = (value ^ (value >> 4)) & 0x100F00F00F00F00F
+    value = (value ^ (value >> 8)) & 0x1F0000FF0000FF
+    value = (value ^ (value >> 16)) & 0x1F00000000FFFF
+    return (value ^ (value >> 32)) & 0x1FFFFF
+
+
+@njit(cache=True, nogil=True)
+def morton(means):
+    """``(N,)`` int64 Morton codes of ``(N, 3)`` mean symbols."""
+    codes = np.empty(len(means), np.int64)
+    for i in range(len(means)):
+        x = _spread(int(means[i, 0]) + MEAN_LIMIT)
+        y = _spread(int(means[i, 1]) + MEAN_LIMIT)
+        codes[i] = x | (y << 1) | (_spread(int(means[i, 2]) + MEAN_LIMIT) << 2)
+    return codes
+
+
+@njit(cache=True, nogil=True)
+def morton_decoded(codes):
+    """The inverse of :func:`morton`; any int64 are taken."""
+    means = np.empty((len(codes), 3), np.int32)
+    for i in range(len(codes)):
+        for axis in range(3):
+            means[i, axis] = _gather(codes[i] >> axis) - MEAN_LIMIT
+    return means
