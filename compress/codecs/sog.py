@@ -164,8 +164,8 @@ class _ShGrid:
     in every iteration would take seconds. Where the vectors are follows their Gaussians.
     """
 
-    def __init__(self, palette: Palette, codebook: Float32s, means: Float32s) -> None:
-        self.palette, self.codebook = palette, codebook
+    def __init__(self, palette: Palette, codebook: Float32s, weights: Float32s, means: Float32s) -> None:
+        self.palette, self.codebook, self._weights = palette, codebook, weights
         self._means = means.copy()
         self._observed = 0
         self._follow(palette.centroids)
@@ -177,8 +177,7 @@ class _ShGrid:
         self._means = means.copy()
         self._observed += 1
         if self._observed % FOLLOW_EVERY == 1:
-            weights = np.ones(len(rows), np.float32)
-            self._follow(centroids_of(rows, weights, self.palette.labels, self.palette.centroids))
+            self._follow(centroids_of(rows, self._weights, self.palette.labels, self.palette.centroids))
 
     def labels_of(self, rows: Float32s, means: Float32s) -> Labels:
         """Which vector stands for each row: as settled for the Gaussians fitted, the nearest for any others."""
@@ -383,15 +382,16 @@ class SogCodec(Codec):
         count = len(splats)
         if splats.sh_degree == 0:
             return None
-        rows = _rows(splats.sh_rest)
+        rows, means = _rows(splats.sh_rest), as_array(splats.means)
+        weights = _prominence(splats)
         if count == 0:
             palette = Palette(np.zeros(0, np.int64), np.zeros((1, rows.shape[1]), np.float32))
-            return _ShGrid(palette, fit_codebook(rows), as_array(splats.means))
+            return _ShGrid(palette, fit_codebook(rows), weights, means)
         size = self.palette or default_palette(count)
-        palette = PaletteFitter(size, self.iterations, self.seed).fit(rows, np.ones(count, np.float32))
-        population = np.bincount(palette.labels, minlength=len(palette.centroids)).astype(np.float64)
-        weights = np.broadcast_to(population[:, None], palette.centroids.shape)
-        return _ShGrid(palette, fit_codebook(palette.centroids, weights), as_array(splats.means))
+        palette = PaletteFitter(size, self.iterations, self.seed).fit(rows, weights)
+        mass = np.bincount(palette.labels, weights, len(palette.centroids))
+        codebook = fit_codebook(palette.centroids, np.broadcast_to(mass[:, None], palette.centroids.shape))
+        return _ShGrid(palette, codebook, weights, means)
 
     def decode(self, data: bytes, source: str = "<bytes>") -> GaussianModel:
         return _Reader(data, source).model()
@@ -407,6 +407,19 @@ class SogCodec(Codec):
             "palette": reader.palette_size,
             "bytes": {**sizes, "tables": reader.packed_size(META)},
         }
+
+
+def _prominence(splats: GaussianModel) -> Float32s:
+    """``(N,)`` how much an error of each Gaussian's colour shows: opacity times the geometric mean of its longer axes.
+
+    On the demo's model this halves the loss of an unweighted palette, and the area in place of its root gains no more.
+    """
+    if len(splats) == 0:
+        return np.zeros(0, np.float32)
+    logs = np.sort(np.clip(as_array(splats.log_scales).astype(np.float64), -30, 30), axis=1)
+    opacities = 1 / (1 + np.exp(-np.clip(as_array(splats.opacity_logits)[:, 0].astype(np.float64), -30, 30)))
+    prominence = opacities * np.exp((logs[:, 1] + logs[:, 2]) / 2)
+    return (prominence / prominence.mean() + 1e-6).astype(np.float32)
 
 
 def default_palette(count: int) -> int:
