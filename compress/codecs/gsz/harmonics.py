@@ -29,9 +29,9 @@ from compress.codecs.rans import (
 LOW_CLASS = 1
 """The class whose coefficients are coded as colour triples."""
 TRIPLES = 27
-HIGH_CLASSES = 5
+HIGH_CLASSES = 3
 """Classes above LOW_CLASS that have contexts of their own; the last one holds all larger ones too."""
-ENERGIES = 6
+ENERGIES = 12
 PLACES = 11
 """One for green, and five for red and for blue, by green."""
 
@@ -145,12 +145,16 @@ def _decode_triples(words, cursor, states, sh, rows, counts, slots):
 
 @njit(cache=True, nogil=True, inline="always")
 def _context(kind, energy, coded, colour, green):
-    """Context of a harmonic: the Gaussian's class, the mean magnitude so far, and the first colour of the same triple.
+    """Context of a harmonic: the Gaussian's class, the mean magnitude so far, and the green one of the coefficient.
 
-    ``energy`` is the sum of the ``coded`` magnitudes so far.
+    ``energy`` is the sum of the ``coded`` magnitudes so far. Green is seen in steps that grow with the magnitude.
     """
-    level = min(bit_length((4 * energy) // max(coded, 1)), ENERGIES - 1)
-    place = 0 if colour == 0 else 5 * colour - 4 + min(max(green, -2), 2) + 2
+    level = ENERGIES - 1
+    if coded > 0:
+        level = min(bit_length((8 * energy) // coded), ENERGIES - 2)
+    place = 0
+    if colour > 0:
+        place = 5 * colour - 4 + min(max(green >> max(level - 4, 0), -2), 2) + 2
     return ((min(kind - LOW_CLASS, HIGH_CLASSES) - 1) * ENERGIES + level) * PLACES + place
 
 
