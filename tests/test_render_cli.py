@@ -270,6 +270,8 @@ def test_bad_directories(model_dir):
     (model_dir / f"compressed{other}").write_bytes(b"")
     with pytest.raises(UserError, match=r"several compressed files.*--model"):
         render.main(["-m", str(model_dir)])
+    (model_dir / f"compressed{other}").unlink()
+    (model_dir / "compressed.ply").unlink()
     (model_dir / "cfg_args").unlink()
     with pytest.raises(UserError, match="give the scene's folder with -s"):
         render.main(["-m", str(model_dir)])
