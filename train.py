@@ -29,7 +29,7 @@ from compress.loop import Result, compress
 from compress.recipe import Recipe
 from compress.report import print_journal_table, write_journal_plot
 from compress.run_dir import RunDir
-from compress.synthetic_views import TARGET_ERROR, scene_without_photographs
+from compress.synthetic_views import ASSUMED_QUALITY, scene_without_photographs
 from compress.views import TargetCache, Views
 from gaussian_renderer import BackendName, choose_backend
 from scene import Scene, SceneOptions, model_dir
@@ -125,7 +125,7 @@ def train(options: Options) -> Result:
 
     training = Views(scene.train, TargetCache(scene.images.load), scene.background, scene.extent, options.backend)
     if options.scene.source_path is None:
-        training = replace(training, target_error=TARGET_ERROR)
+        training = replace(training, target_quality=ASSUMED_QUALITY)
         roles = Roles(training, training.of(scene.test if recipe.stop_on == "test" else scene.validation))
     elif recipe.stop_on == "test":
         roles = Roles(training, training.of(scene.test))

@@ -25,6 +25,7 @@ from scene.model_dir import CAMERAS_FILE, read_cameras
 from scene.placement import CameraPlacer, Kind, PlacementOptions
 from utils.cli import say
 from utils.errors import UserError
+from utils.metrics import ViewMetrics
 
 NEAR = 0.2
 """What is nearer to a placed camera than this, in radii of the model, is in its way."""
@@ -36,10 +37,9 @@ MAX_BLUR = 2.0
 """How blurred a view may be, relative to the sharp ones: behind walls and under floors, where nobody took photographs,
 a trained model is a fog of large Gaussians, which nobody will look at and no byte should be spent on."""
 
-ASSUMED_PSNR = 30.0
-"""dB that the original is taken to have against the photographs that nobody has; see ``target_error`` of
-:class:`compress.views.Views`."""
-TARGET_ERROR = 10.0 ** (-ASSUMED_PSNR / 10.0)
+ASSUMED_QUALITY = ViewMetrics(psnr=27.0, ssim=0.82)
+"""What the original is taken to have against the photographs that nobody has: about the mean of 3DGS on the outdoor and
+indoor scenes of Mip-NeRF 360. See :func:`compress.views.against_photographs`."""
 
 _TRIES_A_VIEW = 20
 _FEWEST_VIEWS = 4

@@ -60,10 +60,8 @@ class Views:
         background: ``(3,)`` RGB behind everything.
         extent: Size of the scene in world units, which the learning rate of the means is relative to.
         backend: Name of the renderer.
-        target_error: Mean squared error that the targets themselves are taken to have. Zero for photographs. Renders of
-            the model that is compressed would give it an infinite PSNR, and every drop from there would be infinite;
-            with the error that a good model has against its photographs, a drop in PSNR means what it means with
-            photographs.
+        target_quality: ``None`` for photographs. Where the targets are renders of the model that is compressed: what
+            that model's quality against photographs is taken to be; see :func:`against_photographs`.
     """
 
     cameras: list[Camera]
@@ -71,7 +69,7 @@ class Views:
     background: Tensor
     extent: float
     backend: str = "auto"
-    target_error: float = 0.0
+    target_quality: ViewMetrics | None = None
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -86,19 +84,33 @@ class Views:
 
     @torch.no_grad()
     def evaluate(self, splats: GaussianModel) -> ViewMetrics:
-        """Mean PSNR and SSIM of the model over the views, with :attr:`target_error` added to each squared error."""
+        """Mean PSNR and SSIM of the model over the views."""
         splats = splats.to(self.background.device)  # Decoders return models on the CPU.
         return mean_metrics([self._measure(camera, splats) for camera in self.cameras])
 
     def _measure(self, camera: Camera, splats: GaussianModel) -> ViewMetrics:
         metrics = measure(self.render(camera, splats).image, self.target(camera).image)
-        if not self.target_error:
-            return metrics
-        return replace(metrics, psnr=-10.0 * math.log10(10.0 ** (-metrics.psnr / 10.0) + self.target_error))
+        return metrics if self.target_quality is None else against_photographs(metrics, self.target_quality)
 
     def shuffled(self, seed: tuple[int, ...]) -> ShuffledViews:
         """The views in random order, again and again."""
         return ShuffledViews(self.cameras, seed)
+
+
+def against_photographs(to_original: ViewMetrics, original: ViewMetrics) -> ViewMetrics:
+    """What a compressed model's quality would be, from what it is against the original's renders.
+
+    Against its own renders the original has an infinite PSNR, and every drop from there is infinite. If the error
+    against the original and the original's error against the photographs have nothing to do with each other, their
+    squares add, and so do the values of 1 / SSIM - 1, which are squared errors relative to contrast.
+
+    Args:
+        to_original: Of the compressed model against the original's renders.
+        original: Of the original against photographs.
+    """
+    error = 10.0 ** (-to_original.psnr / 10.0) + 10.0 ** (-original.psnr / 10.0)
+    dissimilarity = 1.0 / max(to_original.ssim, 1e-3) + 1.0 / original.ssim - 1.0
+    return ViewMetrics(psnr=-10.0 * math.log10(error), ssim=1.0 / dissimilarity)
 
 
 class ShuffledViews:
