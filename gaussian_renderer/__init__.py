@@ -129,11 +129,13 @@ def render(
         camera: The view and its resolution.
         splats: The model, or any object with its six tensors, on the backend's device.
         background: ``(3,)`` RGB.
-        backend: A name that :func:`choose_backend` knows.
+        backend: A name that :func:`choose_backend` knows. For a model on the CPU ``auto`` is the CPU's.
         sh_degree: Use the spherical harmonics only up to this degree; ``None`` uses them all.
         screen_offsets: ``(N, 2)`` zeros that collect, as their ``.grad``, the gradient with respect to the centres on
             the screen, in pixels. They do not move anything.
     """
     stored_degree = {0: 0, 3: 1, 8: 2, 15: 3}[splats.sh_rest.shape[1]]
     degree = stored_degree if sh_degree is None else min(sh_degree, stored_degree)
+    if backend == "auto" and splats.means.device.type == "cpu":
+        backend = "cpu"
     return choose_backend(backend).render(camera, splats, background, sh_degree=degree, screen_offsets=screen_offsets)

@@ -12,14 +12,19 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from helpers import assert_same_up_to_order
 from reference_rasterizer import gsplat_module, inria_module
 from synthetic_scenes import CX, CY, FX, FY, HEIGHT, WIDTH, project, ring_poses
-from tiny_run import tiny_splats
+from tiny_run import tiny_splats, write_tiny_scene
 from torch import Tensor
 
 import gaussian_renderer
 import pretrain
+import train
+from compress import codecs
 from gaussian_renderer import choose_backend, gsplat, inria, render
+from pretraining.schedule import Schedule
+from scene import SceneOptions
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from utils import cli, ssim
@@ -291,6 +296,14 @@ def test_screen_gradients_of_several_renderings_add_up(machine, name):
     assert torch.allclose(twice.grad, 2 * once.grad)
 
 
+def test_a_model_on_the_cpu_is_rendered_there_unless_told_otherwise(machine):
+    machine(gsplat=gsplat_module())
+    camera, splats = off_centre_camera(), tiny_splats(10)
+    assert choose_backend("auto").name == "gsplat"
+    expected = render(camera, splats, BACKGROUND, backend="cpu").image
+    assert torch.equal(render(camera, splats, BACKGROUND).image, expected)
+
+
 @pytest.mark.parametrize("name", ["inria", "gsplat"])
 def test_no_gaussians_show_the_background(machine, name):
     machine(inria=inria_module(), gsplat=gsplat_module())
@@ -391,3 +404,66 @@ def test_on_a_gpu_no_gaussians_show_the_background(cuda_backend):
     empty = GaussianModel.empty().to("cuda")
     image = render(off_centre_camera(), empty, BACKGROUND.to("cuda"), backend=cuda_backend).image
     assert torch.equal(image.cpu(), BACKGROUND.expand(HEIGHT, WIDTH, 3))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", codecs.names(writable_only=True))
+def test_on_a_gpu_what_is_fine_tuned_is_what_is_decoded(name):
+    problem = gaussian_renderer._no_cuda()
+    if problem:
+        pytest.skip(problem)
+    splats = tiny_splats(300).to("cuda").requires_grad_()
+    grid = codecs.get(name).fit(splats.detach())
+    grid.observe(splats)
+    snapped = grid.snap(splats)
+    sum(tensor.sum() for _, tensor in snapped.named_parameters()).backward()
+    assert all(tensor.grad is not None and tensor.grad.is_cuda for _, tensor in splats.named_parameters())
+    decoded = codecs.decode(grid.encode(splats.detach()), name)
+    assert_same_up_to_order(snapped.detach().to("cpu"), decoded)
+
+
+@pytest.mark.cuda
+def test_on_a_gpu_ssim_is_that_of_the_cpu():
+    problem = gaussian_renderer._no_cuda()
+    if problem:
+        pytest.skip(problem)
+    torch.backends.cudnn.allow_tf32 = False
+    image, target = torch.rand(2, 50, 70, 3, generator=torch.Generator().manual_seed(0))
+    values, gradients = [], []
+    for device in ("cpu", "cuda"):
+        on_device = image.to(device).requires_grad_()
+        value = ssim.ssim(on_device, target.to(device))
+        value.backward()
+        values.append(float(value.detach()))
+        gradients.append(on_device.grad.cpu())
+    assert values[1] == pytest.approx(values[0], abs=1e-5)
+    assert relative_error(gradients[1], gradients[0]) < 1e-3
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("extra", [[], ["--sparse_adam", "--data_device", "cuda"]], ids=["dense", "sparse"])
+def test_on_a_gpu_a_model_is_compressed(cuda_backend, extra, tmp_path):
+    source, checkpoint = write_tiny_scene(tmp_path)
+    arguments = ["-s", source, "--pretrained_dir", checkpoint, "-m", tmp_path / "out", "--eval", "--codec", "lzma"]
+    schedule = ["--first_iterations", 4, "--round_iterations", 4, "--final_iterations", 6, "--max_rounds", 2]
+    options = train.parse([str(word) for word in [*arguments, *schedule, "--backend", cuda_backend, *extra]])
+    result = train.train(options)
+    assert result.journal[-1].psnr > result.journal[0].psnr - 1
+    assert result.path.stat().st_size < 15_000
+
+
+@pytest.mark.cuda
+def test_on_a_gpu_a_model_is_trained_and_resumed(cuda_backend, tmp_path):
+    source, _ = write_tiny_scene(tmp_path)
+    options = pretrain.Options(
+        model_path=tmp_path / "out",
+        scene=SceneOptions(source_path=source, eval=True, data_device="cuda"),
+        schedule=Schedule(densify_from_iter=10, densification_interval=20, opacity_reset_interval=35),
+        iterations=60,
+        checkpoint_iterations=(30,),
+        backend=cuda_backend,
+    )
+    first = GaussianModel.load_ply(pretrain.pretrain(options))
+    resumed = GaussianModel.load_ply(pretrain.pretrain(replace(options, resume=True)))
+    # Sums on a GPU come in any order, so that only nearly the same model comes of it.
+    assert len(first) > 0 and abs(len(resumed) - len(first)) <= 0.1 * len(first) + 3
