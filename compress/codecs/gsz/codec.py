@@ -15,6 +15,7 @@ from torch import Tensor
 from compress.codecs.contract import Codec, CodecError, Grid
 from compress.codecs.gsz import container, fast3dgs, native, symbols
 from compress.codecs.gsz.container import Header
+from compress.codecs.gsz.rate import RateModel
 from compress.codecs.gsz.settings import DEFAULT_QUALITY, GRIDS, GridSettings, preset
 from compress.codecs.gsz.streams import ATTRIBUTES, Coding, Hints, Layout, Values, column_sizes
 from compress.codecs.gsz.symbols import Frames, Steps
@@ -24,6 +25,8 @@ from scene.gaussian_model import GaussianModel
 from utils.cli import warn
 from utils.errors import UserError
 
+RATE_LIFE = 200
+"""How many estimates of the rate are made from the same statistics."""
 SMALL_LAYER = 256
 """A model is cut into layers only where the first of them has about so many Gaussians or more."""
 
@@ -106,6 +109,21 @@ class GszGrid(LayeredGrid):
     def __init__(self, steps: Steps, layers: int = 1):
         super().__init__(layers)
         self.steps = steps
+        self._rate: RateModel | None = None
+        self._rate_uses = 0
+
+    def estimated_bits(self, splats: GaussianModel) -> Tensor:
+        """An estimate of the size of :meth:`encode`'s file in bits: a scalar with gradients, for a rate term in a loss.
+
+        See :mod:`compress.codecs.gsz.rate`. The statistics behind it are taken at the first call, when the number of
+        Gaussians has changed, and again every :data:`RATE_LIFE` calls; right after that the estimate is exact.
+        """
+        if len(splats) == 0:
+            return splats.means.sum() * 0
+        if self._rate is None or self._rate.count != len(splats) or self._rate_uses >= RATE_LIFE:
+            self._rate, self._rate_uses = RateModel(self, splats), 0
+        self._rate_uses += 1
+        return self._rate.bits(splats)
 
     def snap(self, splats: GaussianModel) -> GaussianModel:
         """See :class:`compress.codecs.contract.Grid`.

@@ -32,14 +32,14 @@ LAYOUT: Layout = {
     "opacity": ColumnPlan("opacities", Alphabet(7, 4, 8), previous=buckets([4, 8, 16, 32, 64, 96])),
     "scale": ColumnPlan(
         "scales",
-        Alphabet(7, 3, 17),
+        Alphabet(7, 3, 19),
         first=("opacity_level", _OPACITY),
         previous=buckets([12, 18, 24, 30, 36, 42, 50, 60, 80]),
     ),
-    "gap": ColumnPlan("scales", Alphabet(6, 2, 17), first=("scale", buckets([12, 18, 24, 30, 36, 42, 50, 60, 80]))),
+    "gap": ColumnPlan("scales", Alphabet(6, 2, 19), first=("scale", buckets([12, 18, 24, 30, 36, 42, 50, 60, 80]))),
     "thin": ColumnPlan(
         "scales",
-        Alphabet(6, 2, 17),
+        Alphabet(6, 2, 19),
         first=("gap", buckets([1, 2, 4, 7, 12])),
         second=("scale", buckets([16, 24, 32, 40, 50], 6)),
     ),
@@ -52,7 +52,7 @@ LAYOUT: Layout = {
 ``gap`` and ``thin``: half the last scale, rounded up, less the next."""
 
 
-_PARAMETERS = struct.Struct("<3dd5d4dBBHhhhxx")
+_PARAMETERS = struct.Struct("<3dd5d4dBBHhhi")
 """Centre, radius; steps of scales, rotations, DC and SH, SH threshold; SH values; mean bits, ranges of rotations and SH
 packed in a byte, opacity levels, pivots of rotations and SH, largest scale."""
 
@@ -92,7 +92,7 @@ def unpack_parameters(data: bytes) -> tuple[Steps, int]:
         and floats[3] > 1e-30
         and all(1e-30 < number < 1e6 for number in floats[4:8])
         and all(0 <= number <= 64 for number in floats[8:])
-        and mean_bits <= 20
+        and mean_bits <= 16
         and 2 <= opacity_levels <= 256
         and max(ranges >> 4, ranges & 15) <= 8
     )

@@ -14,7 +14,7 @@ class GridSettings:
     """The resolution of each attribute's grid.
 
     Attributes:
-        mean_bits: positions near the scene's centre are on a grid of its radius times ``2**-mean_bits``; 1 to 20.
+        mean_bits: positions near the scene's centre are on a grid of its radius times ``2**-mean_bits``; 1 to 16.
         scale_step: step of the largest log-scale (natural logarithm); 1/16 is 6 % in size. The second has twice and
             the third four times this step.
         opacity_levels: number of opacities, 2 to 256.
@@ -40,10 +40,10 @@ class GridSettings:
     def check(self) -> None:
         """Raise :class:`UserError` naming the first setting that is out of range."""
         ranges = {
-            "mean_bits": (1, 20),
-            "scale_step": (1e-4, 4),
+            "mean_bits": (1, 16),
+            "scale_step": (1e-3, 4),
             "opacity_levels": (2, 256),
-            "rotation_step": (1e-3, 1),
+            "rotation_step": (1e-4, 1),
             "rotation_range": (0, 8),
             "dc_step": (1e-4, 4),
             "sh_step": (1e-4, 4),

@@ -17,7 +17,7 @@ from scene.gaussian_model import GaussianModel
 
 MEAN_LIMIT = (1 << 20) - 1
 """Largest absolute mean symbol: three of them interleave into 63 bits."""
-SCALE_LIMIT = (1 << 14) - 1
+SCALE_LIMIT = (1 << 17) - 1
 ROTATION_LIMIT = (1 << 15) - 1
 DC_LIMIT = 1 << 20
 SH_LIMIT = (1 << 13) - 1
