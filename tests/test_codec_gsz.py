@@ -26,7 +26,7 @@ from scene.gaussian_model import GaussianModel
 from tests.helpers import allocating_little, assert_same_up_to_order, damaged, degenerate_models, random_model
 from utils.errors import UserError
 
-FINE = GridSettings(16, 1e-3, 256, 2e-4, dc_step=1e-4, sh_step=1e-4, sh_threshold=0.5)
+FINE = GridSettings(16, 1e-3, 256, 2e-4, dc_step=1e-4, sh_step=1e-3, sh_threshold=0.5)
 
 
 def covariances(splats: GaussianModel) -> Tensor:
@@ -86,7 +86,7 @@ def test_the_canonical_form_is_the_same_gaussian() -> None:
     torch.testing.assert_close(snapped.means, splats.means, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(snapped.opacities, splats.opacities, rtol=0, atol=0.003)
     torch.testing.assert_close(snapped.sh_dc, splats.sh_dc, rtol=0, atol=1e-4)
-    torch.testing.assert_close(snapped.sh_rest, splats.sh_rest, rtol=0, atol=4e-4)
+    torch.testing.assert_close(snapped.sh_rest, splats.sh_rest, rtol=0, atol=2.1e-3)
 
 
 def test_gradients_reach_the_original_axes_and_quaternions() -> None:

@@ -46,7 +46,7 @@ class GridSettings:
             "rotation_step": (1e-4, 1),
             "rotation_range": (0, 8),
             "dc_step": (1e-4, 4),
-            "sh_step": (1e-4, 4),
+            "sh_step": (1e-3, 4),
             "sh_threshold": (0.5, 1),
             "sh_range": (0, 8),
         }
