@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import torch
 
 _ROOT = Path(__file__).resolve().parent.parent
 _KERNEL_FOLDERS = ("gaussian_renderer/cpu",)
@@ -40,3 +41,10 @@ _FLAGS = {"nsz", "arcp", "contract", "afn", "reassoc"}
 SERIAL: dict[str, Any] = {"fastmath": _FLAGS, "cache": True, "error_model": "numpy", "nogil": True}
 PARALLEL: dict[str, Any] = {**SERIAL, "parallel": True}
 INLINE: dict[str, Any] = {"fastmath": _FLAGS, "error_model": "numpy", "nogil": True, "inline": "always"}
+
+
+def match_torch_threads() -> int:
+    """Let the kernels that follow use as many threads as PyTorch may, and return that number."""
+    threads = max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(threads)
+    return threads

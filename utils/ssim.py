@@ -17,7 +17,7 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from utils.compilation import INLINE, PARALLEL
+from utils.compilation import INLINE, PARALLEL, match_torch_threads
 
 f32 = np.float32
 
@@ -25,8 +25,10 @@ WINDOW = 11
 _SIGMA = 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 _RADIUS = WINDOW // 2
-_BAND = 32  # Rows a thread blurs at once; what it needs of them stays in its cache.
 _CHANNELS = 3
+# A job is this many rows and interleaved columns of the image; what it needs of them stays in a core's cache.
+_BAND, _BLOCK = 64, 256
+_HALO = _RADIUS * _CHANNELS
 
 _weights = np.exp(-((np.arange(WINDOW) - _RADIUS) ** 2) / (2 * _SIGMA**2))
 _weights /= _weights.sum()
@@ -60,99 +62,126 @@ def _blur_column(rows, top, x):
     )
 
 
+@njit(**INLINE)
+def _columns(job, blocks, width):
+    """The columns ``[left, right)`` of a job, and those ``[begin, end)`` its window reads."""
+    left = (job % blocks) * _BLOCK
+    right = min(width, left + _BLOCK)
+    return left, right, max(0, left - _HALO), min(width, right + _HALO)
+
+
 @njit(**PARALLEL)
 def _target_statistics(target, mean, mean_of_square):
     """Blur the target and its square; all arrays are (height, 3 * width)."""
     height, width = target.shape
-    for band in prange((height + _BAND - 1) // _BAND):
-        first, end = band * _BAND, min(height, (band + 1) * _BAND)
-        blurred, blurred_square = np.zeros((2, _BAND + 2 * _RADIUS, width), np.float32)
-        padded, padded_square = np.zeros((2, width + 2 * _RADIUS * _CHANNELS), np.float32)
-        for y in range(max(0, first - _RADIUS), min(height, end + _RADIUS)):
-            for x in range(width):
+    blocks = (width + _BLOCK - 1) // _BLOCK
+    for job in prange((height + _BAND - 1) // _BAND * blocks):
+        first = job // blocks * _BAND
+        last = min(height, first + _BAND)
+        left, right, begin, end = _columns(job, blocks, width)
+        blurred, blurred_square = np.zeros((2, _BAND + 2 * _RADIUS, _BLOCK), np.float32)
+        padded, padded_square = np.zeros((2, _BLOCK + 2 * _HALO), np.float32)
+        for y in range(max(0, first - _RADIUS), min(height, last + _RADIUS)):
+            for x in range(begin, end):
                 value = target[y, x]
-                padded[x + 15] = value
-                padded_square[x + 15] = value * value
+                padded[x - left + _HALO] = value
+                padded_square[x - left + _HALO] = value * value
             _blur_row(padded, blurred[y - first + _RADIUS])
             _blur_row(padded_square, blurred_square[y - first + _RADIUS])
-        for y in range(first, end):
-            for x in range(width):
-                mean[y, x] = _blur_column(blurred, y - first, x)
-                mean_of_square[y, x] = _blur_column(blurred_square, y - first, x)
+        for y in range(first, last):
+            for x in range(right - left):
+                mean[y, left + x] = _blur_column(blurred, y - first, x)
+                mean_of_square[y, left + x] = _blur_column(blurred_square, y - first, x)
 
 
 @njit(**PARALLEL)
-def _forward(image, target, target_mean, target_square, d_mean, d_square, d_product, band_sums, scale):
-    """Sum of SSIM a band of rows, and its derivatives by the blurred image, its square and its product with the target.
+def _forward(image, target, target_mean, target_square, d_mean, d_square, d_product, sums):
+    """Sums of SSIM and of absolute differences, a row of ``sums`` (jobs, 2) a job.
 
-    The derivatives are multiplied by ``scale``.
+    Writes the derivatives of the sum of SSIM by the blurred image, its blurred square and its blurred product with the
+    target.
     """
     height, width = image.shape
     c1, c2, two = f32(_C1), f32(_C2), f32(2)
-    for band in prange((height + _BAND - 1) // _BAND):
-        first, end = band * _BAND, min(height, (band + 1) * _BAND)
-        rows, rows_square, rows_product = np.zeros((3, _BAND + 2 * _RADIUS, width), np.float32)
-        padded, padded_square, padded_product = np.zeros((3, width + 2 * _RADIUS * _CHANNELS), np.float32)
-        for y in range(max(0, first - _RADIUS), min(height, end + _RADIUS)):
-            for x in range(width):
+    blocks = (width + _BLOCK - 1) // _BLOCK
+    for job in prange(sums.shape[0]):
+        first = job // blocks * _BAND
+        last = min(height, first + _BAND)
+        left, right, begin, end = _columns(job, blocks, width)
+        rows, rows_square, rows_product = np.zeros((3, _BAND + 2 * _RADIUS, _BLOCK), np.float32)
+        padded, padded_square, padded_product = np.zeros((3, _BLOCK + 2 * _HALO), np.float32)
+        for y in range(max(0, first - _RADIUS), min(height, last + _RADIUS)):
+            for x in range(begin, end):
                 value = image[y, x]
-                padded[x + 15] = value
-                padded_square[x + 15] = value * value
-                padded_product[x + 15] = value * target[y, x]
+                padded[x - left + _HALO] = value
+                padded_square[x - left + _HALO] = value * value
+                padded_product[x - left + _HALO] = value * target[y, x]
             _blur_row(padded, rows[y - first + _RADIUS])
             _blur_row(padded_square, rows_square[y - first + _RADIUS])
             _blur_row(padded_product, rows_product[y - first + _RADIUS])
-        total = 0.0
-        for y in range(first, end):
-            row_total = f32(0)
-            for x in range(width):
+        similarity_sum, difference_sum = 0.0, 0.0
+        for y in range(first, last):
+            row_similarity, row_difference = f32(0), f32(0)
+            for x in range(right - left):
                 mean_x = _blur_column(rows, y - first, x)
-                mean_y = target_mean[y, x]
+                mean_y = target_mean[y, left + x]
                 variance_x = _blur_column(rows_square, y - first, x) - mean_x * mean_x
-                variance_y = target_square[y, x] - mean_y * mean_y
+                variance_y = target_square[y, left + x] - mean_y * mean_y
                 covariance = _blur_column(rows_product, y - first, x) - mean_x * mean_y
                 luminance, structure = two * mean_x * mean_y + c1, two * covariance + c2
                 mean_norm, variance_norm = mean_x * mean_x + mean_y * mean_y + c1, variance_x + variance_y + c2
                 inverse = f32(1) / (mean_norm * variance_norm)
                 similarity = luminance * structure * inverse
-                row_total += similarity
+                row_similarity += similarity
+                row_difference += abs(image[y, left + x] - target[y, left + x])
                 by_square = -similarity * mean_norm * inverse
                 by_product = two * luminance * inverse
-                d_square[y, x] = scale * by_square
-                d_product[y, x] = scale * by_product
-                d_mean[y, x] = scale * (
+                d_square[y, left + x] = by_square
+                d_product[y, left + x] = by_product
+                d_mean[y, left + x] = (
                     two * mean_y * structure * inverse
                     - two * mean_x * similarity * variance_norm * inverse
                     - two * mean_x * by_square
                     - mean_y * by_product
                 )
-            total += row_total
-        band_sums[band] = total
+            similarity_sum += row_similarity
+            difference_sum += row_difference
+        sums[job, 0] = similarity_sum
+        sums[job, 1] = difference_sum
 
 
 @njit(**PARALLEL)
-def _backward(image, target, d_mean, d_square, d_product, d_image):
-    """The window is symmetric, so the gradient is the same blur of the three derivatives, recombined."""
+def _backward(image, target, d_mean, d_square, d_product, ssim_scale, l1_scale, d_image):
+    """Gradient of ``ssim_scale`` times the sum of SSIM plus ``l1_scale`` times the sum of absolute differences.
+
+    The window is symmetric, so the gradient of SSIM is the same blur of the three derivatives, recombined.
+    """
     height, width = image.shape
-    for band in prange((height + _BAND - 1) // _BAND):
-        first, end = band * _BAND, min(height, (band + 1) * _BAND)
-        rows, rows_square, rows_product = np.zeros((3, _BAND + 2 * _RADIUS, width), np.float32)
-        padded, padded_square, padded_product = np.zeros((3, width + 2 * _RADIUS * _CHANNELS), np.float32)
-        for y in range(max(0, first - _RADIUS), min(height, end + _RADIUS)):
-            for x in range(width):
-                padded[x + 15] = d_mean[y, x]
-                padded_square[x + 15] = d_square[y, x]
-                padded_product[x + 15] = d_product[y, x]
+    blocks = (width + _BLOCK - 1) // _BLOCK
+    for job in prange((height + _BAND - 1) // _BAND * blocks):
+        first = job // blocks * _BAND
+        last = min(height, first + _BAND)
+        left, right, begin, end = _columns(job, blocks, width)
+        rows, rows_square, rows_product = np.zeros((3, _BAND + 2 * _RADIUS, _BLOCK), np.float32)
+        padded, padded_square, padded_product = np.zeros((3, _BLOCK + 2 * _HALO), np.float32)
+        for y in range(max(0, first - _RADIUS), min(height, last + _RADIUS)):
+            for x in range(begin, end):
+                padded[x - left + _HALO] = d_mean[y, x]
+                padded_square[x - left + _HALO] = d_square[y, x]
+                padded_product[x - left + _HALO] = d_product[y, x]
             _blur_row(padded, rows[y - first + _RADIUS])
             _blur_row(padded_square, rows_square[y - first + _RADIUS])
             _blur_row(padded_product, rows_product[y - first + _RADIUS])
-        for y in range(first, end):
-            for x in range(width):
-                d_image[y, x] = (
+        for y in range(first, last):
+            for x in range(right - left):
+                value, wanted = image[y, left + x], target[y, left + x]
+                by_ssim = (
                     _blur_column(rows, y - first, x)
-                    + f32(2) * image[y, x] * _blur_column(rows_square, y - first, x)
-                    + target[y, x] * _blur_column(rows_product, y - first, x)
+                    + f32(2) * value * _blur_column(rows_square, y - first, x)
+                    + wanted * _blur_column(rows_product, y - first, x)
                 )
+                sign = (f32(1) if value > wanted else f32(0)) - (f32(1) if value < wanted else f32(0))
+                d_image[y, left + x] = ssim_scale * by_ssim + l1_scale * sign
 
 
 @dataclass(frozen=True)
@@ -176,6 +205,7 @@ class SSIMTarget:
         image = image.detach().float().contiguous()
         mean, square = torch.empty_like(image), torch.empty_like(image)
         if image.numel():
+            match_torch_threads()
             _target_statistics(_rows(image), _rows(mean), _rows(square))
         return SSIMTarget(image, mean, square)
 
@@ -192,25 +222,31 @@ def _rows(image: Tensor) -> np.ndarray:
     return image.detach().numpy().reshape(height, width * channels)
 
 
-class _CpuSSIM(torch.autograd.Function):
+class _CpuSimilarity(torch.autograd.Function):
+    """``ssim_weight * SSIM + l1_weight * L1``, and its gradient, in two passes over the image."""
+
     @staticmethod
-    def forward(ctx: Any, image: Tensor, target: SSIMTarget):
+    def forward(ctx: Any, image: Tensor, target: SSIMTarget, ssim_weight: float, l1_weight: float) -> Tensor:
         image = image.contiguous()
         derivatives = [torch.empty_like(image) for _ in range(3)]
         assert target.mean is not None and target.mean_of_square is not None
-        band_sums = np.zeros(-(-image.shape[0] // _BAND))
+        height, width, _ = image.shape
+        match_torch_threads()
+        sums = np.empty((-(-height // _BAND) * -(-width * _CHANNELS // _BLOCK), 2))
         statics = [_rows(tensor) for tensor in (target.image, target.mean, target.mean_of_square)]
-        _forward(_rows(image), *statics, *map(_rows, derivatives), band_sums, f32(1 / image.numel()))
-        ctx.target = target
+        _forward(_rows(image), *statics, *map(_rows, derivatives), sums)
+        ctx.target, ctx.weights = target, (ssim_weight, l1_weight)
         ctx.save_for_backward(image, *derivatives)
-        return torch.tensor(band_sums.sum() / image.numel(), dtype=torch.float32)
+        similarity, difference = sums.sum(0) / image.numel()
+        return torch.tensor(ssim_weight * similarity + l1_weight * difference, dtype=torch.float32)
 
     @staticmethod
-    def backward(ctx: Any, d_ssim: Tensor):
+    def backward(ctx: Any, d_value: Tensor) -> tuple[Tensor, None, None, None]:
         image, *derivatives = ctx.saved_tensors
         d_image = torch.empty_like(image)
-        _backward(_rows(image), _rows(ctx.target.image), *map(_rows, derivatives), _rows(d_image))
-        return d_image.mul_(d_ssim), None
+        ssim_scale, l1_scale = (f32(weight * d_value.item() / image.numel()) for weight in ctx.weights)
+        _backward(_rows(image), _rows(ctx.target.image), *map(_rows, derivatives), ssim_scale, l1_scale, _rows(d_image))
+        return d_image, None, None, None
 
 
 @cache
@@ -251,7 +287,15 @@ def ssim(image: Tensor, target: Tensor | SSIMTarget) -> Tensor:
     """Mean SSIM of two ``(H, W, 3)`` images in [0, 1]; differentiable in the first.
 
     Pass an :class:`SSIMTarget` where the same target is compared again and again.
+
+    Raises:
+        ValueError: the images differ in size, or do not have three channels.
     """
+    return ssim_and_l1(image, target, 1.0, 0.0)
+
+
+def ssim_and_l1(image: Tensor, target: Tensor | SSIMTarget, ssim_weight: float, l1_weight: float) -> Tensor:
+    """``ssim_weight`` times the mean SSIM plus ``l1_weight`` times the mean absolute difference; see :func:`ssim`."""
     if not isinstance(target, SSIMTarget):
         target = SSIMTarget.of(target)
     if image.shape != target.image.shape:
@@ -259,5 +303,5 @@ def ssim(image: Tensor, target: Tensor | SSIMTarget) -> Tensor:
     if image.numel() == 0:
         return torch.tensor(math.nan)
     if image.is_cuda:
-        return _cuda_ssim(image, target.image)
-    return _CpuSSIM.apply(image.float(), target)
+        return ssim_weight * _cuda_ssim(image, target.image) + l1_weight * (image - target.image).abs().mean()
+    return _CpuSimilarity.apply(image.float(), target, ssim_weight, l1_weight)

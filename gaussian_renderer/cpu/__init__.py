@@ -9,18 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
-from gaussian_renderer.cpu import blending, projection, tiles
+from gaussian_renderer.cpu import blending, layout, projection, tiles
 from gaussian_renderer.rendering import Rendering, Splats
 from scene.cameras import Camera
+from utils.compilation import match_torch_threads
+from utils.errors import UserError
 
 __all__ = ["render"]
-
-_TILE = projection.TILE
 
 
 @dataclass
@@ -59,17 +58,13 @@ class _Frame:
 
     view: _View
     degree: int
-    is_drawn: np.ndarray
     colour_is_clamped: np.ndarray
-    rank: np.ndarray
     pair_start: np.ndarray
     records: np.ndarray
     tile_start: np.ndarray
     members: np.ndarray
-    member_slots: np.ndarray
     transmittance: np.ndarray
-    last_member: np.ndarray
-    tile_last: np.ndarray
+    pixel_ends: np.ndarray
     background: np.ndarray
 
 
@@ -91,61 +86,53 @@ def _parameters(splats: Splats) -> tuple[np.ndarray, ...]:
 
 
 def _forward(view: _View, parameters: tuple[np.ndarray, ...], degree: int, background: np.ndarray):
+    threads = match_torch_threads()
     count = parameters[0].shape[0]
-    numba.set_num_threads(max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)))
-    unsorted_records = np.empty((count, projection.RECORD_WIDTH), np.float32)
-    unsorted_rects = np.empty((count, 4), np.int32)
+    records = np.empty((count, layout.RECORD_WIDTH), np.float32)
+    tile_rects = np.empty((count, 4), np.int32)
     depths = np.empty(count, np.float32)
-    is_drawn, colour_is_clamped = np.empty(count, np.uint8), np.empty(count, np.uint8)
-    radii = np.empty(count, np.int32)
+    colour_is_clamped = np.empty(count, np.uint8)
+    radii, pair_counts = np.empty(count, np.int32), np.empty(count, np.int32)
     projection.project(
         *parameters, degree, view.matrix, view.eye, view.lens, view.width, view.height,
-        unsorted_records, depths, unsorted_rects, is_drawn, colour_is_clamped, radii,
+        records, depths, tile_rects, pair_counts, colour_is_clamped, radii,
     )  # fmt: skip
 
-    order = tiles.sort_by_depth(is_drawn, depths)
-    visible = len(order)
-    records = np.empty((visible, projection.RECORD_WIDTH), np.float32)
-    rects = np.empty((visible, 4), np.int32)
-    rank = np.empty(count, np.int32)
-    pair_start = np.zeros(visible + 1, np.int64)
-    tiles.gather_and_count(order, unsorted_records, unsorted_rects, records, rects, rank, pair_start[1:])
-    np.cumsum(pair_start, out=pair_start)
-    tiles_x, tiles_y = -(-view.width // _TILE), -(-view.height // _TILE)
-    tile_count = tiles_x * tiles_y
-    tile_start = np.empty(tile_count + 1, np.int64)
-    members, member_slots = np.empty(pair_start[-1], np.int32), np.empty(pair_start[-1], np.int64)
-    tiles.fill_tiles(records, rects, pair_start, tiles_x, tile_count, tile_start, members, member_slots)
+    pair_start = np.zeros(count + 1, np.int64)
+    np.cumsum(pair_counts, out=pair_start[1:])
+    if pair_start[-1] > np.iinfo(np.int32).max:
+        raise UserError(f"{pair_start[-1]} pairs of a Gaussian and a tile are too many to render; use smaller images")
+    order = tiles.sort_by_depth(pair_start, depths)
+    tiles_x, tiles_y = -(-view.width // layout.TILE), -(-view.height // layout.TILE)
+    tile_start = np.empty(tiles_x * tiles_y + 1, np.int64)
+    members = np.empty((pair_start[-1], 2), np.int32)
+    tiles.fill_tiles(order, records, tile_rects, pair_start, tiles_x, threads, tile_start, members)
 
     image = np.empty((view.height, view.width, 3), np.float32)
-    transmittance = np.empty((tile_count, blending.PIXELS), np.float32)
-    last_member = np.empty((tile_count, blending.PIXELS), np.int32)
-    tile_last = np.empty(tile_count, np.int64)
+    transmittance = np.empty((tiles_x * tiles_y, blending.PIXELS), np.float32)
+    pixel_ends = np.empty((tiles_x * tiles_y, blending.PIXELS), np.int32)
     blending.blend(
-        tile_start, members, records, tiles_x, view.width, view.height, background,
-        image, transmittance, last_member, tile_last,
-    )  # fmt: skip
+        tile_start, members, records, tiles_x, view.width, view.height, background, image, transmittance, pixel_ends
+    )
     frame = _Frame(
-        view, degree, is_drawn, colour_is_clamped, rank, pair_start, records, tile_start, members, member_slots,
-        transmittance, last_member, tile_last, background,
-    )  # fmt: skip
+        view, degree, colour_is_clamped, pair_start, records, tile_start, members, transmittance, pixel_ends, background
+    )
     return image, radii, frame
 
 
 def _backward(frame: _Frame, parameters: tuple[np.ndarray, ...], d_image: np.ndarray) -> tuple[np.ndarray, ...]:
     view = frame.view
     means, log_scales, quaternions, opacity_logits, _, sh_rest = parameters
-    slots = np.empty((len(frame.members), projection.SLOT_WIDTH), np.float32)
+    slots = np.empty(len(frame.members) * layout.SLOT_WIDTH, np.float32)
     blending.blend_backward(
-        frame.tile_start, frame.members, frame.member_slots, frame.records, -(-view.width // _TILE),
-        view.width, view.height, frame.background, d_image,
-        frame.transmittance, frame.last_member, frame.tile_last, slots,
+        frame.tile_start, frame.members, frame.records, -(-view.width // layout.TILE), view.width, view.height,
+        frame.background, d_image, frame.transmittance, frame.pixel_ends, slots,
     )  # fmt: skip
     gradients = tuple(np.empty_like(parameter) for parameter in parameters)
     d_centres = np.empty((len(means), 2), np.float32)
     projection.project_backward(
         means, log_scales, quaternions, opacity_logits, sh_rest, frame.degree, view.matrix, view.eye, view.lens,
-        frame.is_drawn, frame.colour_is_clamped, frame.rank, frame.pair_start, slots, *gradients, d_centres,
+        frame.colour_is_clamped, frame.pair_start, slots, *gradients, d_centres,
     )  # fmt: skip
     return (*gradients, d_centres)
 

@@ -21,25 +21,40 @@ from collections import namedtuple
 import numpy as np
 from numba import njit, prange
 
+from gaussian_renderer.cpu import simd
+from gaussian_renderer.cpu.layout import (
+    ALPHA_MIN,
+    BLUE,
+    CUTOFF,
+    D_BLUE,
+    D_GREEN,
+    D_RED,
+    DILATION,
+    FALLOFF_Y,
+    GREEN,
+    LOG2_E,
+    LOG2_OPACITY,
+    M_0,
+    M_T,
+    M_TT,
+    M_TY,
+    M_Y,
+    M_YY,
+    NEAR_PLANE,
+    RED,
+    SKEW,
+    SLOPE_X,
+    SLOPE_Y,
+    SLOT_WIDTH,
+    TILE,
+    U,
+    V,
+)
 from gaussian_renderer.cpu.spherical_harmonics import SH0, basis, direction_gradient
+from gaussian_renderer.cpu.tiles import count_pairs
 from utils.compilation import PARALLEL, SERIAL
 
 f32 = np.float32
-
-TILE = 16
-NEAR_PLANE = f32(0.2)
-DILATION = f32(0.3)
-ALPHA_MIN = f32(1 / 255)
-LOG2_E = f32(math.log2(math.e))
-
-# Columns of a record: what tiles and blending know of a visible Gaussian. Exponents are to base 2.
-# alpha = 2**(LOG2_OPACITY - t**2 - FALLOFF_Y * dy**2),  t = SLOPE_X * dx + SLOPE_Y * dy.
-U, V, SLOPE_X, SLOPE_Y, FALLOFF_Y, LOG2_OPACITY, RED, GREEN, BLUE, CUTOFF, EXTENT_X, SKEW = range(12)
-RECORD_WIDTH = 12
-
-# Columns of a gradient slot: sums over pixels of the colour weights, and moments of s = alpha * dL/dalpha.
-D_RED, D_GREEN, D_BLUE, M_0, M_T, M_Y, M_TT, M_TY, M_YY = range(9)
-SLOT_WIDTH = 9
 
 _ZERO, _ONE, _TWO, _HALF = f32(0), f32(1), f32(2), f32(0.5)
 _SQRT_HALF_LOG2_E = f32(math.sqrt(math.log2(math.e) / 2))
@@ -136,13 +151,14 @@ def _sigmoid(x):
 @njit(**PARALLEL)
 def project(
     means, log_scales, quaternions, opacity_logits, sh_dc, sh_rest, degree, view, eye, lens, width, height,
-    records, depths, tile_rects, is_drawn, colour_is_clamped, radii,
+    records, depths, tile_rects, pair_counts, colour_is_clamped, radii,
 ):  # fmt: skip
     """Project every Gaussian and decide which can touch a pixel.
 
     Writes, for each of the ``N`` Gaussians: ``radii`` (INRIA's 3-sigma radius in pixels, 0 where that square misses the
-    image or the centre is behind the near plane), ``is_drawn`` (whether any tile needs it), and, where it is drawn,
-    ``records``, ``depths``, ``tile_rects`` (x first, x end, y first, y end) and ``colour_is_clamped`` (bit by channel).
+    image or the centre is behind the near plane), ``pair_counts`` (the number of tiles that need it), and, where that
+    is not 0, ``records``, ``depths``, ``tile_rects`` (x first, x end, y first, y end) and ``colour_is_clamped`` (bit by
+    channel).
     """
     count = means.shape[0]
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
@@ -150,7 +166,7 @@ def project(
     for chunk in prange((count + _CHUNK - 1) // _CHUNK):
         harmonics = np.empty(15, np.float32)
         for i in range(chunk * _CHUNK, min(count, (chunk + 1) * _CHUNK)):
-            is_drawn[i] = 0
+            pair_counts[i] = 0
             radii[i] = 0
             g = _project(means[i], log_scales[i], quaternions[i], view, lens)
             if not g.in_front:
@@ -199,7 +215,6 @@ def project(
             if not (abs(red) + abs(green) + abs(blue) < _COLOUR_LIMIT):
                 continue
 
-            is_drawn[i] = 1
             depths[i] = g.z
             tile_rects[i, 0] = x_first
             tile_rects[i, 1] = x_end
@@ -214,24 +229,25 @@ def project(
             record[FALLOFF_Y] = _HALF * LOG2_E / c
             record[LOG2_OPACITY] = math.log2(opacity)
             record[CUTOFF] = cutoff
-            record[EXTENT_X] = reach_x
             record[SKEW] = b / a * reach_x
             colour_is_clamped[i] = (1 if red < 0 else 0) | (2 if green < 0 else 0) | (4 if blue < 0 else 0)
             record[RED] = max(red, _ZERO)
             record[GREEN] = max(green, _ZERO)
             record[BLUE] = max(blue, _ZERO)
+            pair_counts[i] = count_pairs(record, tile_rects[i])
 
 
 @njit(**PARALLEL)
 def project_backward(
     means, log_scales, quaternions, opacity_logits, sh_rest, degree, view, eye, lens,
-    is_drawn, colour_is_clamped, rank, pair_start, slots,
+    colour_is_clamped, pair_start, slots,
     d_means, d_log_scales, d_quaternions, d_opacity_logits, d_sh_dc, d_sh_rest, d_centres,
 ):  # fmt: skip
     """Gradients of the loss with respect to all parameters, from the gradient slots that blending filled.
 
-    The slots of a drawn Gaussian ``i`` are ``slots[pair_start[rank[i]] : pair_start[rank[i] + 1]]``; they are summed
-    here in a fixed order, so the result does not depend on the number of threads. Every output row is written.
+    ``slots`` is flat, ``SLOT_WIDTH`` floats a pair; those of Gaussian ``i`` are ``pair_start[i]`` up to
+    ``pair_start[i + 1]``. They are summed here in a fixed order, so the result does not depend on the number of
+    threads. Every output row is written.
     ``d_centres`` is the gradient with respect to the centre on the screen, in pixels.
     """
     count = means.shape[0]
@@ -243,7 +259,7 @@ def project_backward(
         weighted = np.empty(15, np.float32)
         total = np.empty(SLOT_WIDTH, np.float32)
         for i in range(chunk * _CHUNK, min(count, (chunk + 1) * _CHUNK)):
-            if is_drawn[i] == 0:
+            if pair_start[i + 1] == pair_start[i]:
                 for j in range(3):
                     d_means[i, j] = _ZERO
                     d_log_scales[i, j] = _ZERO
@@ -258,11 +274,12 @@ def project_backward(
                         d_sh_rest[i, k, j] = _ZERO
                 continue
 
-            for j in range(SLOT_WIDTH):
-                total[j] = _ZERO
-            for pair in range(pair_start[rank[i]], pair_start[rank[i] + 1]):
-                for j in range(SLOT_WIDTH):
-                    total[j] += slots[pair, j]
+            first_eight, ninth = simd.splat(_ZERO), _ZERO
+            for pair in range(pair_start[i], pair_start[i + 1]):
+                first_eight = first_eight + simd.load(slots, pair * SLOT_WIDTH)
+                ninth += slots[pair * SLOT_WIDTH + SLOT_WIDTH - 1]
+            simd.store(total, 0, first_eight)
+            total[SLOT_WIDTH - 1] = ninth
 
             g = _project(means[i], log_scales[i], quaternions[i], view, lens)
             _, b, c, determinant = _covariance(g)

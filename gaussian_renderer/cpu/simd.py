@@ -79,10 +79,18 @@ def splat_int(typing_context, value):
     return i32x8(types.int32), lambda context, builder, signature, args: _broadcast(builder, args[0], _INTS)
 
 
-@intrinsic
-def lane_numbers(typing_context):
-    """The floats 0, 1, ... 7."""
-    return f32x8(), lambda context, builder, signature, args: ir.Constant(_FLOATS, [float(i) for i in range(LANES)])
+def _constant(lanes: list[float]) -> Callable[..., Any]:
+    @intrinsic
+    def operation(typing_context):
+        return f32x8(), lambda context, builder, signature, args: ir.Constant(_FLOATS, lanes)
+
+    return operation
+
+
+lane_numbers = _constant([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
+# Where the lanes of a chunk lie in its 4 x 2 pixels.
+lane_columns = _constant([0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0])
+lane_rows = _constant([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0])
 
 
 def _address(context: Any, builder: Any, signature: Any, args: Any, vector_type: Any) -> Any:
@@ -131,6 +139,20 @@ def store_int(typing_context, array, start, value):
     return types.void(array, types.intp, i32x8), _storer(_INTS)
 
 
+@intrinsic
+def prefetch(typing_context, array, start):
+    """Ask for the cache line of element ``start``, of a contiguous float32 array, ahead of its use."""
+
+    def generate(context, builder, signature, args):
+        address = _address(context, builder, signature, args, _BYTE)
+        hint = ir.FunctionType(ir.VoidType(), [address.type, _INT, _INT, _INT])
+        function = cgutils.get_or_insert_function(builder.module, hint, "llvm.prefetch.p0")
+        builder.call(function, [address, ir.Constant(_INT, 0), ir.Constant(_INT, 3), ir.Constant(_INT, 1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
 def _binary(result: types.Type, operand: types.Type, build: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
     @intrinsic
     def operation(typing_context, left, right):
@@ -167,7 +189,7 @@ for _operator, _name in ((operator.ge, ">="), (operator.le, "<="), (operator.gt,
     _overload(_operator, f32x8, _binary(mask8, f32x8, _float_comparison(_name)))
 _overload(operator.and_, mask8, _binary(mask8, mask8, lambda builder, x, y: builder.and_(x, y)))
 
-less_equal_int = _binary(mask8, i32x8, lambda builder, x, y: builder.icmp_signed("<=", x, y))
+less_int = _binary(mask8, i32x8, lambda builder, x, y: builder.icmp_signed("<", x, y))
 and_not = _binary(mask8, mask8, lambda builder, x, y: builder.and_(x, builder.not_(y)))
 
 
@@ -243,35 +265,59 @@ def horizontal_sum(typing_context, value):
     return types.float32(f32x8), generate
 
 
-# Minimax polynomial of 2**f on [-1/2, 1/2], highest power first; relative error below 2e-8 before rounding.
+@intrinsic
+def sums_of_eight(typing_context, a, b, c, d, e, f, g, h):
+    """The sums of the lanes of eight vectors, as one vector: lane 0 holds that of the first."""
+
+    def generate(context, builder, signature, args):
+        def shuffled(left, right, lanes):
+            return builder.shuffle_vector(left, right, ir.Constant(_INTS, lanes))
+
+        # Each round adds two vectors into one: of pairs, then of quarters, then of halves.
+        vectors = list(args)
+        for first, second in (
+            ([0, 8, 2, 10, 4, 12, 6, 14], [1, 9, 3, 11, 5, 13, 7, 15]),
+            ([0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]),
+            ([0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]),
+        ):
+            vectors = [
+                builder.fadd(shuffled(left, right, first), shuffled(left, right, second))
+                for left, right in zip(vectors[::2], vectors[1::2], strict=True)
+            ]
+        return vectors[0]
+
+    return f32x8(*[f32x8] * 8), generate
+
+
+# Minimax polynomial of 2**f on [-1/2, 1/2], highest power first; relative error below 8e-8 before rounding.
 _EXP2_POLYNOMIAL = (
-    1.535336188319500e-4,
-    1.339887440266574e-3,
-    9.618437357674640e-3,
-    5.550332471162809e-2,
-    2.402264791363012e-1,
-    6.931472028550421e-1,
-    1.0,
+    1.327647199253e-03,
+    9.675541334454e-03,
+    5.550713273498e-02,
+    2.402211972384e-01,
+    6.931469670648e-01,
+    1.000000071655e00,
 )
 
 
 @intrinsic
-def exp2_nonpositive(typing_context, value):
-    """``2**value`` for lanes in [-120, 0.5]: round to the nearest integer, polynomial, exponent by integer addition."""
+def exp2(typing_context, value):
+    """``2**value`` for lanes in [-120, 120]: round to the nearest integer, polynomial, exponent by integer addition."""
 
     def generate(context, builder, signature, args):
         def constant(number: float) -> Any:
             return ir.Constant(_FLOATS, [number] * LANES)
 
         exponent = args[0]
-        # Conversion truncates towards zero, which after subtracting 1/2 rounds a non-positive number to the nearest.
-        whole = builder.fptosi(builder.fadd(exponent, constant(-0.5)), _INTS)
-        fraction = builder.fsub(exponent, builder.sitofp(whole, _FLOATS))
+        # Adding and subtracting 1.5 * 2**23 would round as well, but Numba lets LLVM cancel the two.
+        rint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_FLOATS, [_FLOATS]), "llvm.rint.v8f32")
+        whole = builder.call(rint, [exponent])
+        fraction = builder.fsub(exponent, whole)
         power = constant(_EXP2_POLYNOMIAL[0])
         for coefficient in _EXP2_POLYNOMIAL[1:]:
             product = builder.fmul(power, fraction, flags=_ARITHMETIC)
             power = builder.fadd(product, constant(coefficient), flags=_ARITHMETIC)
-        shifted = builder.shl(whole, ir.Constant(_INTS, [23] * LANES))
+        shifted = builder.shl(builder.fptosi(whole, _INTS), ir.Constant(_INTS, [23] * LANES))
         return builder.bitcast(builder.add(builder.bitcast(power, _INTS), shifted), _FLOATS)
 
     return f32x8(f32x8), generate
