@@ -24,9 +24,12 @@ def sparse_adam(groups: list[dict[str, Any]], epsilon: float, backend: str) -> t
         backend: Name of the renderer.
     """
     if choose_backend(backend).name == "gsplat":
-        from gsplat.optimizers import SelectiveAdam
-
-        return SelectiveAdam(groups, eps=epsilon, betas=BETAS)
+        try:
+            from gsplat.optimizers import SelectiveAdam
+        except ImportError:
+            pass  # gsplat has it since 1.5.
+        else:
+            return SelectiveAdam(groups, eps=epsilon, betas=BETAS)
     return SparseAdam(groups, epsilon)
 
 

@@ -14,7 +14,9 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import json
+import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -353,7 +355,7 @@ def compare_schedules(options: Options, record: Record) -> None:
         ),
         device=backend.device,
     )
-    iterations, repeats = (3, 1) if options.quick else (1000, 2)
+    iterations, repeats = (3, 1) if options.quick else (500, 2)
     recipe = Recipe(codec="lzma", score="gradient_sum")
     views = scene.train[:4] if options.quick else scene.train
     training = Views(views, TargetCache(scene.images.load), scene.background, scene.extent, backend.name)
@@ -459,14 +461,14 @@ class Clock:
 
 Part = Callable[[Options, Record], None]
 PARTS: dict[str, tuple[Part, int]] = {
-    "machine": (check_machine, 30),
-    "prepare": (prepare_backends, 480),
-    "tests": (run_tests, 80),
-    "speed": (time_backend, 55),
-    "demo": (compress_demo, 170),
+    "machine": (check_machine, 25),
+    "prepare": (prepare_backends, 600),
+    "tests": (run_tests, 90),
+    "speed": (time_backend, 45),
+    "demo": (compress_demo, 210),
     "schedule": (compare_schedules, 60),
 }
-"""Each part with its limit in seconds; ``speed`` has it for each backend. All but ``prepare`` make 450."""
+"""Each part with its limit in seconds; ``speed`` has it for each backend. All but ``prepare`` make 475."""
 
 CPU_LIMIT = 600
 """Seconds for any part where it is only the harness that is checked."""
@@ -474,6 +476,25 @@ CPU_LIMIT = 600
 
 def last_line(text: str) -> str:
     return next((line for line in reversed(text.splitlines()) if line.strip()), "no message")
+
+
+def failure_of(command: list[str], limit: float) -> str | None:
+    """Run a command for at most ``limit`` seconds. Returns what it failed of, or ``None``.
+
+    With a command that is cut short all the processes end that it has started.
+    """
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return f"not done after {limit} s"
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return last_line(errors or output) if process.returncode else None
 
 
 def run_part(name: str, options: Options) -> dict[str, Any]:
@@ -486,11 +507,7 @@ def run_part(name: str, options: Options) -> dict[str, Any]:
         command += ["--quick"] if options.quick else []
         say(f"{name} ...")
         started = time.perf_counter()
-        try:
-            finished = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False, cwd=ROOT)
-            failure = last_line(finished.stderr or finished.stdout) if finished.returncode else None
-        except subprocess.TimeoutExpired:
-            failure = f"not done after {limit} s"
+        failure = failure_of(command, limit)
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     found["part_seconds"] = time.perf_counter() - started
     if failure:

@@ -5,7 +5,6 @@ others nothing, the random scene is what it claims, and the report says what is 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,17 +89,17 @@ def test_both_kinds_of_round_prune_and_report_their_times(tmp_path, monkeypatch)
 
 
 def test_parts_that_fail_or_hang_cost_the_others_nothing(tmp_path, monkeypatch, capsys):
-    def run(command, **settings):
+    def run(command, limit):
         part, path = command[command.index("--child") + 1], Path(command[command.index("--output") + 1])
         if part == "machine":
             path.write_text(json.dumps({"device": "a GPU", "versions": {"torch": "2"}, "copy_bytes_per_second": 4e12}))
-            return SimpleNamespace(returncode=0, stdout="", stderr="")
+            return None
         if part == "tests":
-            return SimpleNamespace(returncode=1, stdout="", stderr="Traceback\nRuntimeError: CUDA error: an address\n")
+            return "RuntimeError: CUDA error: an address"
         path.write_text(json.dumps({"backend": "cpu", "size": [64, 48], "rows": []}))
-        raise subprocess.TimeoutExpired(command, 1)
+        return "not done after 1 s"
 
-    monkeypatch.setattr(gpu_check.subprocess, "run", run)
+    monkeypatch.setattr(gpu_check, "failure_of", run)
     report = gpu_check.run_all(options(tmp_path, parts=("machine", "tests", "speed")))
     parts = report["parts"]
     assert "failure" not in parts["machine"]
@@ -110,6 +109,21 @@ def test_parts_that_fail_or_hang_cost_the_others_nothing(tmp_path, monkeypatch, 
     text = (tmp_path / "report.md").read_text()
     assert "No figure here is of a GPU" in text and "tests FAILED: RuntimeError" in text
     assert "tests: 0 s, FAILED" in capsys.readouterr().out
+
+
+def test_a_command_fails_of_its_last_line():
+    words = "import sys; print('fine'); print('Traceback\\nRuntimeError: no\\n', file=sys.stderr); sys.exit(1)"
+    assert gpu_check.failure_of([sys.executable, "-c", words], 60) == "RuntimeError: no"
+    assert gpu_check.failure_of([sys.executable, "-c", "print('fine')"], 60) is None
+
+
+def test_a_command_that_hangs_ends_with_all_it_started(tmp_path):
+    note = tmp_path / "pid"
+    script = f"sleep 60 & echo $! > {note}; wait"
+    assert gpu_check.failure_of(["sh", "-c", script], 1.0) == "not done after 1.0 s"
+    status = Path(f"/proc/{note.read_text().strip()}/stat")
+    # Gone, or a zombie that nobody has asked about yet.
+    assert not status.exists() or status.read_text().split()[2] == "Z"
 
 
 def test_a_failed_part_is_exit_code_1(tmp_path, monkeypatch):
