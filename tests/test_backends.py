@@ -448,7 +448,7 @@ def test_on_a_gpu_a_model_is_compressed(cuda_backend, extra, tmp_path):
     schedule = ["--first_iterations", 4, "--round_iterations", 4, "--final_iterations", 6, "--max_rounds", 2]
     options = train.parse([str(word) for word in [*arguments, *schedule, "--backend", cuda_backend, *extra]])
     result = train.train(options)
-    assert result.journal[-1].psnr > result.journal[0].psnr - 1
+    assert result.journal[-1].psnr > 38
     assert result.path.stat().st_size < 15_000
 
 
