@@ -73,19 +73,20 @@ def as_array(tensor: Tensor) -> npt.NDArray[np.float32]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _round_columns(values, scale, offset, last, levels):
+def _round_columns(values, scale, offset, last, width, symbols):
     for row in range(values.shape[0]):
         for column in range(values.shape[1]):
             level = np.rint(values[row, column] * scale[column] + offset[column])
             # Written so that NaN becomes level 0.
-            levels[row, column] = np.uint8(min(level, last[column])) if level > 0 else np.uint8(0)
+            level = min(level, last[column]) if level > 0 else np.float32(0)
+            symbols[row, column] = np.uint8(min(level * width[column], np.float32(255)))
 
 
-def round_columns(values: Floats, scale: Floats, offset: Floats, last: Floats) -> Bytes:
-    """``(N, C)`` levels ``clip(round(values * scale + offset), 0, last)``, with one uniform grid a column."""
-    levels = np.empty(values.shape, np.uint8)
-    _round_columns(values, *(np.asarray(row, np.float32) for row in (scale, offset, last)), levels)
-    return levels
+def round_columns(values: Floats, scale: Floats, offset: Floats, last: Floats, width: Floats) -> Bytes:
+    """``(N, C)`` bytes ``min(width * clip(round(values * scale + offset), 0, last), 255)``, one grid a column."""
+    symbols = np.empty(values.shape, np.uint8)
+    _round_columns(values, *(np.asarray(row, np.float32) for row in (scale, offset, last, width)), symbols)
+    return symbols
 
 
 @numba.njit(cache=True, nogil=True)
@@ -106,20 +107,19 @@ def look_up_columns(tables: npt.NDArray[np.float32], levels: Integers) -> npt.ND
 def _nearest_levels(values, midpoints, levels):
     for index in range(values.size):
         value = values[index]
-        low, high = 0, midpoints.size
-        while low < high:
-            middle = (low + high) >> 1
-            if midpoints[middle] <= value:
-                low = middle + 1
-            else:
-                high = middle
-        levels[index] = low
+        # A binary search over 255 entries whose only condition becomes a conditional move.
+        level = 0
+        for step in (128, 64, 32, 16, 8, 4, 2, 1):
+            level += step if midpoints[level + step - 1] <= value else 0
+        levels[index] = level
 
 
 def nearest_levels(values: Floats, midpoints: npt.NDArray[np.float32]) -> Bytes:
     """For every value, how many of the ascending ``midpoints`` (at most 255) are no larger: its level, same shape."""
     levels = np.empty(values.shape, np.uint8)
-    _nearest_levels(values.reshape(-1), midpoints, levels.reshape(-1))
+    padded = np.full(255, np.inf, np.float32)
+    padded[: midpoints.size] = midpoints
+    _nearest_levels(values.reshape(-1), padded, levels.reshape(-1))
     return levels
 
 

@@ -156,6 +156,9 @@ FOLLOW_EVERY = 4
 SAME_PLACE = 0.02
 """How far the median Gaussian may have moved, in radii of the model, before it is taken for another one."""
 
+WITNESSES = 4096
+"""Gaussians that are looked at for that, evenly spread over the order."""
+
 
 class _ShGrid:
     """The palette of spherical harmonics: vectors for rows, and a codebook for the vectors' numbers.
@@ -166,7 +169,7 @@ class _ShGrid:
 
     def __init__(self, palette: Palette, codebook: Float32s, weights: Float32s, means: Float32s) -> None:
         self.palette, self.codebook, self._weights = palette, codebook, weights
-        self._means = means.copy()
+        self._means = _witnesses(means)
         self._observed = 0
         self._follow(palette.centroids)
 
@@ -174,7 +177,7 @@ class _ShGrid:
         """Take note of where the Gaussians are, and now and then move the vectors to their means."""
         if not self._are_the_same(means):
             return
-        self._means = means.copy()
+        self._means = _witnesses(means)
         self._observed += 1
         if self._observed % FOLLOW_EVERY == 1:
             self._follow(centroids_of(rows, self._weights, self.palette.labels, self.palette.centroids))
@@ -194,13 +197,17 @@ class _ShGrid:
 
     def _are_the_same(self, means: Float32s) -> bool:
         """Whether these are the Gaussians last observed, in their order: as many, and about where they were."""
-        if len(means) != len(self._means):
+        if len(means) != len(self.palette.labels):
             return False
         if len(means) == 0:
             return True
-        moved = np.abs(means - self._means).max(axis=1)
-        radius = np.abs(self._means - np.median(self._means, axis=0)).max(axis=1)
-        return bool(np.median(moved) <= SAME_PLACE * np.median(radius))
+        moved = np.abs(_witnesses(means) - self._means)
+        distances = np.abs(self._means - np.median(self._means, axis=0))
+        return bool(np.median(moved) <= SAME_PLACE * np.median(distances))
+
+
+def _witnesses(means: Float32s) -> Float32s:
+    return means[:: max(1, len(means) // WITNESSES)].copy()
 
 
 @dataclass(frozen=True, eq=False)

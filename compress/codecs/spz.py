@@ -264,16 +264,18 @@ class SpzGrid(Grid):
         bits = np.where(np.arange(coefficients) < 3, self.sh1_bits, self.sh_rest_bits)
         columns = np.repeat(np.stack([bits, axes.sh[:coefficients]]), 3, axis=1)
         buckets = 2.0 ** columns[0]
-        levels = round_columns(
-            sh_rest.reshape(count, 3 * coefficients), columns[1] * buckets / 2, buckets / 2, np.minimum(buckets, 255)
+        return round_columns(
+            sh_rest.reshape(count, 3 * coefficients),
+            scale=columns[1] * buckets / 2,
+            offset=buckets / 2,
+            last=np.minimum(buckets, 255),
+            width=256 / buckets,
         )
-        width = (256 / buckets).astype(np.uint16)
-        return np.minimum(levels * width, 255).astype(np.uint8)
 
 
 def _round_evenly(values: npt.NDArray[np.float32], scale: float, offset: float) -> Bytes:
     columns = np.ones(values.shape[1])
-    return round_columns(values, scale * columns, offset * columns, 255 * columns)
+    return round_columns(values, scale * columns, offset * columns, 255 * columns, columns)
 
 
 def _write_gzip(header: _Header, streams: list[bytes]) -> bytes:
