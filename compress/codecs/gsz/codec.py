@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from scene.gaussian_model import GaussianModel
 from utils.cli import warn
 from utils.errors import UserError
 
+MOST_MEAN_BITS = 16
+"""Beyond, the grid of positions would end too near: at ``2**(2**20 / 2**bits)`` times the radius."""
 RATE_LIFE = 200
 """How many estimates of the rate are made from the same statistics."""
 SMALL_LAYER = 256
@@ -218,18 +221,22 @@ class _Snap(torch.autograd.Function):
 def fit_steps(splats: GaussianModel, settings: GridSettings) -> Steps:
     """The steps of ``settings``, about the robust centre and radius of a model's positions."""
     means = splats.means.detach().cpu().double().numpy()
-    centre, radius = np.zeros(3), 1.0
+    centre, radius, mean_bits = np.zeros(3), 1.0, 1
     rotation_pivot = sh_pivot = 0
     if len(means):
         centre = np.median(means, axis=0)
         radius = float(np.percentile(np.abs(means - centre), 90))
+        # Any radius about as large as that will do, so it is chosen such that a whole number of bits gives the step.
+        step = settings.mean_step * math.exp(float(splats.log_scales.detach().median(dim=1).values.median()))
+        mean_bits = int(np.clip(np.ceil(np.log2(max(radius, 1e-30) / max(step, 1e-30))), 1, MOST_MEAN_BITS))
+        radius = max(radius, step * 2.0**mean_bits)
         rotation_pivot, sh_pivot = symbols.pivots(
             splats.log_scales.detach().cpu().numpy(), splats.opacity_logits.detach().cpu().numpy()
         )
     steps = Steps(
         centre=centre.astype(np.float32).astype(np.float64),
         radius=float(np.float32(min(max(radius, 1e-20), 1e30))),
-        mean_bits=settings.mean_bits,
+        mean_bits=mean_bits,
         scale_step=settings.scale_step,
         opacity_levels=settings.opacity_levels,
         rotation_step=settings.rotation_step,

@@ -14,7 +14,8 @@ class GridSettings:
     """The resolution of each attribute's grid.
 
     Attributes:
-        mean_bits: positions near the scene's centre are on a grid of its radius times ``2**-mean_bits``; 1 to 16.
+        mean_step: step of positions near the scene's centre, as a fraction of the median of the second largest scale;
+            it grows with the distance from the centre outside of the robust radius of the scene.
         scale_step: step of the largest log-scale (natural logarithm); 1/16 is 6 % in size. The second has twice and
             the third four times this step.
         opacity_levels: number of opacities, 2 to 256.
@@ -27,20 +28,20 @@ class GridSettings:
         sh_range: by how many half octaves the step of harmonics follows what a Gaussian covers; 0 to 8.
     """
 
-    mean_bits: int = 12
-    scale_step: float = 1 / 16
-    opacity_levels: int = 128
-    rotation_step: float = 1 / 32
+    mean_step: float = 0.12
+    scale_step: float = 1 / 10
+    opacity_levels: int = 64
+    rotation_step: float = 1 / 24
     rotation_range: int = 4
-    dc_step: float = 0.03
-    sh_step: float = 0.04
+    dc_step: float = 0.07
+    sh_step: float = 0.12
     sh_threshold: float = 0.6
     sh_range: int = 4
 
     def check(self) -> None:
         """Raise :class:`UserError` naming the first setting that is out of range."""
         ranges = {
-            "mean_bits": (1, 16),
+            "mean_step": (1e-4, 10),
             "scale_step": (1e-3, 4),
             "opacity_levels": (2, 256),
             "rotation_step": (1e-4, 1),
@@ -57,11 +58,11 @@ class GridSettings:
 
 
 QUALITIES: dict[str, GridSettings] = {
-    "best": GridSettings(15, 1 / 64, 256, 1 / 1024, dc_step=0.01, sh_step=0.01, sh_threshold=0.5),
-    "high": GridSettings(13, 1 / 24, 192, 1 / 128, dc_step=0.02, sh_step=0.03, sh_threshold=0.5),
-    "medium": GridSettings(11, 1 / 12, 96, 1 / 40, dc_step=0.05, sh_step=0.06),
-    "low": GridSettings(10, 1 / 10, 64, 1 / 24, dc_step=0.07, sh_step=0.09),
-    "tiny": GridSettings(10, 1 / 6, 48, 1 / 12, dc_step=0.1, sh_step=0.16),
+    "best": GridSettings(0.005, 1 / 64, 256, 1 / 1024, dc_step=0.01, sh_step=0.01, sh_threshold=0.5),
+    "high": GridSettings(0.04, 1 / 20, 128, 1 / 80, dc_step=0.03, sh_step=0.04, sh_threshold=0.55),
+    "medium": GridSettings(0.12, 1 / 10, 64, 1 / 24, dc_step=0.07, sh_step=0.12),
+    "low": GridSettings(0.16, 1 / 8, 48, 1 / 16, dc_step=0.09, sh_step=0.18),
+    "tiny": GridSettings(0.24, 1 / 6, 32, 1 / 12, dc_step=0.12, sh_step=0.28),
 }
 """Named grids, from the finest to the coarsest."""
 

@@ -30,7 +30,7 @@ def settings_at(level: float) -> GridSettings:
         return float(getattr(finer, name) ** (1 - share) * getattr(coarser, name) ** share)
 
     return GridSettings(
-        mean_bits=round(between("mean_bits")),
+        mean_step=between("mean_step"),
         scale_step=between("scale_step"),
         opacity_levels=round(between("opacity_levels")),
         rotation_step=between("rotation_step"),
@@ -42,7 +42,7 @@ def settings_at(level: float) -> GridSettings:
 
 def scaled(settings: GridSettings, factor: float) -> GridSettings:
     """``settings`` with all steps that are real numbers multiplied by ``factor``."""
-    names = ("scale_step", "rotation_step", "dc_step", "sh_step")
+    names = ("mean_step", "scale_step", "rotation_step", "dc_step", "sh_step")
     return replace(settings, **{name: getattr(settings, name) * factor for name in names})
 
 
@@ -72,7 +72,7 @@ def fit_to_size(splats: GaussianModel, size: int, layers: int = 3) -> GszGrid:
                 f"{size} bytes are too few for {len(splats)} Gaussians, which take {taken} on the coarsest grid; "
                 "prune the model or allow more"
             )
-        # Along the presets first; positions and opacities change in jumps, so the real steps alone close the gap.
+        # Along the presets first; opacities change in jumps, so the real steps alone close the gap.
         fine, coarse, chosen = 0.0, presets - 1.0, settings_at(presets - 1)
         for _ in range(_COARSE_TRIALS):
             if taken >= _CLOSE * size:
