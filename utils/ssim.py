@@ -64,10 +64,14 @@ def _blur_column(rows, top, x):
 
 @njit(**INLINE)
 def _columns(job, blocks, width):
-    """The columns ``[left, right)`` of a job, and those ``[begin, end)`` its window reads."""
+    """The columns ``[left, right)`` of a job, those ``[begin, end)`` its window reads, and where a padded row has them.
+
+    The loops below run over slices, from 0 on: an index that could be negative would keep LLVM from vectorizing them.
+    """
     left = (job % blocks) * _BLOCK
     right = min(width, left + _BLOCK)
-    return left, right, max(0, left - _HALO), min(width, right + _HALO)
+    begin = max(0, left - _HALO)
+    return left, right, begin, min(width, right + _HALO), begin - left + _HALO
 
 
 @njit(**PARALLEL)
@@ -78,20 +82,22 @@ def _target_statistics(target, mean, mean_of_square):
     for job in prange((height + _BAND - 1) // _BAND * blocks):
         first = job // blocks * _BAND
         last = min(height, first + _BAND)
-        left, right, begin, end = _columns(job, blocks, width)
+        left, right, begin, end, offset = _columns(job, blocks, width)
         blurred, blurred_square = np.zeros((2, _BAND + 2 * _RADIUS, _BLOCK), np.float32)
         padded, padded_square = np.zeros((2, _BLOCK + 2 * _HALO), np.float32)
         for y in range(max(0, first - _RADIUS), min(height, last + _RADIUS)):
-            for x in range(begin, end):
-                value = target[y, x]
-                padded[x - left + _HALO] = value
-                padded_square[x - left + _HALO] = value * value
+            wanted = target[y, begin:end]
+            inner, inner_square = padded[offset : offset + end - begin], padded_square[offset : offset + end - begin]
+            for x in range(end - begin):
+                inner[x] = wanted[x]
+                inner_square[x] = wanted[x] * wanted[x]
             _blur_row(padded, blurred[y - first + _RADIUS])
             _blur_row(padded_square, blurred_square[y - first + _RADIUS])
         for y in range(first, last):
+            mean_row, square_row = mean[y, left:right], mean_of_square[y, left:right]
             for x in range(right - left):
-                mean[y, left + x] = _blur_column(blurred, y - first, x)
-                mean_of_square[y, left + x] = _blur_column(blurred_square, y - first, x)
+                mean_row[x] = _blur_column(blurred, y - first, x)
+                square_row[x] = _blur_column(blurred_square, y - first, x)
 
 
 @njit(**PARALLEL)
@@ -107,38 +113,44 @@ def _forward(image, target, target_mean, target_square, d_mean, d_square, d_prod
     for job in prange(sums.shape[0]):
         first = job // blocks * _BAND
         last = min(height, first + _BAND)
-        left, right, begin, end = _columns(job, blocks, width)
+        left, right, begin, end, offset = _columns(job, blocks, width)
         rows, rows_square, rows_product = np.zeros((3, _BAND + 2 * _RADIUS, _BLOCK), np.float32)
         padded, padded_square, padded_product = np.zeros((3, _BLOCK + 2 * _HALO), np.float32)
         for y in range(max(0, first - _RADIUS), min(height, last + _RADIUS)):
-            for x in range(begin, end):
-                value = image[y, x]
-                padded[x - left + _HALO] = value
-                padded_square[x - left + _HALO] = value * value
-                padded_product[x - left + _HALO] = value * target[y, x]
+            values, wanted = image[y, begin:end], target[y, begin:end]
+            inner, inner_square = padded[offset : offset + end - begin], padded_square[offset : offset + end - begin]
+            inner_product = padded_product[offset : offset + end - begin]
+            for x in range(end - begin):
+                inner[x] = values[x]
+                inner_square[x] = values[x] * values[x]
+                inner_product[x] = values[x] * wanted[x]
             _blur_row(padded, rows[y - first + _RADIUS])
             _blur_row(padded_square, rows_square[y - first + _RADIUS])
             _blur_row(padded_product, rows_product[y - first + _RADIUS])
         similarity_sum, difference_sum = 0.0, 0.0
         for y in range(first, last):
+            values, wanted = image[y, left:right], target[y, left:right]
+            mean_row, square_row = target_mean[y, left:right], target_square[y, left:right]
+            d_mean_row, d_square_row = d_mean[y, left:right], d_square[y, left:right]
+            d_product_row = d_product[y, left:right]
             row_similarity, row_difference = f32(0), f32(0)
             for x in range(right - left):
                 mean_x = _blur_column(rows, y - first, x)
-                mean_y = target_mean[y, left + x]
+                mean_y = mean_row[x]
                 variance_x = _blur_column(rows_square, y - first, x) - mean_x * mean_x
-                variance_y = target_square[y, left + x] - mean_y * mean_y
+                variance_y = square_row[x] - mean_y * mean_y
                 covariance = _blur_column(rows_product, y - first, x) - mean_x * mean_y
                 luminance, structure = two * mean_x * mean_y + c1, two * covariance + c2
                 mean_norm, variance_norm = mean_x * mean_x + mean_y * mean_y + c1, variance_x + variance_y + c2
                 inverse = f32(1) / (mean_norm * variance_norm)
                 similarity = luminance * structure * inverse
                 row_similarity += similarity
-                row_difference += abs(image[y, left + x] - target[y, left + x])
+                row_difference += abs(values[x] - wanted[x])
                 by_square = -similarity * mean_norm * inverse
                 by_product = two * luminance * inverse
-                d_square[y, left + x] = by_square
-                d_product[y, left + x] = by_product
-                d_mean[y, left + x] = (
+                d_square_row[x] = by_square
+                d_product_row[x] = by_product
+                d_mean_row[x] = (
                     two * mean_y * structure * inverse
                     - two * mean_x * similarity * variance_norm * inverse
                     - two * mean_x * by_square
@@ -161,27 +173,26 @@ def _backward(image, target, d_mean, d_square, d_product, ssim_scale, l1_scale, 
     for job in prange((height + _BAND - 1) // _BAND * blocks):
         first = job // blocks * _BAND
         last = min(height, first + _BAND)
-        left, right, begin, end = _columns(job, blocks, width)
+        left, right, begin, end, offset = _columns(job, blocks, width)
         rows, rows_square, rows_product = np.zeros((3, _BAND + 2 * _RADIUS, _BLOCK), np.float32)
         padded, padded_square, padded_product = np.zeros((3, _BLOCK + 2 * _HALO), np.float32)
         for y in range(max(0, first - _RADIUS), min(height, last + _RADIUS)):
-            for x in range(begin, end):
-                padded[x - left + _HALO] = d_mean[y, x]
-                padded_square[x - left + _HALO] = d_square[y, x]
-                padded_product[x - left + _HALO] = d_product[y, x]
+            padded[offset : offset + end - begin] = d_mean[y, begin:end]
+            padded_square[offset : offset + end - begin] = d_square[y, begin:end]
+            padded_product[offset : offset + end - begin] = d_product[y, begin:end]
             _blur_row(padded, rows[y - first + _RADIUS])
             _blur_row(padded_square, rows_square[y - first + _RADIUS])
             _blur_row(padded_product, rows_product[y - first + _RADIUS])
         for y in range(first, last):
+            values, wanted, d_row = image[y, left:right], target[y, left:right], d_image[y, left:right]
             for x in range(right - left):
-                value, wanted = image[y, left + x], target[y, left + x]
                 by_ssim = (
                     _blur_column(rows, y - first, x)
-                    + f32(2) * value * _blur_column(rows_square, y - first, x)
-                    + wanted * _blur_column(rows_product, y - first, x)
+                    + f32(2) * values[x] * _blur_column(rows_square, y - first, x)
+                    + wanted[x] * _blur_column(rows_product, y - first, x)
                 )
-                sign = (f32(1) if value > wanted else f32(0)) - (f32(1) if value < wanted else f32(0))
-                d_image[y, left + x] = ssim_scale * by_ssim + l1_scale * sign
+                sign = (f32(1) if values[x] > wanted[x] else f32(0)) - (f32(1) if values[x] < wanted[x] else f32(0))
+                d_row[x] = ssim_scale * by_ssim + l1_scale * sign
 
 
 @dataclass(frozen=True)
