@@ -152,7 +152,14 @@ def initial_splats(options: Options, scene: Scene) -> GaussianModel:
 def run_iterations(options: Options, trainer: Trainer) -> None:
     """Train to the last iteration, saving and reporting on the way."""
     mean_loss = None
-    with tqdm(total=options.iterations, initial=trainer.iteration, desc="pretrain", unit="it", smoothing=0.05) as bar:
+    with tqdm(
+        total=options.iterations,
+        initial=trainer.iteration,
+        desc="pretrain",
+        unit="it",
+        smoothing=0.05,
+        mininterval=cli.bar_interval(),
+    ) as bar:
         while trainer.iteration < options.iterations:
             loss = trainer.step()
             if loss is not None:

@@ -19,7 +19,7 @@ from compress.recipe import Recipe
 from compress.run_dir import JournalRow, RunDir, RunState, read_journal
 from compress.views import Views
 from scene.gaussian_model import GaussianModel
-from utils.cli import say, warn
+from utils.cli import bar_interval, say, warn
 from utils.errors import UserError
 from utils.files import read_bytes
 from utils.metrics import ViewMetrics
@@ -322,7 +322,13 @@ class _Run:
         rounds = min(recipe.max_rounds, max(EXPECTED_ROUNDS, self._rounds_done))
         total = recipe.first_iterations + rounds * recipe.round_iterations + recipe.final_iterations
         return tqdm(
-            total=total, initial=self._iterations_done, desc="compress", unit="it", dynamic_ncols=True, smoothing=0.05
+            total=total,
+            initial=self._iterations_done,
+            desc="compress",
+            unit="it",
+            dynamic_ncols=True,
+            smoothing=0.05,
+            mininterval=bar_interval(),
         )
 
     def _progress(self, loss: float | None) -> None:
@@ -332,5 +338,6 @@ class _Run:
         if loss is not None:
             row = self.state.journal[-1]
             self.bar.set_postfix_str(
-                f"round {self._rounds_done}, {len(self.state.splats):,} Gaussians, {row.psnr:.2f} dB, loss {loss:.4f}"
+                f"round {self._rounds_done}, {len(self.state.splats):,} Gaussians, {row.psnr:.2f} dB, loss {loss:.4f}",
+                refresh=False,
             )

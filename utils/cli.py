@@ -23,6 +23,11 @@ def warn(message: str) -> None:
     tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
+def bar_interval() -> float:
+    """Seconds between two drawings of a long progress bar: rare where it goes to a log file."""
+    return 0.1 if sys.stderr.isatty() else 30.0
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a tool's ``main``: a :class:`UserError` becomes one line on standard error and exit code 2."""
     try:
