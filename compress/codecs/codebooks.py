@@ -155,7 +155,7 @@ class PaletteFitter:
             palette = self.fit(kinds, mass)
             return Palette(palette.labels[kind_of], palette.centroids)
         rows = np.ascontiguousarray(rows)
-        with tqdm(total=self.size, desc="palette", unit="vector", delay=2.0, leave=False) as self._bar:
+        with tqdm(total=self.size, desc="palette", unit="vector", delay=2.0, mininterval=0.5, leave=False) as self._bar:
             return self._divide(rows, weights, self.size, np.random.default_rng(self.seed))
 
     def _divide(self, rows: Float32s, weights: Float32s, size: int, rng: np.random.Generator) -> Palette:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +64,20 @@ class CompressedPlyCodec(Codec):
             sh_dc=(rgb - 0.5) / SH_C0,
             sh_rest=_sh_rest(elements.get("sh"), count, source),
         )
+
+    def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
+        elements = _elements(data, source)
+        numbers = len(elements["sh"].dtype.names or ()) if "sh" in elements else 0
+        if numbers not in SH_DEGREES:
+            raise CodecError(f"{source}: corrupted, {numbers} SH a Gaussian are of no degree; download it again")
+        vertices = elements["vertex"]
+        return {
+            "format": self.name,
+            "version": None,
+            "count": len(vertices),
+            "sh_degree": SH_DEGREES[numbers],
+            "bytes": {name: rows.nbytes for name, rows in elements.items()},
+        }
 
 
 def _elements(data: bytes, source: str) -> dict[str, npt.NDArray[np.void]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from compress.codecs.contract import Codec, CodecError
 from compress.codecs.quantizers import OPACITY_LOGITS, SH_C0
@@ -37,12 +39,13 @@ class SplatCodec(Codec):
             sized = ((rows["scales"] > LEAST_SCALE) & (rows["scales"] < PLAUSIBLE)).all()
         return bool(placed and sized)
 
+    def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
+        rows = _records(data, source)
+        by_attribute = {name: rows[name].nbytes for name in RECORD.names or ()}
+        return {"format": self.name, "version": None, "count": len(rows), "sh_degree": 0, "bytes": by_attribute}
+
     def decode(self, data: bytes, source: str = "<bytes>") -> GaussianModel:
-        if len(data) % RECORD.itemsize:
-            raise CodecError(
-                f"{source}: truncated or no .splat file, {len(data)} bytes are not a multiple of {RECORD.itemsize}"
-            )
-        rows = np.frombuffer(data, RECORD)
+        rows = _records(data, source)
         scales = rows["scales"]
         with np.errstate(invalid="ignore"):
             sound = np.isfinite(rows["means"]).all() and np.isfinite(scales).all() and (scales >= 0).all()
@@ -59,3 +62,9 @@ class SplatCodec(Codec):
             sh_dc=(rows["rgba"][:, :3] / 255 - 0.5) / SH_C0,
             sh_rest=np.zeros((len(rows), 0, 3), np.float32),
         )
+
+
+def _records(data: bytes, source: str) -> npt.NDArray[np.void]:
+    if len(data) % RECORD.itemsize:
+        raise CodecError(f"{source}: truncated or no .splat file, {len(data)} bytes are not a multiple of 32")
+    return np.frombuffer(data, RECORD)
