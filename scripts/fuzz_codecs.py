@@ -139,6 +139,7 @@ def fuzz(inputs: int, seconds: float | None = None, seed: int = 0, names: tuple[
         for silence in quiet:
             stack.enter_context(silence)
         warnings.simplefilter("ignore")
+        stack.enter_context(suppress(KeyboardInterrupt))  # Ctrl-C ends the run early and shows what has been found.
         for index in range(inputs):
             if seconds is not None and time.monotonic() - started > seconds:
                 break
