@@ -34,6 +34,7 @@ CHUNK = 4096
 """Most items coded between two updates of the tables."""
 
 ONE = 1 << PROBABILITY_BITS
+GUIDE_SHIFT = 4
 MASK = ONE - 1
 LANE_MASK = LANES - 1
 LOW = 1 << 16
@@ -107,14 +108,14 @@ class Tables:
 
     def __init__(self, contexts: int, size: int):
         self.counts = np.zeros((contexts, size), np.int64)
-        self.symbols = np.zeros((contexts, size), np.uint32)  # Start << 16 | frequency, for the encoder.
-        self.slots = np.zeros((contexts, ONE), np.uint32)  # For the decoder, see _rebuild.
+        self.symbols = np.zeros((contexts, size), np.uint32)  # Start << 16 | frequency.
+        self.guide = np.zeros((contexts, ONE >> GUIDE_SHIFT), np.uint8)  # For the decoder, see find_symbol.
         self._built_at = np.full((contexts, 2), -1, np.int64)
         self.learn()
 
     def learn(self) -> None:
         """Rebuild the tables of the contexts whose counts have grown by a quarter since they were built."""
-        _rebuild(self.counts, self._built_at, self.symbols, self.slots)
+        _rebuild(self.counts, self._built_at, self.symbols, self.guide)
 
     def forget(self) -> None:
         """Weaken old counts, at the start of a stream with statistics of its own."""
@@ -228,7 +229,8 @@ class Decoder:
             *stream,
             tokens,
             tables.counts,
-            tables.slots,
+            tables.symbols,
+            tables.guide,
             NO_TOKENS if first is None else first,
             NO_TOKENS if second is None else second,
             *column.maps,
@@ -353,18 +355,32 @@ def next_word(words, position):
     return np.int64(words[position]) if position < len(words) else 0
 
 
+@njit(cache=True, nogil=True, inline="always")
+def find_symbol(symbols, guide, context, slot):
+    """The token of a slot below 4096, its start and its frequency.
+
+    The guide has the token of every sixteenth slot, from which it is a step or two. A table of all slots would need
+    none, but hundreds of those do not fit in a processor's cache.
+    """
+    token = np.int64(guide[context, slot >> GUIDE_SHIFT])
+    symbol = np.int64(symbols[context, token])
+    while slot >= (symbol >> 16) + (symbol & 0xFFFF):
+        token += 1
+        symbol = np.int64(symbols[context, token])
+    return token, symbol >> 16, symbol & 0xFFFF
+
+
 @njit(cache=True, nogil=True)
 def _decode_tokens(
-    words, cursor, states, tokens, counts, slots, first, second, first_map, second_map, previous_map, history
+    words, cursor, states, tokens, counts, symbols, guide, first, second, first_map, second_map, previous_map, history
 ):
     position, lane = cursor[0], cursor[1]
     for i in range(len(tokens)):
         previous = tokens[i - LANES] if i >= LANES else history[i]
         context = np.int64(first_map[first[i]]) + second_map[second[i]] + previous_map[previous]
         state = states[lane]
-        slot = np.int64(slots[context, state & MASK])
-        state = (((slot >> 12) & MASK) + 1) * (state >> PROBABILITY_BITS) + (slot & MASK)
-        token = slot >> 24
+        token, start, frequency = find_symbol(symbols, guide, context, state & MASK)
+        state = frequency * (state >> PROBABILITY_BITS) + (state & MASK) - start
         tokens[i] = token
         counts[context, token] += 1
         word = next_word(words, position)
@@ -421,11 +437,8 @@ def _distribute(weights, frequencies):
 
 
 @njit(cache=True, nogil=True)
-def _rebuild(counts, built_at, symbols, slots):
-    """Bring the tables up to the counts.
-
-    A slot of the decoder's table is ``symbol << 24 | (frequency - 1) << 12 | (slot - start)``.
-    """
+def _rebuild(counts, built_at, symbols, guide):
+    """Bring the tables up to the counts."""
     contexts, size = counts.shape
     shared = np.zeros(size, np.int64)
     for context in range(contexts):
@@ -452,10 +465,10 @@ def _rebuild(counts, built_at, symbols, slots):
         for symbol in range(size):
             frequency = frequencies[symbol]
             symbols[context, symbol] = (start << 16) | frequency
-            slot = (symbol << 24) | ((frequency - 1) << 12)
-            for offset in range(frequency):
-                slots[context, start + offset] = slot | offset
+            first = (start + (1 << GUIDE_SHIFT) - 1) >> GUIDE_SHIFT
             start += frequency
+            for place in range(first, (start - 1 >> GUIDE_SHIFT) + 1):
+                guide[context, place] = symbol
 
 
 @njit(cache=True, nogil=True)

@@ -23,6 +23,7 @@ from compress.codecs.rans import (
     Tables,
     bit_length,
     buckets,
+    find_symbol,
     next_word,
 )
 
@@ -72,8 +73,8 @@ class Harmonics:
             coder.advance(length)
         else:
             stream = (coder.words, coder.cursor, coder.states)
-            _decode_triples(*stream, sh, low, self.triples.counts, self.triples.slots)
-            _decode_values(*stream, sh, high, classes, self.values.counts, self.values.slots)
+            _decode_triples(*stream, sh, low, self.triples.counts, self.triples.symbols, self.triples.guide)
+            _decode_values(*stream, sh, high, classes, self.values.counts, self.values.symbols, self.values.guide)
         self.triples.learn()
         self.values.learn()
 
@@ -118,21 +119,20 @@ def _model_triples(buffer, length, sh, rows, counts, symbols):
 
 
 @njit(cache=True, nogil=True)
-def _decode_triples(words, cursor, states, sh, rows, counts, slots):
+def _decode_triples(words, cursor, states, sh, rows, counts, symbols, guide):
     seen = np.zeros(len(rows), np.int64)
     position, lane = cursor[0], cursor[1]
     for k in range(sh.shape[1] // 3):
         for j in range(len(rows)):
             context = 3 * min(seen[j], 3) + _band(k)
             state = states[lane]
-            slot = np.int64(slots[context, state & MASK])
-            state = (((slot >> 12) & MASK) + 1) * (state >> PROBABILITY_BITS) + (slot & MASK)
+            triple, start, frequency = find_symbol(symbols, guide, context, state & MASK)
+            state = frequency * (state >> PROBABILITY_BITS) + (state & MASK) - start
             word = next_word(words, position)
             short = np.int64(state < LOW)
             position += short
             states[lane] = (state << (short << 4)) | (word & -short)
             lane = (lane + 1) & LANE_MASK
-            triple = slot >> 24
             counts[context, triple] += 1
             if triple != 0:
                 seen[j] += 1
@@ -143,14 +143,29 @@ def _decode_triples(words, cursor, states, sh, rows, counts, slots):
     cursor[0], cursor[1] = position, lane
 
 
+_SEEN = 512
+"""Sums of magnitudes below this have their level in a table."""
+
+
+def _levels() -> np.ndarray:
+    """``(46, _SEEN)`` uint8: the level of the mean of so many magnitudes that sum up to so much; see :func:`_level`."""
+    coded, energy = np.arange(46)[:, None], np.arange(_SEEN)[None]
+    levels = np.minimum(np.ceil(np.log2(8 * energy // np.maximum(coded, 1) + 1)), ENERGIES - 2)
+    return np.where(coded == 0, ENERGIES - 1, levels).astype(np.uint8)
+
+
+_LEVELS = _levels()
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _context(kind, energy, coded, colour, green):
     """Context of a harmonic: the Gaussian's class, the mean magnitude so far, and the green one of the coefficient.
 
     ``energy`` is the sum of the ``coded`` magnitudes so far. Green is seen in steps that grow with the magnitude.
     """
-    level = ENERGIES - 1
-    if coded > 0:
+    if energy < _SEEN:
+        level = np.int64(_LEVELS[coded, energy])
+    else:
         level = min(bit_length((8 * energy) // coded), ENERGIES - 2)
     place = 0
     if colour > 0:
@@ -162,16 +177,17 @@ def _context(kind, energy, coded, colour, green):
 def _model_values(buffer, length, sh, rows, classes, counts, symbols):
     """Green first, then red and blue in the light of green."""
     energy = np.zeros(len(rows), np.int64)
-    used = np.zeros(counts.shape, np.int64)
     direct = 1 << _DIRECT
+    used = np.empty((sh.shape[1] * len(rows), 2), np.uint16)
+    coded = 0
     for t in range(sh.shape[1]):
         k, colour = t // 3, t % 3
         column = 3 * k + (1 if colour == 0 else (0 if colour == 1 else 2))
         for j in range(len(rows)):
             row = rows[j]
-            value = int(sh[row, column])
+            value = np.int64(sh[row, column])
             folded = (value << 1) ^ (value >> 63)
-            context = _context(classes[row], energy[j], t, colour, int(sh[row, 3 * k + 1]))
+            context = _context(np.int64(classes[row]), energy[j], t, colour, np.int64(sh[row, 3 * k + 1]))
             left = 0
             token = folded
             if folded >= direct:
@@ -180,36 +196,40 @@ def _model_values(buffer, length, sh, rows, classes, counts, symbols):
                 token = direct + ((bits - _DIRECT - 1) << _LEADING) + (folded >> left) - (1 << _LEADING)
             buffer[length] = symbols[context, token]
             length += 1
-            used[context, token] += 1
+            used[coded, 0], used[coded, 1] = context, token
+            coded += 1
             if left > 0:
                 rest = PROBABILITY_BITS - left
                 buffer[length] = ((folded & ((1 << left) - 1)) << (rest + 16)) | (1 << rest)
                 length += 1
             energy[j] += abs(value)
-    counts += used
+    for i in range(coded):
+        counts[used[i, 0], used[i, 1]] += 1
     return length
 
 
 @njit(cache=True, nogil=True)
-def _decode_values(words, cursor, states, sh, rows, classes, counts, slots):
+def _decode_values(words, cursor, states, sh, rows, classes, counts, symbols, guide):
     energy = np.zeros(len(rows), np.int64)
+    greens = np.zeros(len(rows), np.int64)
+    kinds = np.empty(len(rows), np.int64)
+    for j in range(len(rows)):
+        kinds[j] = classes[rows[j]]
     position, lane = cursor[0], cursor[1]
     direct = 1 << _DIRECT
     for t in range(sh.shape[1]):
         k, colour = t // 3, t % 3
         column = 3 * k + (1 if colour == 0 else (0 if colour == 1 else 2))
         for j in range(len(rows)):
-            row = rows[j]
-            context = _context(classes[row], energy[j], t, colour, int(sh[row, 3 * k + 1]))
+            context = _context(kinds[j], energy[j], t, colour, greens[j])
             state = states[lane]
-            slot = np.int64(slots[context, state & MASK])
-            state = (((slot >> 12) & MASK) + 1) * (state >> PROBABILITY_BITS) + (slot & MASK)
+            token, start, frequency = find_symbol(symbols, guide, context, state & MASK)
+            state = frequency * (state >> PROBABILITY_BITS) + (state & MASK) - start
             word = next_word(words, position)
             short = np.int64(state < LOW)
             position += short
             states[lane] = (state << (short << 4)) | (word & -short)
             lane = (lane + 1) & LANE_MASK
-            token = slot >> 24
             counts[context, token] += 1
             folded = token
             if token >= direct:
@@ -225,7 +245,12 @@ def _decode_values(words, cursor, states, sh, rows, classes, counts, slots):
                     position += 1
                 states[lane] = state
                 lane = (lane + 1) & LANE_MASK
-            value = (folded >> 1) ^ -(folded & 1)
-            sh[row, column] = value
-            energy[j] += abs(value)
+            if colour == 0:
+                greens[j] = 0
+            if folded != 0:
+                value = (folded >> 1) ^ -(folded & 1)
+                sh[rows[j], column] = value
+                energy[j] += abs(value)
+                if colour == 0:
+                    greens[j] = value
     cursor[0], cursor[1] = position, lane
