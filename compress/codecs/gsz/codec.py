@@ -328,7 +328,7 @@ class GszCodec(Codec):
         """
         if level is not None and level < 1:
             raise UserError(f"level {level} is too small; choose 1 or more")
-        header, to_model, hints = _open(data, source)
+        header, fill, hints = _open(data, source)
         available = len(data) if max_bytes is None else min(max_bytes, len(data))
         wanted = len(header.counts) if level is None else min(level, len(header.counts))
         whole = _whole_layers(header, available)
@@ -342,14 +342,18 @@ class GszCodec(Codec):
                 warn(f"{source}: the file's end is missing; decoded {whole} of {len(header.counts)} layers")
             wanted = whole
         coding = Coding(_LAYOUTS[header.grid], header.coefficients, header.column_sizes, hints)
-        models = []
+        arrays = symbols.blank_arrays(sum(header.counts[:wanted]), header.coefficients)
+        begin = 0
         for layer in range(wanted):
             views = container.layer_streams(data, header, layer, source)
+            end = begin + header.counts[layer]
             try:
-                models.append(to_model(coding.decode_layer(views, header.counts[layer])))
+                values = coding.decode_layer(views, header.counts[layer])
             except StreamError as error:
                 raise CodecError(f"{source}: layer {layer + 1}: {error}; the file is damaged") from error
-        return models[0] if len(models) == 1 else GaussianModel.concatenate(models)
+            fill({name: array[begin:end] for name, array in arrays.items()}, values)
+            begin = end
+        return GaussianModel.from_arrays(**arrays)
 
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
         """As the contract says; ``bytes`` by attribute, ``layers`` with count and bytes, and the native ``steps``."""
@@ -382,19 +386,27 @@ class GszCodec(Codec):
         return said
 
 
-def _open(data: bytes, source: str) -> tuple[Header, Callable[[Values], GaussianModel], Hints]:
-    """A file's header, what makes a model of its columns, and its hints."""
+Fill = Callable[[dict[str, np.ndarray], Values], None]
+"""Puts the parameters that columns stand for into rows of a model's arrays."""
+
+
+def _open(data: bytes, source: str) -> tuple[Header, Fill, Hints]:
+    """A file's header, what makes parameters of its columns, and its hints."""
     header = Header.parse(data, source)
     if header.grid >= len(GRIDS) or len(header.column_sizes) != len(_LAYOUTS[header.grid]) + 1:
         raise CodecError(f"{source}: grid {header.grid} is unknown; update gsz")
     try:
         if header.grid == FAST3DGS:
             published = fast3dgs.unpack_parameters(header.parameters)
-            return header, lambda values: fast3dgs.to_model(values, *published), _no_hints
+            return header, lambda arrays, values: fast3dgs.fill(arrays, values, *published), _no_hints
         steps, top = native.unpack_parameters(header.parameters)
     except ValueError as error:
         raise CodecError(f"{source}: {error}; the file was not written by gsz") from error
-    return header, lambda values: symbols.dequantise(native.to_symbols(values, top), steps), native.hints(steps, top)
+
+    def fill(arrays: dict[str, np.ndarray], values: Values) -> None:
+        symbols.dequantise_into(arrays, native.to_symbols(values, top), steps)
+
+    return header, fill, native.hints(steps, top)
 
 
 def _whole_layers(header: Header, available: int) -> int:

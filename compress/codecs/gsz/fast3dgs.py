@@ -95,8 +95,11 @@ def to_columns(grid: LzmaGrid, splats: GaussianModel, rows: np.ndarray) -> Value
     return values | to_luma(dc) | {"sh": sh.reshape(len(rows), 3 * splats.sh_rest.shape[1])}
 
 
-def to_model(values: Values, dc_step: float, sh_step: float, wide: frozenset[str]) -> GaussianModel:
-    """The model that columns stand for. Numbers that are not finite are possible in a strange file."""
+def fill(arrays: dict[str, np.ndarray], values: Values, dc_step: float, sh_step: float, wide: frozenset[str]) -> None:
+    """Put the parameters that columns stand for into rows of a model's arrays.
+
+    Numbers that are not finite are possible in a strange file.
+    """
     floats = {"means": np.stack([lane_sums(values[f"mean_{axis}"]) for axis in range(3)], axis=1)}
     for name in _FLOATS:
         whole = [
@@ -105,12 +108,11 @@ def to_model(values: Values, dc_step: float, sh_step: float, wide: frozenset[str
         ]
         numbers = np.stack(whole, axis=1)
         floats[name] = numbers - (1 << 31) if name in wide else (numbers >> 16) - (1 << 15)
-    count = len(values["sh"])
-    return GaussianModel.from_arrays(
-        **{name: _numbers(floats[name], name in wide) for name in FLOAT_WIDTHS},
-        sh_dc=(from_luma(values).astype(np.float32) * np.float32(dc_step)).reshape(count, 1, 3),
-        sh_rest=(values["sh"].astype(np.float32) * np.float32(sh_step)).reshape(count, values["sh"].shape[1] // 3, 3),
-    )
+    for name in FLOAT_WIDTHS:
+        arrays[name][:] = _numbers(floats[name], name in wide)
+    dc, rest = arrays["sh_dc"], arrays["sh_rest"]
+    dc[:] = (from_luma(values).astype(np.float32) * np.float32(dc_step)).reshape(dc.shape)
+    rest[:] = (values["sh"].astype(np.float32) * np.float32(sh_step)).reshape(rest.shape)
 
 
 def _ordinals(numbers: np.ndarray, wide: bool) -> np.ndarray:

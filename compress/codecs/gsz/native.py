@@ -138,22 +138,17 @@ def to_columns(symbols: Symbols, top: int) -> Values:
 def to_symbols(values: Values, top: int) -> Symbols:
     """The inverse of :func:`to_columns`."""
     count = len(values["sh"])
+    rotations = np.empty((count, 3), np.int32)
+    for axis, name in enumerate(("rotation_x", "rotation_y", "rotation_z")):
+        rotations[:, axis] = values[name]
     return Symbols(
         means=morton_decoded(lane_sums(values["distance"])),
-        scales=_scales(values, top),
+        scales=_scales(values["scale"], values["gap"], values["thin"], top),
         opacities=values["opacity"].astype(np.int32),
-        rotations=np.stack([values[f"rotation_{axis}"] for axis in "xyz"], axis=1).astype(np.int32),
+        rotations=rotations,
         dc=from_luma(values).reshape(count, 3),
         sh=values["sh"],
     )
-
-
-def _scales(values: Values, top: int) -> np.ndarray:
-    first = top - values["scale"]
-    second = ((first + 1) >> 1) - values["gap"]
-    third = ((second + 1) >> 1) - values["thin"]
-    scales = np.stack([first, second, third], axis=1)
-    return np.clip(scales, -4 * SCALE_LIMIT, 4 * SCALE_LIMIT).astype(np.int32)
 
 
 def hints(steps: Steps, top: int) -> Hints:
@@ -169,11 +164,26 @@ def hints(steps: Steps, top: int) -> Hints:
                 raise StreamError("a level is out of range")
             return {"opacity_level": values["opacity"].astype(np.uint8)}
         if attribute in ("rotations", "sh"):
-            fineness = finenesses(_scales(values, top), values["opacity"], steps)
+            scales = _scales(values["scale"], values["gap"], values["thin"], top)
+            fineness = finenesses(scales, values["opacity"], steps)
             return {"rotation_fineness": fineness.rotations, "sh_fineness": fineness.sh}
         return {}
 
     return of
+
+
+@njit(cache=True, nogil=True)
+def _scales(scale, gap, thin, top):
+    """``(N, 3)`` int32 scale symbols."""
+    scales = np.empty((len(scale), 3), np.int32)
+    limit = 4 * SCALE_LIMIT
+    for i in range(len(scale)):
+        first = top - scale[i]
+        second = ((first + 1) >> 1) - gap[i]
+        scales[i, 0] = min(max(first, -limit), limit)
+        scales[i, 1] = min(max(second, -limit), limit)
+        scales[i, 2] = min(max(((second + 1) >> 1) - thin[i], -limit), limit)
+    return scales
 
 
 @njit(cache=True, nogil=True, inline="always")

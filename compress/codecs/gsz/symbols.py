@@ -228,13 +228,27 @@ def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
 
 def dequantise(symbols: Symbols, steps: Steps) -> GaussianModel:
     """The model that symbols stand for, in their order. Any symbols are allowed; all values are finite."""
-    count = len(symbols)
-    means = np.empty((count, 3), np.float32)
-    log_scales = np.empty((count, 3), np.float32)
-    quaternions = np.empty((count, 4), np.float32)
-    sh_dc = np.empty((count, 3), np.float32)
-    sh_rest = np.empty(symbols.sh.shape, np.float32)
-    _dequantise_means(symbols.means, steps.centre, steps.radius, 1.0 / (1 << steps.mean_bits), means)
+    arrays = blank_arrays(len(symbols), symbols.sh.shape[1] // 3)
+    dequantise_into(arrays, symbols, steps)
+    return GaussianModel.from_arrays(**arrays)
+
+
+def blank_arrays(count: int, coefficients: int) -> dict[str, np.ndarray]:
+    """Uninitialised float32 arrays of a model's six parameters, by name."""
+    shapes = {
+        "means": (3,),
+        "log_scales": (3,),
+        "quaternions": (4,),
+        "opacity_logits": (1,),
+        "sh_dc": (1, 3),
+        "sh_rest": (coefficients, 3),
+    }
+    return {name: np.empty((count, *shape), np.float32) for name, shape in shapes.items()}
+
+
+def dequantise_into(arrays: dict[str, np.ndarray], symbols: Symbols, steps: Steps) -> None:
+    """As :func:`dequantise`, into the arrays of :func:`blank_arrays` or rows of them."""
+    _dequantise_means(symbols.means, steps.centre, steps.radius, 1.0 / (1 << steps.mean_bits), arrays["means"])
     fineness = finenesses(symbols.scales, symbols.opacities, steps)
     _dequantise_shapes(
         symbols.scales,
@@ -242,16 +256,15 @@ def dequantise(symbols: Symbols, steps: Steps) -> GaussianModel:
         fineness.rotations,
         steps.scale_step,
         steps.rotation_steps,
-        log_scales,
-        quaternions,
+        arrays["log_scales"],
+        arrays["quaternions"],
     )
-    everywhere = np.zeros(count, np.uint8)
-    _dequantise_rows(symbols.dc, everywhere, np.array([steps.dc_step]), np.arange(1.0), sh_dc)
-    _dequantise_rows(symbols.sh, fineness.sh, steps.sh_steps, steps.sh_values, sh_rest)
-    opacity_logits = steps.opacity_logits()[symbols.opacities]
-    return GaussianModel.from_arrays(
-        means, log_scales, quaternions, opacity_logits, sh_dc, sh_rest.reshape(count, symbols.sh.shape[1] // 3, 3)
-    )
+    everywhere = np.zeros(len(symbols), np.uint8)
+    dc = arrays["sh_dc"].reshape(len(symbols), 3)
+    rest = arrays["sh_rest"].reshape(symbols.sh.shape)
+    _dequantise_rows(symbols.dc, everywhere, np.array([steps.dc_step]), np.arange(1.0), dc)
+    _dequantise_rows(symbols.sh, fineness.sh, steps.sh_steps, steps.sh_values, rest)
+    arrays["opacity_logits"][:, 0] = steps.opacity_logits()[symbols.opacities]
 
 
 def finenesses(scales: np.ndarray, opacities: np.ndarray, steps: Steps) -> Finenesses:
