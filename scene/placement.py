@@ -36,11 +36,11 @@ MAX_DENSITY = 0.05
 """A place is free where no Gaussian's opacity times its fall-off exceeds this; at the photographs' positions of a
 trained scene the largest was 0.04."""
 
-_ORBIT_DISTANCES = (0.45, 0.65, 0.9)
+_ORBIT_DISTANCES = (0.35, 0.55, 0.8)
 """Radii of the shells, as fractions of the distance from which the model's sphere just fits into the image."""
 _ORBIT_SINES = (-0.3, 0.9)
 """Sines of the lowest and highest elevation of a camera on a shell: some from below, few from straight above."""
-_ORBIT_AIM_SPREAD = 0.25
+_ORBIT_AIM_SPREAD = 0.4
 """How far from the centre a camera on a shell may aim, in radii."""
 _INSIDE_SINES = (-0.5, 0.4)
 """Sines of the steepest looks down and up from within."""
@@ -48,8 +48,8 @@ _INSIDE_SHARE = 0.9
 """Share of the Gaussians, along each axis, that the box holds in which cameras inside are placed."""
 _CLEARANCE = 0.1
 """Least distance to the centre of an opaque Gaussian, in radii."""
-_NEAR_PLANE = 0.2
-"""World units nearer than which renderers draw nothing."""
+_LEAST_DISTANCE = 1.0
+"""World units from the centre. Renderers draw nothing nearer than 0.2 units, which has to be little."""
 _OPAQUE = 0.1
 _EMPTY_MIDDLE = 0.03
 """Below this share of the opacity within half the median distance of the centre, the middle counts as empty. A filled
@@ -234,7 +234,7 @@ class CameraPlacer:
         half_angle = math.atan(min(self._width, self._height) / (2.0 * self._focal))
         wanted = shape.radius / math.sin(half_angle) * _ORBIT_DISTANCES[int(point[2] * len(_ORBIT_DISTANCES))]
         # A model that is small in its own units is looked at from farther away, or else the near plane would cut it.
-        distance = max(wanted, shape.radius + _NEAR_PLANE)
+        distance = max(wanted, _LEAST_DISTANCE)
         outward = _direction(shape.up, point[0], _between(_ORBIT_SINES, point[1]))
         position = shape.center + distance * outward
         aim = shape.center + self._random.uniform(-1.0, 1.0, 3) * (_ORBIT_AIM_SPREAD * shape.radius)
