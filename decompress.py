@@ -8,22 +8,40 @@ from typing import Annotated, Any
 import tyro
 
 from compress import codecs
+from compress.codecs.gsz import GszCodec
+from scene.gaussian_model import GaussianModel
 from utils import cli
 from utils.cli import say
 from utils.errors import UserError
+from utils.files import read_bytes
 
 
-def convert(source: Path, target: Path, codec: str | None = None) -> None:
+def convert(
+    source: Path, target: Path, codec: str | None = None, level: int | None = None, max_bytes: int | None = None
+) -> None:
     """Read ``source`` and write ``target``, in the format that its suffix or ``codec`` names.
 
+    ``level`` and ``max_bytes`` take a part of a file in layers; see :meth:`compress.codecs.gsz.GszCodec.decode`.
+
     Raises:
-        UserError: the source is missing or damaged, or the target's format is unknown or cannot be written.
+        UserError: the source is missing, damaged or not in layers where a part of it is asked for, or the target's
+            format is unknown or cannot be written.
     """
     chosen = _codec_for(target, codec)
-    splats = codecs.read(source)
+    splats = codecs.read(source) if level is None and max_bytes is None else _read_part(source, level, max_bytes)
     data = codecs.write(target, splats, chosen)
     each = f", {len(data) / len(splats):.1f} bytes each" if len(splats) else ""
     say(f"wrote {target} ({chosen.name}): {len(splats):,} Gaussians, {len(data) / 1e6:.3f} MB{each}")
+
+
+def _read_part(source: Path, level: int | None, max_bytes: int | None) -> GaussianModel:
+    data = read_bytes(source)
+    layered = codecs.identify(data, source)
+    if not isinstance(layered, GszCodec):
+        raise UserError(f"{source}: {layered.name} files have no layers; leave --level and --max_bytes out")
+    splats = layered.decode(data, str(source), level, max_bytes)
+    splats.check_finite(str(source))
+    return splats
 
 
 def describe(path: Path) -> None:
@@ -68,6 +86,8 @@ def main(
     target: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = None,
     /,
     codec: str | None = None,
+    level: int | None = None,
+    max_bytes: int | None = None,
     info: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Turn a splat file of any format into any other.
@@ -76,6 +96,8 @@ def main(
         source: The file to read; its format is found by its first bytes.
         target: The file to write; its suffix chooses the format. Replaced if it exists.
         codec: Write this format, whatever the suffix of OUT.
+        level: Of a .gsz file, take the first so many layers of importance only.
+        max_bytes: Of a .gsz file, take the layers that lie within so many first bytes.
         info: Print what the header of IN says, and write nothing.
     """
     if info:
@@ -83,7 +105,7 @@ def main(
     elif target is None:
         raise UserError("no OUT is given; name the file to write, or use --info")
     else:
-        convert(source, target, codec)
+        convert(source, target, codec, level, max_bytes)
 
 
 def run() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from compress.codecs.gsz.native import morton, morton_decoded
 from compress.codecs.gsz.streams import ATTRIBUTES, from_luma, lane_differences, lane_sums, to_luma
 from compress.codecs.gsz.symbols import MEAN_LIMIT
 from compress.codecs.lzma import LzmaCodec
+from decompress import convert
 from scene.gaussian_model import GaussianModel
 from tests.helpers import allocating_little, assert_same_up_to_order, damaged, degenerate_models, random_model
 from utils.errors import UserError
@@ -150,6 +152,18 @@ def test_a_file_whose_end_is_missing_gives_its_whole_layers(capsys: pytest.Captu
     for length in (0, 5, 20, 100, codec.info(data)["bytes"]["header"] + 1):
         with pytest.raises(CodecError, match=r"^cut\.gsz"):
             codec.decode(data[:length], "cut.gsz")
+
+
+def test_decompress_writes_a_part_of_a_file(tmp_path: Path) -> None:
+    splats = random_model(3000, sh_degree=0)
+    source, target = tmp_path / "model.gsz", tmp_path / "part.ply"
+    size = len(codecs.write(source, splats, GszCodec()))
+    convert(source, target, level=1)
+    assert len(codecs.read(target)) == 750
+    convert(source, target, max_bytes=size - 1)
+    assert len(codecs.read(target)) == 1500
+    with pytest.raises(UserError, match=r"part\.ply: ply files have no layers"):
+        convert(target, tmp_path / "other.ply", level=1)
 
 
 def test_importance_chooses_the_first_layer() -> None:
