@@ -98,6 +98,10 @@ def scene_without_photographs(
         source = checkpoint
         cameras = placed_cameras(splats, placement, seed=seed, backend=backend)
         say(f"no photographs and no cameras are given: the model's own renders at {len(cameras)} placed cameras count")
+    say(
+        f"PSNR and SSIM of the run are estimates, as if the original had {ASSUMED_QUALITY.psnr:.0f} dB and "
+        f"{ASSUMED_QUALITY.ssim:.2f} against photographs"
+    )
     device = choose_backend(backend).device
     images = OwnRenders(splats, background(options, device), backend)
     return Scene.of_cameras(cameras, images, options, source, validation_every, device)
