@@ -17,6 +17,9 @@ _MAX_HEADER_BYTES = 1 << 20
 _HEADER_END = re.compile(rb"(?<=[\r\n])end_header(\r\n|\r|\n)")
 _ELEMENT_LINE = re.compile(rb"(?<=[\r\n])([ \t]*element[ \t]+\S+[ \t]+)(\S+)")
 
+_ELEMENT_WORD = re.compile(rb"(?<=[\r\n])\s*element\s")
+"""An element line in the widest sense, to notice those whose count :data:`_ELEMENT_LINE` does not see."""
+
 _ROWS_AT_A_TIME = 1 << 12
 """Rows gathered together when columns are picked: few enough that they stay in the processor's cache."""
 
@@ -73,6 +76,8 @@ def read_header(stream: BinaryIO, source: str) -> PlyHeader:
         raise UserError(f"{source}: its PLY header does not end; the file is truncated or damaged, copy it again")
     text = head[: end.end()]
     counts = [count for _, count in _ELEMENT_LINE.findall(text)]
+    if len(_ELEMENT_WORD.findall(text)) != len(counts):
+        raise UserError(f"{source}: its PLY header has an element without a count; the file is damaged, copy it again")
     bad = next((count for count in counts if not re.fullmatch(rb"[0-9]{1,18}", count)), None)
     if bad is not None:
         raise UserError(f"{source}: its PLY header declares {bad[:40]!r} rows; the file is damaged, copy it again")
@@ -80,6 +85,8 @@ def read_header(stream: BinaryIO, source: str) -> PlyHeader:
         layout = PlyData.read(io.BytesIO(_ELEMENT_LINE.sub(rb"\g<1>0", text)))
     except (PlyParseError, ValueError) as error:
         raise UserError(f"{source}: its PLY header is damaged ({error}); copy the file again") from error
+    if len(layout.elements) != len(counts):
+        raise UserError(f"{source}: its PLY header is damaged (element lines it cannot have); copy the file again")
     if "vertex" not in layout:
         raise UserError(f"{source}: has no vertex element; give the point_cloud.ply of a trained model")
 

@@ -76,6 +76,7 @@ def test_files_without_magic_number_are_told_by_their_first_records(tmp_path: Pa
 @pytest.mark.parametrize(("before", "after", "message"), [
     (b"element chunk 1", b"element chunk 2", "truncated or its header is wrong|do not make 2 chunks"),
     (b"element vertex 200", b"element vertex 900000000", "the header asks for"),
+    (b"element vertex 200", b"element vertex \r900000000", "an element without a count"),
     (b"float min_x", b"float max_x", "repeats|twice|damaged|lacks min_x"),
     (b"uint packed_scale", b"int packed_scale", "lacks packed_scale"),
     (b"uchar f_rest_7\n", b"uchar f_rest_x\n", "lacks f_rest_7"),
