@@ -33,7 +33,7 @@ MAX_NEAR_SHARE = 0.1
 """Share of the image that may be in the way."""
 MIN_COVERAGE = {"orbit": 0.02, "inside": 0.3}
 """Share of the image in which there must be something."""
-MAX_BLUR = 2.0
+MAX_BLUR = 2.5
 """How blurred a view may be, relative to the sharp ones: behind walls and under floors, where nobody took photographs,
 a trained model is a fog of large Gaussians, which nobody will look at and no byte should be spent on."""
 

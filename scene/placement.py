@@ -36,11 +36,11 @@ MAX_DENSITY = 0.05
 """A place is free where no Gaussian's opacity times its fall-off exceeds this; at the photographs' positions of a
 trained scene the largest was 0.04."""
 
-_ORBIT_DISTANCES = (0.35, 0.55, 0.8)
+_ORBIT_DISTANCES = (0.4, 0.65, 0.9)
 """Radii of the shells, as fractions of the distance from which the model's sphere just fits into the image."""
 _ORBIT_SINES = (-0.3, 0.9)
 """Sines of the lowest and highest elevation of a camera on a shell: some from below, few from straight above."""
-_ORBIT_AIM_SPREAD = 0.4
+_ORBIT_AIM_SPREAD = 0.3
 """How far from the centre a camera on a shell may aim, in radii."""
 _INSIDE_SINES = (-0.5, 0.4)
 """Sines of the steepest looks down and up from within."""
