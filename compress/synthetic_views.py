@@ -41,9 +41,15 @@ ASSUMED_QUALITY = ViewMetrics(psnr=27.0, ssim=0.82)
 """What the original is taken to have against the photographs that nobody has: about the mean of 3DGS on the outdoor and
 indoor scenes of Mip-NeRF 360. See :func:`compress.views.against_photographs`."""
 
+FULL_SHARE = 0.5
+"""How full a view must be, relative to the fullest ones: nothing is learned where it is empty."""
+FULL_SHARE_IN_SURROUNDINGS = 0.8
+"""The same for a model with surroundings, of which photographs had no holes."""
+
 _TRIES_A_VIEW = 20
 _FEWEST_VIEWS = 4
 _SHARP_QUANTILE = 0.25
+_FULL_QUANTILE = 0.9
 _PILOT_VIEWS = 32
 _CHECK_WIDTH = 160
 _SH_DC_BASIS = 0.28209479177387814
@@ -142,9 +148,11 @@ def placed_cameras(
         pilots = [(camera, look(camera)) for camera in islice(placer, _PILOT_VIEWS)]
         blurs = [sight.blur for _, sight in pilots if sight.is_clear(placer.kind)]
         max_blur = MAX_BLUR * float(np.quantile(blurs, _SHARP_QUANTILE)) if blurs else math.inf
+        full = float(np.quantile([sight.coverage for _, sight in pilots], _FULL_QUANTILE))
+        min_coverage = (FULL_SHARE_IN_SURROUNDINGS if placer.shape.has_surroundings else FULL_SHARE) * full
         for camera, sight in chain(pilots, ((camera, look(camera)) for camera in placer)):
             tries += 1
-            if sight.is_clear(placer.kind) and sight.blur <= max_blur:
+            if sight.is_clear(placer.kind) and sight.blur <= max_blur and sight.coverage >= min_coverage:
                 accepted.append(replace(camera, name=f"placed_{len(accepted):05d}"))
                 bar.update()
             if len(accepted) == placement.view_count or tries == _TRIES_A_VIEW * placement.view_count:
