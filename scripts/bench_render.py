@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -44,6 +44,7 @@ from utils.tables import cell, format_table  # noqa: E402
 
 DEMO = ROOT / "demo" / "snowmiku" / "pretrained"
 RANDOM_SCENES = {"S": (30_000, 320, 214), "L": (100_000, 640, 427)}  # Gaussians, width, height.
+PEER_TILES = {"tile": 8, "slab": 64, "tile_chunk": 64}  # The fastest found for it: its defaults take ten times as long.
 SCALING_COUNTS = (10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 4_000_000)
 SCALING_SIZE = (1600, 1064)
 SCALING_REPETITIONS = 3
@@ -58,7 +59,9 @@ class Options:
         threads: Threads of our renderer and of PyTorch.
         repetitions: Runs of ours that the medians are taken over, after one that is not counted.
         peer_repetitions: The same for the peer, which is slow; 0 leaves it out.
+        scenes: Which scenes: S (30,000 Gaussians, 320x214), L (100,000, 640x427), demo.
         scaling: Measure the forward pass alone, from 10,000 to 4,000,000 Gaussians at 1600x1064, instead.
+        scaling_count: Measure that for one number of Gaussians, in this process, and print JSON; --scaling does it so.
         plot: With --scaling, draw time and memory to this file.
     """
 
@@ -66,9 +69,10 @@ class Options:
     threads: int = 1
     repetitions: int = 15
     peer_repetitions: int = 2
+    scenes: tuple[Literal["S", "L", "demo"], ...] = ("S", "L", "demo")
     scaling: bool = False
     plot: Path | None = None
-    scaling_count: Annotated[int | None, tyro.conf.Suppress] = None
+    scaling_count: int | None = None
 
 
 @dataclass
@@ -208,6 +212,7 @@ def time_peer(scene: BenchScene, repetitions: int) -> float | None:
                 camera.width,
                 camera.height,
                 near=0.2,
+                **PEER_TILES,
                 background=tuple(scene.background.tolist()),
             )[0]
             photometric_loss(image, target).backward()
@@ -218,26 +223,27 @@ def time_peer(scene: BenchScene, repetitions: int) -> float | None:
     return watch.cpu("step")
 
 
-def scenes() -> dict[str, BenchScene]:
-    """The two random scenes, and the demo's from eight of its cameras where it is there."""
-    found = {}
-    for name, (count, width, height) in RANDOM_SCENES.items():
-        model, camera, background = random_scene(count, width, height)
-        found[name] = BenchScene.of(model, [camera], background)
-    if DEMO.is_dir():
-        model, _ = model_dir.load_checkpoint(DEMO)
-        cameras = model_dir.read_cameras(DEMO)
-        found["demo"] = BenchScene.of(model, cameras[:: max(1, len(cameras) // 8)][:8], torch.zeros(3))
-    else:
+def make_scene(name: str) -> BenchScene | None:
+    """One of the two random scenes, or the demo's from eight of its cameras; ``None`` where that is not there."""
+    if name in RANDOM_SCENES:
+        model, camera, background = random_scene(*RANDOM_SCENES[name])
+        return BenchScene.of(model, [camera], background)
+    if not DEMO.is_dir():
         say(f"{DEMO}: not here, so the demo scene is left out")
-    return found
+        return None
+    model, _ = model_dir.load_checkpoint(DEMO)
+    cameras = model_dir.read_cameras(DEMO)
+    return BenchScene.of(model, cameras[:: max(1, len(cameras) // 8)][:8], torch.zeros(3))
 
 
 def bench(options: Options) -> dict[str, Any]:
     """All scenes; prints a table."""
     results: dict[str, dict[str, float | None]] = {}
     rows = []
-    for name, scene in scenes().items():
+    for name in options.scenes:
+        scene = make_scene(name)
+        if scene is None:
+            continue
         ours = time_ours(scene, options.repetitions)
         peer = time_peer(scene, options.peer_repetitions) if options.peer_repetitions else None
         ratio = None if peer is None else peer / ours["step_cpu_ms"]
