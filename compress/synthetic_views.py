@@ -43,8 +43,6 @@ indoor scenes of Mip-NeRF 360. See :func:`compress.views.against_photographs`.""
 
 FULL_SHARE = 0.5
 """How full a view must be, relative to the fullest ones: nothing is learned where it is empty."""
-FULL_SHARE_IN_SURROUNDINGS = 0.8
-"""The same for a model with surroundings, of which photographs had no holes."""
 
 _TRIES_A_VIEW = 20
 _FEWEST_VIEWS = 4
@@ -134,8 +132,8 @@ def placed_cameras(
 ) -> list[Camera]:
     """Cameras placed around or in a model, each looked through before it is taken.
 
-    One whose image is filled by what is right before it, that sees next to nothing, or sees it much more blurred than
-    others do, is replaced by another. The same model, options, seed and backend give the same cameras.
+    One whose image is filled by what is right before it, or is much emptier or more blurred than others' are, is
+    replaced by another. The same model, options, seed and backend give the same cameras.
 
     Raises:
         UserError: there are hardly any views of the model to be had.
@@ -148,8 +146,7 @@ def placed_cameras(
         pilots = [(camera, look(camera)) for camera in islice(placer, _PILOT_VIEWS)]
         blurs = [sight.blur for _, sight in pilots if sight.is_clear(placer.kind)]
         max_blur = MAX_BLUR * float(np.quantile(blurs, _SHARP_QUANTILE)) if blurs else math.inf
-        full = float(np.quantile([sight.coverage for _, sight in pilots], _FULL_QUANTILE))
-        min_coverage = (FULL_SHARE_IN_SURROUNDINGS if placer.shape.has_surroundings else FULL_SHARE) * full
+        min_coverage = FULL_SHARE * float(np.quantile([sight.coverage for _, sight in pilots], _FULL_QUANTILE))
         for camera, sight in chain(pilots, ((camera, look(camera)) for camera in placer)):
             tries += 1
             if sight.is_clear(placer.kind) and sight.blur <= max_blur and sight.coverage >= min_coverage:

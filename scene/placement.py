@@ -97,14 +97,12 @@ class Shape:
         radius: Of the sphere around it that holds what matters, in world units.
         up: ``(3,)`` unit vector, away from the floor.
         middle_share: Share of the opacity within half the median distance of the centre.
-        has_surroundings: Whether it goes on far beyond what was photographed, or else is an object on its own.
     """
 
     center: Array
     radius: float
     up: Array
     middle_share: float
-    has_surroundings: bool
 
     @property
     def kind(self) -> Kind:
@@ -120,11 +118,10 @@ class Shape:
         distances = np.linalg.norm(positions - center, axis=1)
         median, nearly_all, farthest = (_quantile(distances, opacities, share) for share in (0.5, 0.95, 0.99))
         # An object on its own ends somewhere; within far surroundings, the median still tells its size.
-        has_surroundings = farthest > _BOUNDED * median
-        radius = 1.5 * median if has_surroundings else nearly_all
+        radius = nearly_all if farthest <= _BOUNDED * median else 1.5 * median
         radius = max(radius, float(splats.scales.median()), 1e-6)
         middle = opacities[distances <= 0.5 * median].sum() / max(opacities.sum(), 1e-12)
-        return Shape(center, radius, estimate_up(splats), float(middle), has_surroundings)
+        return Shape(center, radius, estimate_up(splats), float(middle))
 
 
 def estimate_up(splats: GaussianModel) -> Array:
