@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
+# Idle threads sleep: spinning ones would take the cores from the rasterizer's own on a busy machine.
+export OMP_WAIT_POLICY ?= passive
+
 .PHONY: demo test test-interop lint clean
 
 demo: $(VENV)/.installed
