@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import json
 import lzma
-import pickle
 import signal
 import sys
 import time
@@ -25,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import dumps as pickled
 from typing import Annotated
 
 import numpy as np
@@ -369,7 +369,7 @@ def _published(count: int, sh_degree: int) -> bytes:
     for theirs, ours in (("features_dc", "sh_dc"), ("features_rest", "sh_rest")):
         symbols = np.clip(np.rint(splats[ours] / 0.0123) + 100, 0, 255).astype(np.uint8)
         checkpoint |= {theirs: symbols, f"{theirs}_scale": 0.0123, f"{theirs}_zero_point": 100}
-    return lzma.compress(pickle.dumps({**checkpoint, "active_degree": sh_degree}))
+    return lzma.compress(pickled({**checkpoint, "active_degree": sh_degree}))
 
 
 def table(tallies: list[Tally]) -> list[str]:
