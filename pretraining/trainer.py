@@ -19,6 +19,7 @@ from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
 from utils.losses import photometric_loss
+from utils.targets import TargetCache
 
 # Iterations between two looks at the loss where it is on a GPU, which a look makes the CPU wait for.
 LOSS_EVERY_ON_CUDA = 50
@@ -57,6 +58,7 @@ class Trainer:
         self.white_background = white_background
         self.backend = backend
         self.iteration = 0
+        self._targets = TargetCache(scene.images.load)
         self._optimizer = SplatAdam(splats)
         self._begin_statistics()
         self._epoch = -1
@@ -108,7 +110,7 @@ class Trainer:
             sh_degree=self.schedule.sh_degree(iteration, self.splats.sh_degree),
             screen_offsets=self._screen_offsets if gathers else None,
         )
-        loss = photometric_loss(rendering.image, self.photograph(camera))
+        loss = photometric_loss(rendering.image, self._targets(camera))
         value = self._look_at(loss, camera)
         loss.backward()
         if gathers and self._screen_offsets.grad is not None:
