@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from compress import codecs
+from compress.budget import parse_size
 from compress.codecs.gsz import GszCodec
 from scene.gaussian_model import GaussianModel
 from utils import cli
@@ -17,18 +18,28 @@ from utils.files import read_bytes
 
 
 def convert(
-    source: Path, target: Path, codec: str | None = None, level: int | None = None, max_bytes: int | None = None
+    source: Path,
+    target: Path,
+    codec: str | None = None,
+    level: int | None = None,
+    max_bytes: int | None = None,
+    target_size: str = "",
+    **settings: Any,
 ) -> None:
     """Read ``source`` and write ``target``, in the format that its suffix or ``codec`` names.
 
     ``level`` and ``max_bytes`` take a part of a file in layers; see :meth:`compress.codecs.gsz.GszCodec.decode`.
+    ``target_size``, such as "5MB", is met by the steps of the grid. ``settings`` are the codec's.
 
     Raises:
-        UserError: the source is missing, damaged or not in layers where a part of it is asked for, or the target's
-            format is unknown or cannot be written.
+        UserError: the source is missing, damaged or not in layers where a part of it is asked for, the target's
+            format is unknown or cannot be written, it has no such setting, or the size is out of reach.
     """
-    chosen = _codec_for(target, codec)
+    chosen = _codec_for(target, codec, settings)
+    size = parse_size(target_size) if target_size else None
     splats = codecs.read(source) if level is None and max_bytes is None else _read_part(source, level, max_bytes)
+    if size is not None:
+        chosen = _for_size(chosen, splats, size)
     data = codecs.write(target, splats, chosen)
     each = f", {len(data) / len(splats):.1f} bytes each" if len(splats) else ""
     say(f"wrote {target} ({chosen.name}): {len(splats):,} Gaussians, {len(data) / 1e6:.3f} MB{each}")
@@ -54,16 +65,26 @@ def describe(path: Path) -> None:
         say(f"{key}: {_readable(value)}")
 
 
-def _codec_for(target: Path, name: str | None) -> codecs.Codec:
+def _for_size(codec: codecs.Codec, splats: GaussianModel, size: int) -> codecs.Codec:
+    fitting = codec.for_size(splats, size)
+    if fitting is None:
+        raise UserError(
+            f"--target_size: {len(splats)} Gaussians in {size} bytes are out of reach of {codec.name}'s steps; "
+            "allow more, write .gsz, or let train.py prune to the size"
+        )
+    return fitting
+
+
+def _codec_for(target: Path, name: str | None, settings: dict[str, Any]) -> codecs.Codec:
     """The codec to write ``target`` with, checked before anything is read."""
     writable = codecs.names(writable_only=True)
     if name is not None:
-        chosen = codecs.get(name)
+        chosen = codecs.get(name, **settings)
     else:
         by_suffix = codecs.suffix_codec(target)
         if by_suffix is None:
             raise UserError(f"{target}: the suffix names no format; use --codec with one of {', '.join(writable)}")
-        chosen = by_suffix()
+        chosen = codecs.get(by_suffix.name, **settings)
     if not chosen.writable:
         raise UserError(
             f"{target}: {chosen.name} files can only be read; use --codec with one of {', '.join(writable)}"
@@ -88,6 +109,9 @@ def main(
     codec: str | None = None,
     level: int | None = None,
     max_bytes: int | None = None,
+    quality: str = "",
+    grid: str = "",
+    target_size: str = "",
     info: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Turn a splat file of any format into any other.
@@ -98,6 +122,9 @@ def main(
         codec: Write this format, whatever the suffix of OUT.
         level: Of a .gsz file, take the first so many layers of importance only.
         max_bytes: Of a .gsz file, take the layers that lie within so many first bytes.
+        quality: Write a .gsz file on this grid: best, high, medium, low or tiny.
+        grid: Write a .gsz file with exactly the values of the lzma codec: fast3dgs.
+        target_size: Write the .gsz file with the finest grid that takes at most this size, such as 5MB.
         info: Print what the header of IN says, and write nothing.
     """
     if info:
@@ -105,7 +132,8 @@ def main(
     elif target is None:
         raise UserError("no OUT is given; name the file to write, or use --info")
     else:
-        convert(source, target, codec, level, max_bytes)
+        settings = {name: value for name, value in (("quality", quality), ("grid", grid)) if value}
+        convert(source, target, codec, level, max_bytes, target_size, **settings)
 
 
 def run() -> None:

@@ -70,8 +70,7 @@ def finetune(
         snapped = grid.snap(splats)
         rendering = views.render(camera, snapped)
         loss = photometric_loss(rendering.image, views.target(camera), recipe.dssim_weight)
-        if recipe.sh_rest_penalty and snapped.sh_rest.numel():
-            loss = loss + recipe.sh_rest_penalty * snapped.sh_rest.abs().mean()
+        loss = loss + _cost(grid, splats, snapped, recipe)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if without_sh_rest is not None and splats.sh_rest.grad is not None:
@@ -83,6 +82,16 @@ def finetune(
         decay.step()
         progress(_finite(loss, camera.name) if iteration % _LOSS_EVERY == 0 else None)
     return splats.detach(), grid
+
+
+def _cost(grid: Grid, splats: GaussianModel, snapped: GaussianModel, recipe: Recipe) -> torch.Tensor | float:
+    """What the model pays for its size: for the file's estimated bits, or where there is no estimate for sh_rest."""
+    bits = grid.estimated_bits(splats) if recipe.rate_weight else None
+    if bits is not None:
+        return recipe.rate_weight * bits / len(splats)
+    if recipe.sh_rest_penalty and snapped.sh_rest.numel():
+        return recipe.sh_rest_penalty * snapped.sh_rest.abs().mean()
+    return 0.0
 
 
 def _finite(loss: torch.Tensor, view: str) -> float:

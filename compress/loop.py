@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
 from compress import codecs, importance
@@ -14,7 +15,7 @@ from compress.budget import SIZE_TOLERANCE
 from compress.codecs import Grid
 from compress.finetune import finetune
 from compress.front import Front, front_entry
-from compress.prune import prune, prune_sh
+from compress.prune import kept_after_pruning, prune, prune_sh
 from compress.recipe import Recipe
 from compress.run_dir import JournalRow, RunDir, RunState, read_journal
 from compress.views import Views
@@ -91,7 +92,7 @@ def compress(
 
 def _picked(run: RunDir, recipe: Recipe, settings: dict[str, Any], journal: list[JournalRow]) -> RunState:
     """The state of a finished run as if its rounds had ended when its file first fitted the recipe's target size."""
-    suffix = codecs.get(recipe.codec).suffix
+    suffix = recipe.make_codec().suffix
     size = recipe.budget(journal[0].gaussians).target_bytes if journal else None
     for end, row in enumerate(journal[1:], start=2):
         if size is not None and row.bytes <= size * _FINAL_SLACK:
@@ -132,7 +133,7 @@ class _Run:
         self.recipe = recipe
         self.run = run
         self.state = state
-        self.codec = codecs.get(recipe.codec)
+        self.codec = recipe.make_codec()
         count = state.journal[0].gaussians if state.journal else len(state.splats)
         self.budget = recipe.budget(count)
         # All rounds of a finished run stay in its journal and its front when another of them is picked.
@@ -231,21 +232,34 @@ class _Run:
         return splats
 
     def _finish(self, splats: GaussianModel) -> tuple[GaussianModel, Grid]:
-        """The final iterations. For a target size the surplus is trimmed before the last fifth of them, and after."""
+        """The final iterations. A target size is met before the last fifth of them, and again after."""
         iterations = self.recipe.final_iterations
         target = self.budget.target_bytes
         if target is None:
-            return self._finetune(splats, iterations)
-        splats, grid = self._finetune(splats, iterations - iterations // 5)
-        splats, grid = self._trim(splats, grid, target)
-        splats, grid = self._finetune(splats, iterations // 5, part=1)
-        splats, grid = self._trim(splats, grid, target)
+            splats, grid = self._finetune(splats, iterations)
+            grid.importance = self._importance(splats, grid)
+            return splats, grid
+        for part, share in enumerate((iterations - iterations // 5, iterations // 5)):
+            splats, grid = self._finetune(splats, share, part)
+            splats, grid = self._to_size(splats, grid, target)
         if len(grid.encode(splats)) < (1.0 - SIZE_TOLERANCE) * target:
             warn(f"the file is more than {SIZE_TOLERANCE:.0%} smaller than {self.recipe.target_size} asks for")
         return splats, grid
 
+    def _importance(self, splats: GaussianModel, grid: Grid) -> Tensor | None:
+        return self._scores(splats, importance.SCORES[self.recipe.score]) if grid.uses_importance else None
+
+    def _to_size(self, splats: GaussianModel, grid: Grid, target: int) -> tuple[GaussianModel, Grid]:
+        """Bring the file to ``target`` bytes: by the steps of the grid where there is a choice, then by pruning."""
+        too_large = len(grid.encode(splats)) > target
+        codec = self.codec.for_size(splats, target) if too_large or self.budget.target_count is None else None
+        if codec is not None:
+            self.codec, grid = codec, codec.fit(splats)
+        return self._trim(splats, grid, target)
+
     def _trim(self, splats: GaussianModel, grid: Grid, target: int) -> tuple[GaussianModel, Grid]:
         """Drop as few Gaussians as bring the file to ``target`` bytes, the least important first."""
+        grid.importance = self._importance(splats, grid)
         size = len(grid.encode(splats))
         if size <= target:
             return splats, grid
@@ -256,8 +270,10 @@ class _Run:
         while best is None or (
             fits < too_many - 1 and len(best[1].encode(best[0])) < (1 - SIZE_TOLERANCE / 2) * target
         ):
-            kept = prune(splats, scores, len(splats) - guess)
+            indices = kept_after_pruning(scores, len(splats) - guess)
+            kept = splats.select(indices)
             kept_grid = self.codec.fit(kept)
+            kept_grid.importance = scores[indices] if kept_grid.uses_importance else None
             size = len(kept_grid.encode(kept))
             if size <= target:
                 fits, best = guess, (kept, kept_grid)

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import yaml
 
-from compress import importance
+from compress import codecs, importance
 from compress.budget import Budget, parse_size
-from compress.codecs import names as codec_names
+from compress.codecs import Codec
 from utils.errors import UserError
 
 
@@ -21,6 +21,11 @@ class Recipe:
 
     codec: str = "lzma"
     """File format, whose grid fine-tuning is done on."""
+    quality: str = ""
+    """Where the codec lets one choose between small and exact, how fine its grid is; gsz: best, high, medium, low or
+    tiny. "" is the codec's own choice."""
+    grid: str = ""
+    """gsz only: "fast3dgs" for exactly the values of the lzma codec in fewer bytes. "" is gsz's own grid."""
     score: str = "gradient_sum"
     """Importance of a Gaussian; a function of compress/importance.py."""
     prune_fraction: float = 0.05
@@ -62,6 +67,9 @@ class Recipe:
     """Weight w of the loss (1 - w) L1 + w (1 - SSIM)."""
     sh_rest_penalty: float = 0.05
     """Weight of mean |sh_rest| in the loss of fine-tuning."""
+    rate_weight: float = 0.0
+    """Weight of the file's estimated size, in bits a Gaussian, in the loss of fine-tuning. Codecs that can estimate it
+    (gsz) are fine-tuned with this in place of the sh_rest_penalty; 0 leaves the penalty to all."""
     lr_decay: float = 1.0
     """Learning rates fall in a straight line to this fraction of themselves over each stage. 1 keeps them constant, as
     published; 0.1 takes the jitter out of a stage's end, which is as large as the published stopping threshold."""
@@ -86,8 +94,9 @@ class Recipe:
 
     def check(self) -> None:
         """Raise :class:`UserError` for a setting that makes no sense."""
-        if self.codec not in codec_names(writable_only=True):
-            raise UserError(f"codec: {self.codec!r} is not one of {', '.join(codec_names(writable_only=True))}")
+        if self.codec not in codecs.names(writable_only=True):
+            raise UserError(f"codec: {self.codec!r} is not one of {', '.join(codecs.names(writable_only=True))}")
+        self.make_codec()
         if self.score not in importance.SCORES:
             raise UserError(f"score: {self.score!r} is not one of {', '.join(importance.SCORES)}")
         if not 0.0 < self.prune_fraction < 1.0:
@@ -99,7 +108,7 @@ class Recipe:
         for name in ("first_iterations", "round_iterations", "final_iterations", "max_rounds", "validation_every"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}: {getattr(self, name)} must not be negative")
-        for name in ("max_psnr_drop", "max_ssim_drop", "dssim_weight", "sh_rest_penalty"):
+        for name in ("max_psnr_drop", "max_ssim_drop", "dssim_weight", "sh_rest_penalty", "rate_weight"):
             if not getattr(self, name) >= 0.0:
                 raise UserError(f"{name}: {getattr(self, name)} must not be negative")
         if self.target_size:
@@ -112,6 +121,15 @@ class Recipe:
             raise UserError(f"dssim_weight: {self.dssim_weight} must be at most 1")
         if self.stop_on == "validation" and self.validation_every == 0:
             raise UserError("validation_every: 0 holds no views out to stop on; set it to 10, or stop_on to test")
+
+    def make_codec(self) -> Codec:
+        """The codec with the settings that the recipe gives it.
+
+        Raises:
+            UserError: it has no such setting, or not this value of it.
+        """
+        settings = {name: getattr(self, name) for name in ("quality", "grid") if getattr(self, name)}
+        return codecs.get(self.codec, **settings)
 
     def budget(self, count: int) -> Budget:
         """The limits for a model of ``count`` Gaussians.

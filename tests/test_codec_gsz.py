@@ -16,7 +16,7 @@ from torch import Tensor
 
 from compress import codecs
 from compress.codecs import CodecError
-from compress.codecs.gsz import QUALITIES, GridSettings, GszCodec, GszGrid, container, fit_to_size
+from compress.codecs.gsz import QUALITIES, GridSettings, GszCodec, GszGrid, container, settings_for_size
 from compress.codecs.gsz.codec import interleaved
 from compress.codecs.gsz.container import Header
 from compress.codecs.gsz.native import morton, morton_decoded
@@ -195,16 +195,25 @@ def test_info_accounts_for_every_byte_without_decoding() -> None:
     assert set(info["bytes"]) == {"header", *ATTRIBUTES, "padding"}
 
 
+def size_at(splats: GaussianModel, size: int) -> int:
+    """Bytes of the file whose steps were chosen for ``size``."""
+    codec = GszCodec().for_size(splats, size)
+    assert codec is not None
+    return len(codec.fit(splats).encode(splats))
+
+
 def test_a_size_is_met_within_two_percent_and_never_exceeded() -> None:
     splats = random_model(4000, sh_degree=1)
     coarsest = len(GszCodec(quality="tiny").fit(splats).encode(splats))
     finest = len(GszCodec(quality="best").fit(splats).encode(splats))
     for size in ((coarsest + finest) // 2, int(coarsest * 1.1)):
-        length = len(fit_to_size(splats, size).encode(splats))
+        length = size_at(splats, size)
         assert 0.98 * size <= length <= size
-    assert len(fit_to_size(splats, 2 * finest).encode(splats)) == finest
+    assert size_at(splats, 2 * finest) == finest
     with pytest.raises(UserError, match="100 bytes are too few for 4000 Gaussians"):
-        fit_to_size(splats, 100)
+        settings_for_size(splats, 100)
+    assert GszCodec().for_size(splats, 100) is None
+    assert GszCodec(grid="fast3dgs").for_size(splats, finest) is None
 
 
 def test_the_estimated_rate_is_the_actual_one_and_its_gradient_saves_bytes() -> None:

@@ -155,6 +155,26 @@ def test_the_penalty_shrinks_the_higher_harmonics(views: Views):
     assert norms[1] < norms[0]
 
 
+def test_a_rate_term_makes_the_file_smaller_and_needs_no_penalty(views: Views):
+    splats = tiny_splats(600)
+    codec = codecs.get("gsz")
+    sizes = []
+    for weight in (0.0, 0.01):
+        recipe = replace(Recipe(), rate_weight=weight, sh_rest_penalty=0.0)
+        tuned, grid = finetune(splats, codec, views, recipe, 30, (0, 0))
+        sizes.append(len(grid.encode(tuned)))
+    assert sizes[1] < 0.97 * sizes[0]
+
+
+def test_codecs_without_an_estimate_keep_the_penalty(views: Views):
+    splats = tiny_splats()
+    tuned = [
+        finetune(splats, codecs.get("lzma"), views, replace(Recipe(), rate_weight=weight), 5, (0, 0))[0]
+        for weight in (0.0, 1.0)
+    ]
+    assert torch.equal(tuned[0].sh_rest, tuned[1].sh_rest)
+
+
 def test_the_rate_of_the_means_follows_the_scene(views: Views):
     rates = Recipe().learning_rates(extent=3.0)
     assert rates["means"] == pytest.approx(4.8e-6)
@@ -284,6 +304,27 @@ def test_a_target_size_is_met_within_two_percent_and_never_exceeded(tiny: tuple[
     extra = ["--target_size", str(target), "--max_rounds", "30", "--max_psnr_drop", "inf"]
     size = compress(tiny, tmp_path / "target", *extra).path.stat().st_size
     assert 0.98 * target <= size <= target
+
+
+def test_a_codec_with_steps_meets_a_size_by_them(tiny: tuple[Path, Path], tmp_path: Path):
+    whole = compress(tiny, tmp_path / "whole", "--codec", "gsz", "--max_rounds", "0").path.stat().st_size
+    target = int(1.2 * whole)
+    result = compress(tiny, tmp_path / "target", "--codec", "gsz", "--target_size", str(target))
+    assert 0.98 * target <= result.path.stat().st_size <= target
+    assert len(result.splats) == result.journal[0].gaussians
+
+
+def test_layers_begin_with_what_the_score_holds_important(tiny: tuple[Path, Path], tmp_path: Path):
+    source, checkpoint = write_tiny_scene(tmp_path / "larger", 1200)
+    result = compress((source, checkpoint), tmp_path / "out", "--codec", "gsz", "--score", "blend_weight")
+    data = result.path.read_bytes()
+    coarse = codecs.get("gsz").decode(data, "coarse", level=1)  # type: ignore[call-arg]
+    scene = Scene(SceneOptions(source_path=source, eval=True))
+    training = Views(scene.train, TargetCache(scene.images.load), scene.background, scene.extent)
+    scores = importance.blend_weight(result.splats, training, (0, 0))
+    first = (result.splats.means[:, None] == coarse.means).all(2).any(1)
+    assert len(coarse) < len(result.splats) / 2
+    assert scores[first].mean() > 1.5 * scores[~first].mean()
 
 
 def test_another_size_is_picked_from_a_finished_run_without_its_rounds(tiny: tuple[Path, Path], tmp_path: Path):

@@ -82,6 +82,27 @@ def test_codec_overrides_the_suffix_and_files_are_replaced(ply: Path, tmp_path: 
     assert codecs.info(out)["format"] == "ply"
 
 
+def test_a_codec_takes_its_settings_and_a_size(tmp_path: Path) -> None:
+    ply = tmp_path / "model.ply"
+    random_model(3000).save_ply(ply)
+    out = tmp_path / "model.gsz"
+    decompress.convert(ply, out, quality="best")
+    best = out.stat().st_size
+    decompress.convert(ply, out, quality="tiny")
+    tiny = out.stat().st_size
+    size = (best + tiny) // 2
+    decompress.convert(ply, out, target_size=str(size))
+    assert 0.98 * size <= out.stat().st_size <= size
+    decompress.convert(ply, out, grid="fast3dgs")
+    assert codecs.info(out)["grid"] == "fast3dgs"
+    with pytest.raises(UserError, match="out of reach of gsz's steps"):
+        decompress.convert(ply, out, target_size="1kB")
+    with pytest.raises(UserError, match="out of reach of spz's steps"):
+        decompress.convert(ply, tmp_path / "model.spz", target_size="1MB")
+    with pytest.raises(UserError, match="codec 'sog' has no setting 'grid'"):
+        decompress.convert(ply, tmp_path / "model.sog", grid="fast3dgs")
+
+
 def test_models_of_no_gaussians_convert(tmp_path: Path) -> None:
     GaussianModel.empty().save_ply(tmp_path / "empty.ply")
     decompress.convert(tmp_path / "empty.ply", tmp_path / "empty.gslzma")

@@ -15,6 +15,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
 
@@ -27,7 +29,16 @@ class CodecError(UserError):
 
 
 class Grid(ABC):
-    """The values one file can hold: ranges, steps and codebooks, fitted to a model."""
+    """The values one file can hold: ranges, steps and codebooks, fitted to a model.
+
+    Attributes:
+        importance: ``(N,)`` or ``None``. Where :attr:`uses_importance` is set, :meth:`encode` puts the Gaussians of
+            high importance first; it may be set at any time, and a format has its own idea where it is ``None``.
+    """
+
+    uses_importance: ClassVar[bool] = False
+    """Whether the order of a file's Gaussians says which of them matter most."""
+    importance: Tensor | None = None
 
     def observe(self, splats: GaussianModel) -> None:  # noqa: B027
         """Let the grid follow the parameters; called once before every :meth:`snap` of fine-tuning.
@@ -46,6 +57,14 @@ class Grid(ABC):
     @abstractmethod
     def encode(self, splats: GaussianModel) -> bytes:
         """The file. Gaussians may be reordered."""
+
+    def estimated_bits(self, splats: GaussianModel) -> Tensor | None:
+        """An estimate of the size of :meth:`encode`'s file in bits, for a rate term in a loss.
+
+        Returns:
+            A scalar with gradients, or ``None`` where the format has no estimate.
+        """
+        return None
 
 
 class Codec(ABC):
@@ -75,6 +94,14 @@ class Codec(ABC):
     def fit(self, splats: GaussianModel) -> Grid:
         """Choose the grid for a model. Read-only formats raise :class:`UserError`."""
         raise UserError(f"{self.name} files can be read but not written; choose another codec")
+
+    def for_size(self, splats: GaussianModel, size: int) -> Codec | None:
+        """The codec with the finest steps on which ``splats`` take at most ``size`` bytes.
+
+        Returns:
+            ``None`` where the format has no steps to choose, or not even the coarsest are coarse enough.
+        """
+        return None
 
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
         """What the file's header says, without decoding: at least ``format``, ``version``, ``count``, ``sh_degree``.

@@ -10,6 +10,6 @@
 
 from compress.codecs.gsz.codec import GszCodec, GszGrid
 from compress.codecs.gsz.settings import QUALITIES, GridSettings
-from compress.codecs.gsz.target import fit_to_size
+from compress.codecs.gsz.target import settings_for_size
 
-__all__ = ["QUALITIES", "GridSettings", "GszCodec", "GszGrid", "fit_to_size"]
+__all__ = ["QUALITIES", "GridSettings", "GszCodec", "GszGrid", "settings_for_size"]

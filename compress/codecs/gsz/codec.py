@@ -57,15 +57,16 @@ class _Prepared:
 class LayeredGrid(Grid):
     """What both grids share: layers of falling importance.
 
+    Without an ``importance`` of its own, a Gaussian's is its opacity times the area of its two largest axes.
+
     Attributes:
         layers: how many layers :meth:`encode` writes, at most; small models get fewer.
-        importance: ``(N,)`` tensor or None. Gaussians of high importance come in the first layers. None: opacity
-            times the area of the two largest axes. It may be set at any time and matters to :meth:`encode` only.
     """
+
+    uses_importance = True
 
     def __init__(self, layers: int = 1):
         self.layers = layers
-        self.importance: Tensor | None = None
 
     @abstractmethod
     def _prepare(self, splats: GaussianModel) -> _Prepared:
@@ -309,6 +310,17 @@ class GszCodec(Codec):
         if self.grid == "fast3dgs":
             return PublishedGrid(LzmaCodec().fit(splats), self.layers)
         return GszGrid(fit_steps(splats, self.grid_settings()), self.layers)
+
+    def for_size(self, splats: GaussianModel, size: int) -> GszCodec | None:
+        """See :class:`compress.codecs.contract.Codec`. The grid ``fast3dgs`` has no steps to choose."""
+        from compress.codecs.gsz.target import settings_for_size
+
+        if self.grid == "fast3dgs":
+            return None
+        try:
+            return replace(self, settings=settings_for_size(splats, size, self.layers))
+        except UserError:
+            return None
 
     def decode(
         self, data: bytes, source: str = "<bytes>", level: int | None = None, max_bytes: int | None = None

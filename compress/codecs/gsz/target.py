@@ -1,4 +1,4 @@
-"""Grids for a given number of bytes."""
+"""Steps for a given number of bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
-from compress.codecs.gsz.codec import GszCodec, GszGrid
+from compress.codecs.gsz.codec import GszCodec
 from compress.codecs.gsz.settings import QUALITIES, GridSettings
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
@@ -46,8 +46,8 @@ def scaled(settings: GridSettings, factor: float) -> GridSettings:
     return replace(settings, **{name: getattr(settings, name) * factor for name in names})
 
 
-def fit_to_size(splats: GaussianModel, size: int, layers: int = 3) -> GszGrid:
-    """The finest grid on which ``splats`` take at most ``size`` bytes, and within 2 % of it.
+def settings_for_size(splats: GaussianModel, size: int, layers: int = 3) -> GridSettings:
+    """The finest steps on which ``splats`` take at most ``size`` bytes, and within 2 % of it.
 
     Where even the finest preset takes less, that is the answer.
 
@@ -57,11 +57,10 @@ def fit_to_size(splats: GaussianModel, size: int, layers: int = 3) -> GszGrid:
     presets = len(QUALITIES)
     with tqdm(total=2 + _COARSE_TRIALS + _FINE_TRIALS, desc="fit to size", delay=2, leave=False) as bar:
 
-        def attempt(settings: GridSettings) -> tuple[GszGrid, int]:
-            grid = GszCodec(settings=settings, layers=layers).fit(splats)
-            assert isinstance(grid, GszGrid)
+        def attempt(settings: GridSettings) -> tuple[GridSettings, int]:
+            data = GszCodec(settings=settings, layers=layers).fit(splats).encode(splats)
             bar.update()
-            return grid, len(grid.encode(splats))
+            return settings, len(data)
 
         best, taken = attempt(settings_at(0))
         if taken <= size:
@@ -73,14 +72,14 @@ def fit_to_size(splats: GaussianModel, size: int, layers: int = 3) -> GszGrid:
                 "prune the model or allow more"
             )
         # Along the presets first; opacities change in jumps, so the real steps alone close the gap.
-        fine, coarse, chosen = 0.0, presets - 1.0, settings_at(presets - 1)
+        fine, coarse, chosen = 0.0, presets - 1.0, best
         for _ in range(_COARSE_TRIALS):
             if taken >= _CLOSE * size:
                 return best
             middle = (fine + coarse) / 2
-            grid, length = attempt(settings_at(middle))
+            settings, length = attempt(settings_at(middle))
             if length <= size:
-                coarse, best, taken, chosen = middle, grid, length, settings_at(middle)
+                coarse, best, taken, chosen = middle, settings, length, settings
             else:
                 fine = middle
         small, large = 0.4, 1.0
@@ -88,9 +87,9 @@ def fit_to_size(splats: GaussianModel, size: int, layers: int = 3) -> GszGrid:
             if taken >= _CLOSE * size:
                 return best
             middle = (small + large) / 2
-            grid, length = attempt(scaled(chosen, middle))
+            settings, length = attempt(scaled(chosen, middle))
             if length <= size:
-                large, best, taken = middle, grid, length
+                large, best, taken = middle, settings, length
             else:
                 small = middle
     return best
