@@ -13,6 +13,7 @@ from torch import Tensor
 from gaussian_renderer import Rendering, render
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+from utils.lpips import Lpips
 from utils.metrics import ViewMetrics, mean_metrics, measure
 from utils.ssim import SSIMTarget
 from utils.targets import TargetCache
@@ -32,6 +33,7 @@ class Views:
         backend: Name of the renderer.
         target_quality: ``None`` for photographs. Where the targets are renders of the model that is compressed: what
             that model's quality against photographs is taken to be; see :func:`against_photographs`.
+        lpips: Measured as well where it is given.
     """
 
     cameras: list[Camera]
@@ -40,6 +42,7 @@ class Views:
     extent: float
     backend: str = "auto"
     target_quality: ViewMetrics | None = None
+    lpips: Lpips | None = None
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -54,12 +57,12 @@ class Views:
 
     @torch.no_grad()
     def evaluate(self, splats: GaussianModel) -> ViewMetrics:
-        """Mean PSNR and SSIM of the model over the views."""
+        """Mean quality of the model over the views."""
         splats = splats.to(self.background.device)  # Decoders return models on the CPU.
         return mean_metrics([self._measure(camera, splats) for camera in self.cameras])
 
     def _measure(self, camera: Camera, splats: GaussianModel) -> ViewMetrics:
-        metrics = measure(self.render(camera, splats).image, self.target(camera).image)
+        metrics = measure(self.render(camera, splats).image, self.target(camera).image, self.lpips)
         return metrics if self.target_quality is None else against_photographs(metrics, self.target_quality)
 
     def shuffled(self, seed: tuple[int, ...]) -> ShuffledViews:
@@ -80,7 +83,7 @@ def against_photographs(to_original: ViewMetrics, original: ViewMetrics) -> View
     """
     error = 10.0 ** (-to_original.psnr / 10.0) + 10.0 ** (-original.psnr / 10.0)
     dissimilarity = 1.0 / max(to_original.ssim, 1e-3) + 1.0 / original.ssim - 1.0
-    return ViewMetrics(psnr=-10.0 * math.log10(error), ssim=1.0 / dissimilarity)
+    return ViewMetrics(psnr=-10.0 * math.log10(error), ssim=1.0 / dissimilarity, lpips=to_original.lpips)
 
 
 class ShuffledViews:

@@ -1,0 +1,257 @@
+"""Which Gaussians to drop: all scores from the same checkpoint, with the same schedule and the same seed.
+
+    python scripts/compare_scores.py -s demo/snowmiku -i images_400 --pretrained_dir demo/snowmiku/pretrained \\
+        --json output/scores.json --plot output/scores.png [settings of train.py]
+
+Every score prunes the checkpoint to the same counts twice: once at a stroke, and once in rounds of scoring, pruning and
+fine-tuning. Both are measured on the views that judge a run (validation) and on the test views. The models are not
+quantized (codec ``ply``), so that it is the scores that are compared. A score whose results the JSON file already
+holds is not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tqdm import tqdm  # noqa: E402
+
+import train  # noqa: E402
+from compress import codecs, importance  # noqa: E402
+from compress.finetune import finetune  # noqa: E402
+from compress.judging import Roles, assign_roles  # noqa: E402
+from compress.prune import prune  # noqa: E402
+from compress.recipe import Recipe  # noqa: E402
+from compress.views import TargetCache, Views  # noqa: E402
+from scene import GaussianModel  # noqa: E402
+from utils import cli  # noqa: E402
+from utils.errors import UserError  # noqa: E402
+from utils.files import atomic_path, read_bytes, write_text  # noqa: E402
+from utils.lpips import load_lpips  # noqa: E402
+from utils.metrics import ViewMetrics  # noqa: E402
+from utils.tables import cell, format_table  # noqa: E402
+
+PRUNED = (0.5, 0.7, 0.8, 0.9, 0.95)
+"""Fractions of the Gaussians that are gone where the models are measured."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all scores have in common.
+
+    Attributes:
+        original: The checkpoint.
+        views: Who trains and who judges.
+        test: The test views.
+        lpips: Some of them, with LPIPS, which takes long on a CPU; ``None`` to leave it out.
+        recipe: Settings of fine-tuning; ``prune_fraction`` bounds what goes in one round.
+        pruned: Fractions at which to measure, ascending.
+    """
+
+    original: GaussianModel
+    views: Roles
+    test: Views
+    lpips: Views | None
+    recipe: Recipe
+    pruned: tuple[float, ...]
+
+    def counts(self) -> list[int]:
+        """How many Gaussians are left where the models are measured."""
+        return [max(1, round((1.0 - fraction) * len(self.original))) for fraction in self.pruned]
+
+    def rounds(self) -> list[int]:
+        """How many are left after each round: equal ratios, and each of :meth:`counts` is met exactly."""
+        left, before = [], len(self.original)
+        for count in self.counts():
+            steps = math.ceil(math.log(count / before) / math.log(1.0 - self.recipe.prune_fraction) - 1e-9)
+            left += [round(before * (count / before) ** (step / steps)) for step in range(1, steps + 1)]
+            before = count
+        return left
+
+    def measured(self, splats: GaussianModel) -> dict[str, Any]:
+        """A model's row of the results."""
+        test = self.test.evaluate(splats)
+        if self.lpips is not None:
+            test = replace(test, lpips=self.lpips.evaluate(splats).lpips)
+        validation = self.views.judging.evaluate(splats)
+        return {"gaussians": len(splats), "validation": asdict(validation), "test": asdict(test)}
+
+
+def prune_only(study: Study, name: str) -> Iterator[dict[str, Any]]:
+    """Rows of a score that prunes the checkpoint at a stroke."""
+    scores = importance.SCORES[name](study.original, study.views.training, (study.recipe.seed, 0))
+    for count in study.counts():
+        pruned = prune(study.original, scores, len(study.original) - count)
+        yield {"score": name, "iterations": 0, **study.measured(pruned)}
+
+
+def prune_and_finetune(study: Study, name: str, bar: tqdm) -> Iterator[dict[str, Any]]:
+    """Rows of a score that prunes in rounds, with fine-tuning after each."""
+    recipe, codec = study.recipe, codecs.get(study.recipe.codec)
+    splats, counts = study.original, set(study.counts())
+    for number, count in enumerate(study.rounds()):
+        seed = (recipe.seed, number + 1)
+        scores = importance.SCORES[name](splats, study.views.training, seed)
+        splats = prune(splats, scores, len(splats) - count)
+        iterations = recipe.round_iterations
+        splats, _ = finetune(splats, codec, study.views.training, recipe, iterations, seed, lambda _: bar.update())
+        if count in counts:
+            yield {"score": name, "iterations": (number + 1) * iterations, **study.measured(splats)}
+
+
+def compare(study: Study, names: Sequence[str], path: Path) -> list[dict[str, Any]]:
+    """The rows of all scores: those that ``path`` holds, and the others, which are added to it one score at a time.
+
+    Raises:
+        UserError: ``path`` holds results of other settings.
+    """
+    settings = {
+        **asdict(study.recipe),
+        "pruned": study.pruned,
+        "gaussians": len(study.original),
+        "lpips": [] if study.lpips is None else [camera.name for camera in study.lpips.cameras],
+    }
+    settings = json.loads(json.dumps(settings))
+    rows = read_rows(path, settings)
+    if not rows:
+        rows = [{"score": "uncompressed", "iterations": 0, **study.measured(study.original)}]
+    missing = [name for name in names if all(row["score"] != name for row in rows)]
+    total = len(missing) * len(study.rounds()) * study.recipe.round_iterations
+    with tqdm(total=total, desc="scores", unit="it", mininterval=cli.bar_interval()) as bar:
+        for name in missing:
+            bar.set_postfix_str(name)
+            rows = [*rows, *prune_only(study, name), *prune_and_finetune(study, name, bar)]
+            write_text(path, json.dumps({"settings": settings, "rows": rows}, indent=1))
+    return rows
+
+
+def read_rows(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows in a file of results, none where there is no file.
+
+    Raises:
+        UserError: it is no such file, or its results belong to other settings.
+    """
+    if not path.exists():
+        return []
+    try:
+        results = json.loads(read_bytes(path))
+        found, rows = results["settings"], list(results["rows"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: holds no results of this script; choose another --json") from error
+    if found != settings:
+        names = sorted(name for name in {*found, *settings} if found.get(name) != settings.get(name))
+        raise UserError(f"{path}: holds results with other settings ({', '.join(names)}); choose another --json")
+    return rows
+
+
+def results_table(rows: list[dict[str, Any]]) -> str:
+    """A row a model in Markdown: first those that were only pruned, then those that were fine-tuned as well."""
+    header = ["score", "iterations", "Gaussians", "PSNR", "SSIM", "LPIPS", "validation PSNR", "SSIM"]
+    ordered = sorted(rows, key=lambda row: (row["iterations"], -row["gaussians"], -row["test"]["psnr"]))
+    table = []
+    for row in ordered:
+        test, validation = ViewMetrics(**row["test"]), ViewMetrics(**row["validation"])
+        table.append(
+            [
+                row["score"],
+                str(row["iterations"]),
+                f"{row['gaussians']:,}",
+                cell(test.psnr, ".2f"),
+                cell(test.ssim, ".4f"),
+                cell(test.lpips, ".4f"),
+                cell(validation.psnr, ".2f"),
+                cell(validation.ssim, ".4f"),
+            ]
+        )
+    return format_table(header, table, "markdown")
+
+
+def write_plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw test PSNR against the number of Gaussians, one line a score, without and with fine-tuning, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
+    whole, others = rows[0], rows[1:]
+    for panel, title, tuned in zip(panels, ("pruned", "pruned and fine-tuned in rounds"), (False, True), strict=True):
+        for name in dict.fromkeys(row["score"] for row in others):
+            points = [row for row in others if row["score"] == name and (row["iterations"] > 0) == tuned]
+            panel.plot(
+                [row["gaussians"] for row in points],
+                [row["test"]["psnr"] for row in points],
+                "o-",
+                markersize=3,
+                label=name,
+            )
+        panel.axhline(whole["test"]["psnr"], linestyle="--", linewidth=1, color="0.6")
+        panel.set(title=title, xlabel="Gaussians", xscale="log")
+        panel.invert_xaxis()
+    panels[0].set_ylabel("PSNR on the test views (dB)")
+    panels[0].legend(loc="lower left", fontsize="small")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+    plt.close(figure)
+
+
+def with_lpips(views: Views, weights: Path | None, count: int) -> Views | None:
+    """``count`` of the views, spread evenly, with LPIPS; ``None`` where there are no weights or none is wanted."""
+    if weights is None or count < 1:
+        return None
+    cameras = views.cameras[:: max(1, len(views) // count)][:count]
+    return replace(views.of(cameras), lpips=load_lpips(weights))
+
+
+def fraction(text: str) -> float:
+    """A fraction between 0 and 1, both excluded."""
+    value = float(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text} must lie between 0 and 1")
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; ``arguments`` default to those of the process."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog="All other options are those of train.py.", allow_abbrev=False
+    )
+    parser.add_argument("--json", type=Path, default=Path("output/scores.json"), help="results (default: %(default)s)")
+    parser.add_argument("--plot", type=Path, help="also draw the results, as a PNG")
+    parser.add_argument("--scores", nargs="+", choices=sorted(importance.SCORES), default=list(importance.SCORES))
+    parser.add_argument("--pruned", nargs="+", type=fraction, default=PRUNED, help="default: %(default)s")
+    parser.add_argument("--lpips_weights", type=Path, metavar="FILE.npz", help="measure LPIPS as well")
+    parser.add_argument("--lpips_views", type=int, default=4, help="on so many test views (default: %(default)s)")
+    options, settings = parser.parse_known_args(arguments)
+
+    run = train.parse([*settings, "--eval", "-m", str(options.json.parent)])
+    recipe = replace(run.recipe, codec="ply")
+    recipe.check()
+    original, _ = train.load_original(run)
+    scene = train.load_scene(run, original, Path())
+    training = Views(scene.train, TargetCache(scene.images.load), scene.background, scene.extent, run.backend)
+    study = Study(
+        original,
+        assign_roles(training, scene.validation, original),
+        training.of(scene.test),
+        with_lpips(training.of(scene.test), options.lpips_weights, options.lpips_views),
+        recipe,
+        tuple(sorted(set(options.pruned))),
+    )
+    rows = compare(study, options.scores, options.json)
+    cli.say(results_table(rows))
+    if options.plot is not None:
+        write_plot(rows, options.plot)
+
+
+if __name__ == "__main__":
+    cli.run(main)
