@@ -15,6 +15,7 @@ its ``cameras.json`` or, for a lone ``.ply``, at cameras that are placed around 
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +26,7 @@ import torch
 import tyro
 
 from compress.judging import Roles, assign_roles
-from compress.loop import Result, compress
+from compress.loop import Result, check_targets, compress
 from compress.recipe import Recipe
 from compress.report import print_journal_table, write_journal_plot
 from compress.run_dir import RunDir
@@ -39,6 +40,7 @@ from utils import cli
 from utils.cli import say
 from utils.errors import UserError
 from utils.files import write_text
+from utils.lpips import HOW_TO_GET_LPIPS, Lpips, load_lpips
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "fast3dgs.yaml"
 
@@ -66,6 +68,8 @@ class Options:
     threads: int = 0
     """CPU threads; 0 takes all. The result does not depend on it."""
     scene: SceneOptions = field(default_factory=SceneOptions)
+    lpips_weights: Path | None = None
+    """Weights of LPIPS (scripts/export_lpips_weights.py writes them), to measure it and for max_lpips_rise."""
     placement: PlacementOptions = field(default_factory=PlacementOptions)
     recipe: Recipe = field(default_factory=Recipe)
 
@@ -107,6 +111,8 @@ def train(options: Options) -> Result:
         torch.set_num_threads(options.threads)
     backend = choose_backend(options.backend)
     original, original_path = load_original(options)
+    check_targets(original, recipe)
+    lpips = load_run_lpips(options)
     options = with_background_of_checkpoint(options)
     scene = load_scene(options, original, original_path)
     if recipe.stop_on == "validation" and not scene.validation:
@@ -123,23 +129,16 @@ def train(options: Options) -> Result:
     if recipe.stop_on == "test":
         say("stop_on: test, as published: the number of rounds is chosen on the test views, so their metrics flatter")
 
-    training = Views(scene.train, TargetCache(scene.images.load), scene.background, scene.extent, options.backend)
-    if options.scene.source_path is None:
-        training = replace(training, target_quality=ASSUMED_QUALITY)
-        roles = Roles(training, training.of(scene.test if recipe.stop_on == "test" else scene.validation))
-    elif recipe.stop_on == "test":
-        roles = Roles(training, training.of(scene.test))
-    else:
-        roles = assign_roles(training, scene.validation, original.to(backend.device))
+    roles = roles_of_views(options, scene, original.to(backend.device))
     if roles.note:
         say(roles.note)
+    roles = replace(roles, judging=replace(roles.judging, lpips=lpips))
     run = RunDir(options.model_path)
     write_description(options, scene, original_path)
     result = compress(
         original.to(backend.device),
         original_path.stat().st_size,
-        roles.training,
-        roles.judging,
+        roles,
         recipe,
         run,
         settings=identity(options, roles, original_path),
@@ -210,6 +209,32 @@ def load_scene(options: Options, original: GaussianModel, original_path: Path) -
         seed=options.recipe.seed,
         backend=options.backend,
     )
+
+
+def roles_of_views(options: Options, scene: Scene, original: GaussianModel) -> Roles:
+    """Which views train and which judge, by the recipe and by what the original, on the backend's device, knows."""
+    training = Views(scene.train, TargetCache(scene.images.load), scene.background, scene.extent, options.backend)
+    by_test = options.recipe.stop_on == "test"
+    if options.scene.source_path is None:
+        training = replace(training, target_quality=ASSUMED_QUALITY)
+    elif not by_test:
+        return assign_roles(training, scene.validation, original)
+    return Roles(training, training.of(scene.test if by_test else scene.validation))
+
+
+def load_run_lpips(options: Options) -> Lpips | None:
+    """LPIPS, where the options ask for it.
+
+    Raises:
+        UserError: the budget needs it, and it is not to be had.
+    """
+    limited = options.recipe.max_lpips_rise < math.inf
+    if options.lpips_weights is None and not limited:
+        return None
+    lpips = load_lpips(options.lpips_weights, choose_backend(options.backend).device)
+    if lpips is None and limited:
+        raise UserError(f"max_lpips_rise: {options.recipe.max_lpips_rise} cannot be watched; {HOW_TO_GET_LPIPS}")
+    return lpips
 
 
 def identity(options: Options, roles: Roles, original_path: Path) -> dict[str, Any]:

@@ -30,6 +30,16 @@ def parse_size(text: str) -> int:
     return size
 
 
+def quality_lost(now: ViewMetrics, uncompressed: ViewMetrics) -> ViewMetrics:
+    """What is gone of each metric: the uncompressed model's less that of the model as it is now."""
+    return ViewMetrics(
+        # Against its own renders the uncompressed model's PSNR is infinite, and inf - inf is no number.
+        psnr=0.0 if now.psnr == uncompressed.psnr else uncompressed.psnr - now.psnr,
+        ssim=uncompressed.ssim - now.ssim,
+        lpips=None if now.lpips is None or uncompressed.lpips is None else uncompressed.lpips - now.lpips,
+    )
+
+
 @dataclass(frozen=True)
 class Budget:
     """Limits of a run; the tightest rules.
@@ -37,12 +47,14 @@ class Budget:
     Attributes:
         max_psnr_drop: dB against the uncompressed model. Losing as much ends the rounds; infinite for no limit.
         max_ssim_drop: The same for SSIM.
+        max_lpips_rise: The same for LPIPS, which grows as quality falls.
         target_count: Gaussians to end with; ``None`` for no target.
         target_bytes: Size of the file to end with; ``None`` for no target.
     """
 
     max_psnr_drop: float = math.inf
     max_ssim_drop: float = math.inf
+    max_lpips_rise: float = math.inf
     target_count: int | None = None
     target_bytes: int | None = None
 
@@ -52,8 +64,12 @@ class Budget:
 
     def is_spent(self, now: ViewMetrics, uncompressed: ViewMetrics) -> bool:
         """Whether quality has dropped by the budget or more."""
-        psnr_drop = 0.0 if now.psnr == uncompressed.psnr else uncompressed.psnr - now.psnr
-        return psnr_drop >= self.max_psnr_drop or uncompressed.ssim - now.ssim >= self.max_ssim_drop
+        loss = quality_lost(now, uncompressed)
+        return (
+            loss.psnr >= self.max_psnr_drop
+            or loss.ssim >= self.max_ssim_drop
+            or (loss.lpips is not None and -loss.lpips >= self.max_lpips_rise)
+        )
 
     def is_met(self, count: int, size: int) -> bool:
         """Whether every target is met; ``False`` where there is none, since then only quality ends the rounds."""

@@ -26,7 +26,7 @@ class FrontEntry:
         file: Name of the file in ``front/``.
         stage: The stage it is from, as in the journal.
         gaussians, bytes: How many and how large.
-        psnr, ssim: Means over the views that judge.
+        psnr, ssim, lpips: Means over the views that judge; ``lpips`` is ``None`` where it is not measured.
     """
 
     file: str
@@ -35,16 +35,17 @@ class FrontEntry:
     bytes: int
     psnr: float
     ssim: float
+    lpips: float | None = None
 
     @property
     def metrics(self) -> ViewMetrics:
-        return ViewMetrics(self.psnr, self.ssim)
+        return ViewMetrics(self.psnr, self.ssim, self.lpips)
 
 
 def front_entry(row: JournalRow, suffix: str) -> FrontEntry:
     """The entry of a stage's model, whose file ends in ``suffix``."""
     name = row.stage.replace(" ", "_") + suffix
-    return FrontEntry(name, row.stage, row.gaussians, row.bytes, row.psnr, row.ssim)
+    return FrontEntry(name, row.stage, row.gaussians, row.bytes, row.psnr, row.ssim, row.lpips)
 
 
 class Front:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compress.views import Views
+from scene import FEW_VIEWS
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 
@@ -31,9 +32,17 @@ class Roles:
     judging: Views
     note: str = ""
 
+    @property
+    def everything(self) -> Views:
+        """All of the views, to train on when nothing is judged any more."""
+        by_name = {camera.name: camera for camera in [*self.training.cameras, *self.judging.cameras]}
+        return self.training.of([by_name[name] for name in sorted(by_name)])
+
 
 def assign_roles(training: Views, held_out: list[Camera], checkpoint: GaussianModel) -> Roles:
     """Judge on the held-out views; where the checkpoint was trained on them, give them back to training as well.
+
+    With fewer than :data:`scene.FEW_VIEWS` views that the checkpoint knows, all of them judge.
 
     The checkpoint counts as trained on them if its PSNR there is no more than :data:`KNOWN_MARGIN` below its PSNR on as
     many training views, spread evenly.
@@ -44,10 +53,10 @@ def assign_roles(training: Views, held_out: list[Camera], checkpoint: GaussianMo
     on_held_out, on_control = judging.evaluate(checkpoint).psnr, control.evaluate(checkpoint).psnr
     if on_held_out < on_control - KNOWN_MARGIN:
         return Roles(training, judging)
-    everything = sorted([*training.cameras, *held_out], key=lambda camera: camera.name)
     note = (
         f"the checkpoint was trained on the validation views ({on_held_out:.1f} dB there, {on_control:.1f} dB on the "
         "others), so holding them out would measure forgetting: they stay in training, and the budget is measured "
         "against the photographs the checkpoint knows"
     )
-    return Roles(training.of(everything), judging, note)
+    everything = Roles(training, judging).everything
+    return Roles(everything, everything if len(everything) < FEW_VIEWS else judging, note)

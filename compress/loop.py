@@ -7,18 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from compress import codecs, importance
-from compress.budget import SIZE_TOLERANCE
+from compress.budget import SIZE_TOLERANCE, quality_lost
 from compress.codecs import Grid
 from compress.finetune import finetune
 from compress.front import Front, front_entry
+from compress.judging import Roles
 from compress.prune import kept_after_pruning, prune, prune_sh
 from compress.recipe import Recipe
 from compress.run_dir import JournalRow, RunDir, RunState, read_journal
-from compress.views import Views
 from scene.gaussian_model import GaussianModel
 from utils.cli import bar_interval, say, warn
 from utils.errors import UserError
@@ -52,8 +53,7 @@ class Result:
 def compress(
     original: GaussianModel,
     original_bytes: int,
-    training: Views,
-    judging: Views,
+    roles: Roles,
     recipe: Recipe,
     run: RunDir,
     *,
@@ -66,8 +66,7 @@ def compress(
     Args:
         original: The checkpoint.
         original_bytes: Size of its file, for the journal.
-        training: Views to score and fine-tune on.
-        judging: Views that decide when to stop.
+        roles: Views to score and fine-tune on, and views that decide when to stop.
         recipe: All settings of the method.
         run: Where to write. The state after every stage goes there, so that a killed run can be resumed.
         settings: What the result depends on; a run is only resumed with the same.
@@ -81,13 +80,36 @@ def compress(
         recipe = replace(recipe, target_size=pick, target_count=0, keep_ratio=0.0, end_with="last")
         listed = [row for row in read_journal(run.path / "journal.csv") if row.stage != "final"]
         state = _picked(run, recipe, settings, listed)
-        return _Run(training, judging, recipe, run, state, listed).to_the_end(original_bytes)
+        return _Run(roles, recipe, run, state, listed).to_the_end(original_bytes)
     if resume and run.has_state():
         state = run.load_state(settings)
         say(f"resuming after stage {state.journal[-1].stage!r}")
     else:
         state = RunState(settings, original, [])
-    return _Run(training, judging, recipe, run, state).to_the_end(original_bytes)
+    return _Run(roles, recipe, run, state).to_the_end(original_bytes)
+
+
+def check_targets(original: GaussianModel, recipe: Recipe) -> None:
+    """Find out before a run what can be known of its targets.
+
+    Raises:
+        UserError: no run of the recipe can reach them; the message says the nearest that one can.
+    """
+    budget = recipe.budget(len(original))
+    fewest = recipe.fewest_left(len(original))
+    if budget.target_count is not None and budget.target_count < fewest:
+        raise UserError(
+            f"target_count: {budget.target_count} Gaussians are out of reach; the nearest is {fewest}, after "
+            f"max_rounds: {recipe.max_rounds} of prune_fraction: {recipe.prune_fraction}; raise one of them"
+        )
+    if budget.target_bytes is not None:
+        one = original.select(torch.zeros(1, dtype=torch.long, device=original.device))
+        least = len(recipe.make_codec().fit(one).encode(one))
+        if budget.target_bytes < least:
+            raise UserError(
+                f"target_size: {recipe.target_size} is out of reach; a {recipe.codec} file of a single Gaussian takes "
+                f"{least} bytes; choose a larger size"
+            )
 
 
 def _picked(run: RunDir, recipe: Recipe, settings: dict[str, Any], journal: list[JournalRow]) -> RunState:
@@ -121,15 +143,15 @@ class _Clock:
 class _Run:
     def __init__(
         self,
-        training: Views,
-        judging: Views,
+        roles: Roles,
         recipe: Recipe,
         run: RunDir,
         state: RunState,
         listed: list[JournalRow] | None = None,
     ) -> None:
-        self.training = training
-        self.judging = judging
+        self.roles = roles
+        self.training = roles.training
+        self.judging = roles.judging
         self.recipe = recipe
         self.run = run
         self.state = state
@@ -185,15 +207,20 @@ class _Run:
         self.state = RunState(self.state.settings, splats, [*self.state.journal, row], rounds_ended=spent or met)
         self.run.save_state(self.state)
         if spent:
-            psnr_drop, ssim_drop = self._uncompressed.psnr - metrics.psnr, self._uncompressed.ssim - metrics.ssim
+            lost = quality_lost(metrics, self._uncompressed)
+            of_lpips = "" if lost.lpips is None else f" and gained {-lost.lpips:.4f} LPIPS"
             say(
-                f"{name} lost {psnr_drop:.2f} dB and {ssim_drop:.4f} SSIM: the budget is spent, the final stage follows"
+                f"{name} lost {lost.psnr:.2f} dB and {lost.ssim:.4f} SSIM{of_lpips}: the budget is spent, the final "
+                "stage follows"
             )
 
     def _final(self) -> Result:
         """Fine-tune once more, write the file, read it back and measure what was read."""
         clock = _Clock()
-        splats, grid = self._finish(self._chosen())
+        chosen = self._chosen()
+        if self.recipe.final_uses_all:
+            self.training = self.roles.everything
+        splats, grid = self._finish(chosen)
         finetune_seconds = clock.lap()
         path = self.run.write_compressed(self.codec.suffix, grid.encode(splats))
         encode_seconds = clock.lap()
@@ -308,7 +335,8 @@ class _Run:
         times: tuple[float, float, float, float],
     ) -> JournalRow:
         """The journal's row of a stage of so many iterations; also logs it."""
-        row = JournalRow(stage, self._iterations_done + iterations, count, metrics.psnr, metrics.ssim, size, *times)
+        done = self._iterations_done + iterations
+        row = JournalRow(stage, done, count, metrics.psnr, metrics.ssim, size, *times, lpips=metrics.lpips)
         say(
             f"{stage}: {count:,} Gaussians, PSNR {row.psnr:.2f} dB, SSIM {row.ssim:.4f}, "
             f"{size / 1e6:.2f} MB ({size / max(count, 1):.1f} bytes a Gaussian)"
@@ -330,8 +358,7 @@ class _Run:
 
     @property
     def _uncompressed(self) -> ViewMetrics:
-        row = self.state.journal[0]
-        return ViewMetrics(row.psnr, row.ssim)
+        return self.state.journal[0].metrics
 
     def _bar(self) -> tqdm:
         recipe = self.recipe

@@ -48,6 +48,8 @@ class Recipe:
     """dB. A round that loses as much or more against the uncompressed model is the last one. .inf sets no limit."""
     max_ssim_drop: float = math.inf
     """The same for SSIM. .inf sets no limit, as published."""
+    max_lpips_rise: float = math.inf
+    """The same for LPIPS, which rises as quality falls; needs --lpips_weights. .inf sets no limit."""
     target_size: str = ""
     """Prune until the file has this size, such as 5MB (10^6 bytes); never above, and at most 2 % below. "" for none."""
     target_count: int = 0
@@ -61,7 +63,10 @@ class Recipe:
     """Views that the quality is measured on to stop. "test" is the published choice; it lets the result see the test
     views, and is said in the log."""
     validation_every: int = 10
-    """One in so many training views is held out for validation. With stop_on: test none are."""
+    """One in so many training views is held out for validation; one in five where there are fewer than 20. With
+    stop_on: test none are."""
+    final_uses_all: bool = False
+    """Whether the final stage trains on the views that were held out for validation as well."""
 
     dssim_weight: float = 0.2
     """Weight w of the loss (1 - w) L1 + w (1 - SSIM)."""
@@ -108,7 +113,14 @@ class Recipe:
         for name in ("first_iterations", "round_iterations", "final_iterations", "max_rounds", "validation_every"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}: {getattr(self, name)} must not be negative")
-        for name in ("max_psnr_drop", "max_ssim_drop", "dssim_weight", "sh_rest_penalty", "rate_weight"):
+        for name in (
+            "max_psnr_drop",
+            "max_ssim_drop",
+            "max_lpips_rise",
+            "dssim_weight",
+            "sh_rest_penalty",
+            "rate_weight",
+        ):
             if not getattr(self, name) >= 0.0:
                 raise UserError(f"{name}: {getattr(self, name)} must not be negative")
         if self.target_size:
@@ -121,6 +133,8 @@ class Recipe:
             raise UserError(f"dssim_weight: {self.dssim_weight} must be at most 1")
         if self.stop_on == "validation" and self.validation_every == 0:
             raise UserError("validation_every: 0 holds no views out to stop on; set it to 10, or stop_on to test")
+        if self.stop_on == "test" and self.final_uses_all:
+            raise UserError("final_uses_all: would train on the test views with stop_on: test; choose one of the two")
 
     def make_codec(self) -> Codec:
         """The codec with the settings that the recipe gives it.
@@ -145,9 +159,16 @@ class Recipe:
         return Budget(
             self.max_psnr_drop,
             self.max_ssim_drop,
+            self.max_lpips_rise,
             min(targets) if targets else None,
             parse_size(self.target_size) if self.target_size else None,
         )
+
+    def fewest_left(self, count: int) -> int:
+        """How many of ``count`` Gaussians are left if quality lets all rounds be done."""
+        for _ in range(self.max_rounds):
+            count -= Budget().to_drop(self.prune_fraction, count, 0)
+        return count
 
     def learning_rates(self, extent: float) -> dict[str, float]:
         """Adam's learning rate of each of the six tensors, for a scene of this extent in world units."""

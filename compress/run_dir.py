@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
 from utils.files import atomic_path, read_bytes, write_bytes, write_text
+from utils.metrics import ViewMetrics
 
 _STATE_NAME = "state.npz"
 
@@ -27,7 +29,7 @@ class JournalRow:
         stage: "uncompressed", "first", "round 1", ..., "final".
         iteration: Iterations of fine-tuning so far.
         gaussians: How many there are.
-        psnr, ssim: Means over the views the run stops on.
+        psnr, ssim, lpips: Means over the views the run stops on; ``lpips`` is ``None`` where it is not measured.
         bytes: Size of the encoded model (of the checkpoint's file for "uncompressed").
         score_seconds, finetune_seconds, encode_seconds, evaluate_seconds: Time of the stage's phases.
     """
@@ -42,6 +44,11 @@ class JournalRow:
     finetune_seconds: float = 0.0
     encode_seconds: float = 0.0
     evaluate_seconds: float = 0.0
+    lpips: float | None = None
+
+    @property
+    def metrics(self) -> ViewMetrics:
+        return ViewMetrics(self.psnr, self.ssim, self.lpips)
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,13 @@ def read_journal(path: Path) -> list[JournalRow]:
         UserError: the file is missing or damaged.
     """
     text = read_bytes(path).decode(errors="replace")
-    kinds = {field.name: {"int": int, "float": float, "str": str}[str(field.type)] for field in fields(JournalRow)}
+    readers: dict[str, Callable[[str], Any]] = {
+        "int": int,
+        "float": float,
+        "str": str,
+        "float | None": lambda text: float(text) if text else None,
+    }
+    kinds = {field.name: readers[str(field.type)] for field in fields(JournalRow)}
     try:
         return [
             JournalRow(**{name: kind(row[name]) for name, kind in kinds.items()})

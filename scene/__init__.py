@@ -27,7 +27,11 @@ TEST_EVERY = 8
 AUTOMATIC_WIDTH_LIMIT = 1600
 """With ``-r -1``, wider photographs are scaled down to this width, as in 3DGS."""
 
-_FEW_VIEWS = 20
+FEW_VIEWS = 20
+"""Where there are fewer views to train on, one in :data:`FEW_VIEWS_EVERY` is held out for validation: one or two views
+would say little."""
+FEW_VIEWS_EVERY = 5
+
 _EXTENT_MARGIN = 1.1
 
 
@@ -89,7 +93,7 @@ class Scene:
     Args:
         options: Which scene.
         validation_every: One in so many of the training views is held out of training for validation, from the middle
-            of each group; zero holds out none.
+            of each group; more where there are few (:data:`FEW_VIEWS`); zero holds out none.
         device: Where the photographs and the background are wanted.
         memory_limit_bytes: Bound of the photographs kept in memory.
 
@@ -231,9 +235,10 @@ def _split_validation(training: list[Camera], every: int, source: Path) -> tuple
         return training, []
     if len(training) < 2:
         raise UserError(f"{source}: has one training view, and validation needs another; add photographs")
+    if len(training) < FEW_VIEWS:
+        every = min(every, FEW_VIEWS_EVERY)
+        say(f"{source}: only {len(training)} training views; one in {every} of them is for validation")
     held_out = set(range(every // 2, len(training), every)) or {len(training) // 2}
-    if len(training) < _FEW_VIEWS:
-        say(f"{source}: only {len(training)} training views; {len(held_out)} held out for validation says little")
     train = [view for i, view in enumerate(training) if i not in held_out]
     return train, [training[i] for i in sorted(held_out)]
 

@@ -117,6 +117,10 @@ def test_the_budget_is_spent_at_its_edge():
     assert not budget.is_spent(ViewMetrics(31.0, 0.9), uncompressed)
     assert Budget(max_ssim_drop=0.01).is_spent(ViewMetrics(30.0, 0.885), uncompressed)
     assert not Budget().is_spent(ViewMetrics(1.0, 0.1), uncompressed)
+    of_lpips, before = Budget(max_lpips_rise=0.02), ViewMetrics(30.0, 0.9, 0.1)
+    assert of_lpips.is_spent(ViewMetrics(31.0, 0.9, 0.125), before)
+    assert not of_lpips.is_spent(ViewMetrics(20.0, 0.5, 0.115), before)
+    assert not of_lpips.is_spent(ViewMetrics(30.0, 0.9), uncompressed)
 
 
 # --- Fine-tuning -----------------------------------------------------------------------------------------------------
@@ -216,11 +220,38 @@ def test_views_the_checkpoint_has_not_seen_judge_it(views: Views):
     assert roles.judging.cameras == unseen and roles.training.cameras == training.cameras and not roles.note
 
 
-def test_views_the_checkpoint_was_trained_on_stay_in_training(views: Views):
-    training = views.of(views.cameras[:-1])
-    roles = assign_roles(training, views.cameras[-1:], tiny_splats())
-    assert roles.judging.cameras == views.cameras[-1:] and roles.training.cameras == views.cameras
+def test_views_the_checkpoint_was_trained_on_stay_in_training(tiny: tuple[Path, Path], views: Views):
+    scene = Scene(SceneOptions(source_path=tiny[0], eval=True))
+    roles = assign_roles(views.of(scene.train), scene.validation, tiny_splats())
+    assert roles.judging.cameras == scene.validation
+    assert {camera.name for camera in roles.training.cameras} == {c.name for c in [*scene.train, *scene.validation]}
     assert "trained on the validation views" in roles.note
+
+
+def test_of_few_views_that_the_checkpoint_knows_all_judge(views: Views):
+    roles = assign_roles(views.of(views.cameras[:-1]), views.cameras[-1:], tiny_splats())
+    assert roles.judging.cameras == roles.training.cameras == views.cameras
+
+
+def test_the_last_stage_may_train_on_the_views_that_judged(
+    tiny: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The rounds see the views that are left; the final stage sees all but the test views."""
+    monkeypatch.setattr("compress.judging.KNOWN_MARGIN", -100.0)  # Whatever it renders well, the checkpoint is new to.
+    seen: list[set[str]] = []
+
+    def spy(splats, codec, views, *rest):
+        seen.append({camera.name for camera in views.cameras})
+        return finetune(splats, codec, views, *rest)
+
+    monkeypatch.setattr("compress.loop.finetune", spy)
+    compress(tiny, tmp_path / "held_out", "--max_rounds", "1")
+    assert [len(names) for names in seen] == [19, 19, 19]
+    seen.clear()
+    compress(tiny, tmp_path / "all", "--max_rounds", "1", "--final_uses_all")
+    assert [len(names) for names in seen] == [19, 19, 21]
+    with pytest.raises(UserError, match="train on the test views"):
+        compress(tiny, tmp_path / "test", "--stop_on", "test", "--final_uses_all")
 
 
 # --- The whole run ---------------------------------------------------------------------------------------------------
@@ -341,10 +372,25 @@ def test_another_size_is_picked_from_a_finished_run_without_its_rounds(tiny: tup
 
 def test_targets_out_of_reach_name_the_nearest(tiny: tuple[Path, Path], tmp_path: Path):
     with pytest.raises(UserError, match=r"nearest within the quality budget is .* MB with 1\d\d Gaussians"):
-        compress(tiny, tmp_path, "--target_count", "5", "--max_psnr_drop", "inf")
-    with pytest.raises(UserError, match="more than the 150"):
-        compress(tiny, tmp_path, "--target_count", "151")
+        compress(tiny, tmp_path, "--target_count", "60", "--prune_fraction", "0.3", "--max_psnr_drop", "0.01")
     assert not list(tmp_path.glob("compressed.*"))
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (("--target_count", "151"), "more than the 150"),
+        (("--target_count", "5"), r"the nearest is 130, after max_rounds: 3 of prune_fraction: 0\.05"),
+        (("--keep_ratio", "0.1"), "the nearest is 130"),
+        (("--target_size", "100B"), r"a lzma file of a single Gaussian takes \d+ bytes"),
+    ],
+)
+def test_what_no_run_can_reach_is_said_before_anything_is_done(
+    tiny: tuple[Path, Path], tmp_path: Path, targets: tuple[str, str], message: str
+):
+    with pytest.raises(UserError, match=message):
+        compress(tiny, tmp_path / "run", "--max_psnr_drop", "inf", *targets)
+    assert not (tmp_path / "run").exists()
 
 
 class Killed(BaseException):
