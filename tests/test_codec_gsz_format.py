@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +143,7 @@ DC = {
 def native_columns() -> dict[str, Column]:
     sizes = [12, 18, 24, 30, 36, 42, 50, 60, 80]
     return {
-        "distance": Column("means", False, 2, 2),
+        "distance": Column("means", False, 2, 2, previous=bucket([36, 48, 60])),
         "opacity": Column("opacities", False, 7, 4, previous=bucket([4, 8, 16, 32, 64, 96])),
         "scale": Column("scales", False, 7, 3, first=("level", bucket([4, 12, 32], 10)), previous=bucket(sizes)),
         "gap": Column("scales", False, 6, 2, first=("scale", bucket(sizes))),
@@ -186,7 +187,7 @@ def decode(data: bytes) -> GaussianModel:
     columns = fast3dgs_columns() if grid else native_columns()
     for column, size in zip(columns.values(), sizes, strict=False):
         column.prepare(size)
-    harmonics = Harmonics(sizes[-1])
+    harmonics = Harmonics(sizes[-1], coefficients)
     models, at = [], end
     for layer in range(layers):
         numbers = struct.unpack_from("<15I", data, 20 + parameter_bytes + columns_used + 60 * layer)
@@ -218,7 +219,7 @@ def decode_stream(
     tokens: dict[str, list[int]] = {name: [] for name in columns} | hints
     begin = 0
     while begin < count:
-        end = min(count, begin + min(4096, max(128, 8 * (begin // 32))))
+        end = min(count, begin + min(16384, max(128, 8 * (begin // 32))))
         for name, column in columns.items():
             if column.home != home:
                 continue
@@ -239,15 +240,20 @@ def decode_stream(
 
 
 class Harmonics:
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, coefficients: int) -> None:
+        self.groups = [group for group in ((0, 3), (3, 8), (8, 12), (12, 15)) if group[0] < coefficients]
         self.classes = Tables(1 + 4 * 16 + 3, classes)
-        self.triples = Tables(12, 27)
-        self.values = Tables(396, 50)
+        self.masks = [Tables(20, 1 << (end - begin)) for begin, end in self.groups]
+        self.triples = Tables(16, 27)
+        self.colours = {1: Tables(21, 50), 0: Tables(35, 50), 2: Tables(35, 50)}
         self.kinds: list[int] = []
+
+    def tables(self) -> list[Tables]:
+        return [self.classes, *self.masks, self.triples, *self.colours.values()]
 
     def begin_layer(self) -> None:
         self.kinds = []
-        for tables in (self.classes, self.triples, self.values):
+        for tables in self.tables():
             tables.begin_layer()
 
     def decode(self, stream: Stream, sh: list[list[int]], begin: int, end: int, detail: list[int] | None) -> None:
@@ -255,34 +261,35 @@ class Harmonics:
             previous = self.kinds[i - 8] if i >= 8 else 0
             context = 4 * min(detail[i], 16) if detail else 0
             self.kinds.append(stream.token(self.classes, context + min(previous, 3)))
-        self.classes.rebuild()
-        low = [i for i in range(begin, end) if self.kinds[i] == 1]
-        seen = dict.fromkeys(low, 0)
+        some = [i for i in range(begin, end) if self.kinds[i]]
+        ones: dict[int, list[int]] = {i: [] for i in some}
+        for (first, last), tables in zip(self.groups, self.masks, strict=True):
+            for i in some:
+                density = min((8 * len(ones[i]) // max(first, 1)).bit_length(), 4)
+                mask = stream.token(tables, 5 * min(self.kinds[i] - 1, 3) + density)
+                ones[i] += [k for k in range(first, last) if mask >> (k - first) & 1]
+        escapes = []
         for k in range(len(sh[0]) // 3):
-            for i in low:
-                band = 0 if k < 3 else 1 if k < 8 else 2
-                symbol = stream.token(self.triples, 3 * min(seen[i], 3) + band)
-                plain = (symbol - 14) % 27
-                sh[i][3 * k : 3 * k + 3] = [plain // 9 - 1, plain // 3 % 3 - 1, plain % 3 - 1]
-                seen[i] += symbol != 0
-        high = [i for i in range(begin, end) if self.kinds[i] > 1]
-        sums = dict.fromkeys(high, 0)
-        done = 0
-        for k in range(len(sh[0]) // 3):
-            for colour in (1, 0, 2):
-                for i in high:
-                    level = min((8 * sums[i] // done).bit_length(), 10) if done else 11
-                    place = 0
-                    if colour != 1:
-                        step = sh[i][3 * k + 1] >> max(level - 4, 0)
-                        place = (1 if colour == 0 else 6) + min(max(step, -2), 2) + 2
-                    context = ((min(self.kinds[i] - 1, 3) - 1) * 12 + level) * 11 + place
-                    value = unfold(stream.rest(stream.token(self.values, context), 5, 1))
-                    sh[i][3 * k + colour] = value
-                    sums[i] += abs(value)
-                done += 1
-        self.triples.rebuild()
-        self.values.rebuild()
+            for i in some:
+                if k in ones[i]:
+                    token = stream.token(self.triples, 4 * min(self.kinds[i] - 1, 3) + len(ones[i]) // 4)
+                    digits = token + (token >= 13)
+                    if token == 26:
+                        escapes.append((i, k))
+                    else:
+                        sh[i][3 * k : 3 * k + 3] = [digits // 9 - 1, digits // 3 % 3 - 1, digits % 3 - 1]
+        crowd = Counter(i for i, _ in escapes)
+        for colour, tables in self.colours.items():
+            tokens = []
+            for i, k in escapes:
+                kind = min(max(self.kinds[i] - 2, 0), 6)
+                green = min(max(sh[i][3 * k + 1] >> kind, -2), 2) + 2
+                context = 3 * kind + (crowd[i] > 1) + (crowd[i] > 4) if colour == 1 else 5 * kind + green
+                tokens.append(stream.token(tables, context))
+            for (i, k), token in zip(escapes, tokens, strict=True):
+                sh[i][3 * k + colour] = unfold(stream.rest(token, 5, 1))
+        for tables in self.tables():
+            tables.rebuild()
 
 
 def native_numbers(parameters: bytes) -> dict:

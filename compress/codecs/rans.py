@@ -30,7 +30,7 @@ LANES = 8
 STATE_BYTES = 4 * LANES
 MAX_TOKENS = 256
 """An alphabet has no more."""
-CHUNK = 4096
+CHUNK = 1 << 14
 """Most items coded between two updates of the tables."""
 
 ONE = 1 << PROBABILITY_BITS
@@ -44,7 +44,9 @@ _PARENT_WEIGHT = 24
 _MEMORY = 1 << 14
 """Counted symbols a context keeps when a new stream begins, so that it can follow a change of statistics."""
 
-NO_TOKENS = np.zeros(CHUNK, np.uint8)
+MOST_AT_ONCE = 15 * CHUNK
+"""Most values that a column takes at a time: where items have 15 values each, a chunk of items has so many."""
+NO_TOKENS = np.zeros(MOST_AT_ONCE, np.uint8)
 """Stands for a column that a context does not look at."""
 ANY = np.zeros(256, np.uint16)
 """The context map of a column that is not looked at: every token means the same."""
@@ -150,7 +152,7 @@ class Column:
 
 
 class Encoder:
-    """Collects the symbols of one stream and codes them, last to first, when it is finished."""
+    """Collects the symbols of a stream and codes them, last to first, when it is finished; then of the next one."""
 
     def __init__(self) -> None:
         self._symbols = np.empty(1 << 12, np.uint32)
@@ -175,7 +177,7 @@ class Encoder:
         """Append the ``(n,)`` int64 ``values`` of a column. Returns their tokens.
 
         ``first`` and ``second`` are the ``(n,)`` uint8 tokens that the column's contexts look at; at most
-        :data:`CHUNK` values go at a time.
+        :data:`MOST_AT_ONCE` values go at a time.
         """
         alphabet = column.alphabet
         tokens = alphabet.tokens(values)
@@ -201,6 +203,7 @@ class Encoder:
     def finish(self) -> bytes:
         """The stream: eight little-endian uint32 states, then little-endian uint16 words."""
         states, words = _encode(self._symbols[: self._length])
+        self._length = 0
         return states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
 
 

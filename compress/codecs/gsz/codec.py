@@ -18,7 +18,7 @@ from compress.codecs.gsz import container, fast3dgs, native, symbols
 from compress.codecs.gsz.container import Header
 from compress.codecs.gsz.rate import RateModel
 from compress.codecs.gsz.settings import DEFAULT_QUALITY, GRIDS, GridSettings, preset
-from compress.codecs.gsz.streams import ATTRIBUTES, Coding, Hints, Layout, Values, column_sizes
+from compress.codecs.gsz.streams import ATTRIBUTES, Coding, Hints, Layout, Sink, Values, column_sizes
 from compress.codecs.gsz.symbols import Frames, Steps
 from compress.codecs.lzma import LzmaCodec, LzmaGrid
 from compress.codecs.rans import LANES, StreamError
@@ -184,7 +184,8 @@ def _no_hints(attribute: str, values: Values) -> dict[str, np.ndarray]:
 
 def default_importance(splats: GaussianModel) -> Tensor:
     """``(N,)`` opacity times the product of the two largest scales: about what a Gaussian covers, in world units."""
-    largest = splats.log_scales.detach().double().topk(2, dim=1).values.sum(1)
+    first, second, third = splats.log_scales.detach().double().unbind(1)
+    largest = first + second + third - torch.minimum(torch.minimum(first, second), third)
     return torch.exp(largest.clamp(max=80)) * torch.sigmoid(splats.opacity_logits.detach().double()[:, 0])
 
 
@@ -340,7 +341,7 @@ class GszCodec(Codec):
         """
         if level is not None and level < 1:
             raise UserError(f"level {level} is too small; choose 1 or more")
-        header, fill, hints = _open(data, source)
+        header, filling, hints = _open(data, source)
         available = len(data) if max_bytes is None else min(max_bytes, len(data))
         wanted = len(header.counts) if level is None else min(level, len(header.counts))
         whole = _whole_layers(header, available)
@@ -359,11 +360,12 @@ class GszCodec(Codec):
         for layer in range(wanted):
             views = container.layer_streams(data, header, layer, source)
             end = begin + header.counts[layer]
+            rows = {name: array[begin:end] for name, array in arrays.items()}
             try:
-                values = coding.decode_layer(views, header.counts[layer])
+                values = coding.decode_layer(views, header.counts[layer], filling.sink(rows["sh_rest"]))
             except StreamError as error:
                 raise CodecError(f"{source}: layer {layer + 1}: {error}; the file is damaged") from error
-            fill({name: array[begin:end] for name, array in arrays.items()}, values)
+            filling.fill(rows, values)
             begin = end
         return GaussianModel.from_arrays(**arrays)
 
@@ -398,27 +400,44 @@ class GszCodec(Codec):
         return said
 
 
-Fill = Callable[[dict[str, np.ndarray], Values], None]
-"""Puts the parameters that columns stand for into rows of a model's arrays."""
+@dataclass(frozen=True)
+class _Filling:
+    """Makes parameters of columns.
+
+    Attributes:
+        fill: puts those of all columns into rows of a model's arrays.
+        fill_sh: puts those of ``(n, 3 K)`` symbols of ``(n,)`` fineness into ``(n, K, 3)`` rows.
+    """
+
+    fill: Callable[[dict[str, np.ndarray], Values], None]
+    fill_sh: Callable[[np.ndarray, np.ndarray, Any], None]
+
+    def sink(self, sh_rest: np.ndarray) -> Sink:
+        return lambda begin, end, sh, fineness: self.fill_sh(sh_rest[begin:end], sh, fineness)
 
 
-def _open(data: bytes, source: str) -> tuple[Header, Fill, Hints]:
+def _open(data: bytes, source: str) -> tuple[Header, _Filling, Hints]:
     """A file's header, what makes parameters of its columns, and its hints."""
     header = Header.parse(data, source)
     if header.grid >= len(GRIDS) or len(header.column_sizes) != len(_LAYOUTS[header.grid]) + 1:
         raise CodecError(f"{source}: grid {header.grid} is unknown; update gsz")
     try:
         if header.grid == FAST3DGS:
-            published = fast3dgs.unpack_parameters(header.parameters)
-            return header, lambda arrays, values: fast3dgs.fill(arrays, values, *published), _no_hints
+            dc_step, sh_step, wide = fast3dgs.unpack_parameters(header.parameters)
+            published = _Filling(
+                lambda arrays, values: fast3dgs.fill(arrays, values, dc_step, wide),
+                lambda sh_rest, sh, _: fast3dgs.fill_sh(sh_rest, sh, sh_step),
+            )
+            return header, published, _no_hints
         steps, top = native.unpack_parameters(header.parameters)
     except ValueError as error:
         raise CodecError(f"{source}: {error}; the file was not written by gsz") from error
 
     def fill(arrays: dict[str, np.ndarray], values: Values) -> None:
-        symbols.dequantise_into(arrays, native.to_symbols(values, top), steps)
+        symbols.dequantise_into(arrays, native.to_symbols(values, top), values["rotation_fineness"], steps)
 
-    return header, fill, native.hints(steps, top)
+    native_filling = _Filling(fill, lambda sh_rest, sh, fineness: symbols.dequantise_sh(sh_rest, sh, fineness, steps))
+    return header, native_filling, native.hints(steps, top)
 
 
 def _whole_layers(header: Header, available: int) -> int:

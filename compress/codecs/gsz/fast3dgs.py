@@ -95,8 +95,8 @@ def to_columns(grid: LzmaGrid, splats: GaussianModel, rows: np.ndarray) -> Value
     return values | to_luma(dc) | {"sh": sh.reshape(len(rows), 3 * splats.sh_rest.shape[1])}
 
 
-def fill(arrays: dict[str, np.ndarray], values: Values, dc_step: float, sh_step: float, wide: frozenset[str]) -> None:
-    """Put the parameters that columns stand for into rows of a model's arrays.
+def fill(arrays: dict[str, np.ndarray], values: Values, dc_step: float, wide: frozenset[str]) -> None:
+    """Put the parameters that columns stand for into rows of a model's arrays; all but the harmonics.
 
     Numbers that are not finite are possible in a strange file.
     """
@@ -110,9 +110,13 @@ def fill(arrays: dict[str, np.ndarray], values: Values, dc_step: float, sh_step:
         floats[name] = numbers - (1 << 31) if name in wide else (numbers >> 16) - (1 << 15)
     for name in FLOAT_WIDTHS:
         arrays[name][:] = _numbers(floats[name], name in wide)
-    dc, rest = arrays["sh_dc"], arrays["sh_rest"]
+    dc = arrays["sh_dc"]
     dc[:] = (from_luma(values).astype(np.float32) * np.float32(dc_step)).reshape(dc.shape)
-    rest[:] = (values["sh"].astype(np.float32) * np.float32(sh_step)).reshape(rest.shape)
+
+
+def fill_sh(sh_rest: np.ndarray, symbols: np.ndarray, sh_step: float) -> None:
+    """The ``(N, K, 3)`` harmonics of ``(N, 3 K)`` symbols."""
+    np.multiply(symbols, np.float32(sh_step), out=sh_rest.reshape(symbols.shape), dtype=np.float32)
 
 
 def _ordinals(numbers: np.ndarray, wide: bool) -> np.ndarray:

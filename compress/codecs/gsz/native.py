@@ -28,7 +28,7 @@ _OPACITY = buckets([4, 12, 32], 10)
 _ROTATION = ColumnPlan("rotations", Alphabet(5, 4, 16, signed=True), first=("rotation_fineness", _EACH))
 
 LAYOUT: Layout = {
-    "distance": ColumnPlan("means", Alphabet(2, 2, 63)),
+    "distance": ColumnPlan("means", Alphabet(2, 2, 63), previous=buckets([36, 48, 60])),
     "opacity": ColumnPlan("opacities", Alphabet(7, 4, 8), previous=buckets([4, 8, 16, 32, 64, 96])),
     "scale": ColumnPlan(
         "scales",
@@ -136,8 +136,8 @@ def to_columns(symbols: Symbols, top: int) -> Values:
 
 
 def to_symbols(values: Values, top: int) -> Symbols:
-    """The inverse of :func:`to_columns`."""
-    count = len(values["sh"])
+    """The inverse of :func:`to_columns`, without harmonics."""
+    count = len(values["opacity"])
     rotations = np.empty((count, 3), np.int32)
     for axis, name in enumerate(("rotation_x", "rotation_y", "rotation_z")):
         rotations[:, axis] = values[name]
@@ -147,12 +147,14 @@ def to_symbols(values: Values, top: int) -> Symbols:
         opacities=values["opacity"].astype(np.int32),
         rotations=rotations,
         dc=from_luma(values).reshape(count, 3),
-        sh=values["sh"],
+        sh=np.empty((count, 0), np.int16),
     )
 
 
 def hints(steps: Steps, top: int) -> Hints:
     """What contexts may look at beyond their own stream; see :data:`compress.codecs.gsz.streams.Hints`.
+
+    Finenesses are kept among the columns, for those who need them later.
 
     Raises, when called:
         StreamError: an opacity is out of range.
@@ -163,11 +165,11 @@ def hints(steps: Steps, top: int) -> Hints:
             if int(values["opacity"].max(initial=0)) >= steps.opacity_levels:
                 raise StreamError("a level is out of range")
             return {"opacity_level": values["opacity"].astype(np.uint8)}
-        if attribute in ("rotations", "sh"):
+        if attribute == "rotations":
             scales = _scales(values["scale"], values["gap"], values["thin"], top)
             fineness = finenesses(scales, values["opacity"], steps)
-            return {"rotation_fineness": fineness.rotations, "sh_fineness": fineness.sh}
-        return {}
+            values["rotation_fineness"], values["sh_fineness"] = fineness.rotations, fineness.sh
+        return {name: values[name] for name in ("rotation_fineness", "sh_fineness") if name in values}
 
     return of
 

@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from compress.codecs.gsz.harmonics import Harmonics
-from compress.codecs.rans import ANY, LANES, Alphabet, Column, Decoder, Encoder, StreamError, chunks
+from compress.codecs.rans import ANY, CHUNK, LANES, Alphabet, Column, Decoder, Encoder, StreamError, chunks
 
 ATTRIBUTES = ("means", "opacities", "scales", "rotations", "dc", "sh")
 
 Values = dict[str, np.ndarray]
-"""``(N,)`` int64 columns by name, and under ``"sh"`` the ``(N, 3 K)`` int16 harmonics."""
+"""``(N,)`` int64 columns by name, and under ``"sh"``, in encoders, the ``(N, 3 K)`` int16 harmonics."""
 
 Hints = Callable[[str, Values], dict[str, np.ndarray]]
 """Given an attribute and the columns decoded so far, ``(N,)`` uint8 arrays that its contexts may look at, by name."""
+
+Sink = Callable[[int, int, np.ndarray, np.ndarray | None], None]
+"""Takes the ``(end - begin, 3 K)`` int16 harmonics of the Gaussians from ``begin`` to ``end``, and their fineness."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Coding:
             name: Column(plan.alphabet, size, plan.first[1], plan.second[1], plan.previous)
             for (name, plan), size in zip(layout.items(), sizes, strict=False)
         }
-        self.harmonics = Harmonics(sizes[len(layout)])
+        self.harmonics = Harmonics(sizes[len(layout)], coefficients)
 
     def _begin_layer(self) -> None:
         for column in self.columns.values():
@@ -100,37 +103,44 @@ class Coding:
         """
         self._begin_layer()
         streams = []
+        coder = Encoder()
         for attribute in ATTRIBUTES:
-            coder = Encoder()
-            self._code(attribute, coder, values)
+            self._code(attribute, coder, values, len(values["sh"]))
+            if attribute == "sh" and self.coefficients:
+                self._encode_sh(coder, values["sh"], self.hints(attribute, values).get("sh_fineness"))
             streams.append(coder.finish())
         return streams
 
-    def decode_layer(self, streams: list[memoryview], count: int) -> Values:
-        """The columns of a layer of ``count`` Gaussians.
+    def decode_layer(self, streams: list[memoryview], count: int, sink: Sink) -> Values:
+        """The columns of a layer of ``count`` Gaussians, without the harmonics.
+
+        Those go to ``sink`` as they come, since nobody needs them all at once and they are the most of a model. The
+        array that it gets is used again.
 
         Raises:
             StreamError: a stream does not end where its symbols do. The message begins with the attribute's name.
         """
         self._begin_layer()
-        values: Values = {"sh": np.zeros((count, 3 * self.coefficients), np.int16)}
+        values: Values = {}
         for attribute, stream in zip(ATTRIBUTES, streams, strict=True):
             for name, plan in self.layout.items():
                 if plan.attribute == attribute:
                     values[name] = np.empty(count, np.int64)
             try:
                 coder = Decoder(stream)
-                self._code(attribute, coder, values)
+                self._code(attribute, coder, values, count)
+                if attribute == "sh" and self.coefficients:
+                    self._decode_sh(coder, count, self.hints(attribute, values).get("sh_fineness"), sink)
                 coder.finish()
             except StreamError as error:
                 raise StreamError(f"{attribute}: {error}") from error
         return values
 
-    def _code(self, attribute: str, coder: Encoder | Decoder, values: Values) -> None:
-        """Append an attribute's columns to an encoder, or fill them in from a decoder."""
-        hints = self.hints(attribute, values)
+    def _code(self, attribute: str, coder: Encoder | Decoder, values: Values, count: int) -> None:
+        """Append an attribute's columns to an encoder, or fill them in from a decoder. Harmonics are none."""
         names = [name for name, plan in self.layout.items() if plan.attribute == attribute]
-        for begin, end in chunks(len(values["sh"])):
+        hints = self.hints(attribute, values) if names else {}
+        for begin, end in chunks(count if names else 0):
             tokens = {name: hint[begin:end] for name, hint in hints.items()}
             for name in names:
                 plan = self.layout[name]
@@ -140,8 +150,19 @@ class Coding:
                     tokens.get(plan.first[0]),
                     tokens.get(plan.second[0]),
                 )
-            if attribute == "sh" and self.coefficients:
-                self.harmonics.code(coder, values["sh"][begin:end], tokens.get("sh_fineness"))
+
+    def _encode_sh(self, coder: Encoder, sh: np.ndarray, fineness: np.ndarray | None) -> None:
+        for begin, end in chunks(len(sh)):
+            self.harmonics.code(coder, sh[begin:end], None if fineness is None else fineness[begin:end])
+
+    def _decode_sh(self, coder: Decoder, count: int, fineness: np.ndarray | None, sink: Sink) -> None:
+        room = np.empty((min(count, CHUNK), 3 * self.coefficients), np.int16)
+        for begin, end in chunks(count):
+            sh = room[: end - begin]
+            sh[:] = 0
+            part = None if fineness is None else fineness[begin:end]
+            self.harmonics.code(coder, sh, part)
+            sink(begin, end, sh, part)
 
 
 def column_sizes(layout: Layout, layers: list[Values]) -> list[int]:

@@ -118,9 +118,9 @@ class Symbols:
             sh=np.zeros((count, 3 * coefficients), np.int16),
         )
 
-    def take(self, index: np.ndarray | slice) -> Symbols:
+    def take(self, index: np.ndarray) -> Symbols:
         """The Gaussians that ``index`` names."""
-        return Symbols(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+        return Symbols(**{field.name: np.take(getattr(self, field.name), index, axis=0) for field in fields(self)})
 
 
 @dataclass
@@ -229,7 +229,9 @@ def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
 def dequantise(symbols: Symbols, steps: Steps) -> GaussianModel:
     """The model that symbols stand for, in their order. Any symbols are allowed; all values are finite."""
     arrays = blank_arrays(len(symbols), symbols.sh.shape[1] // 3)
-    dequantise_into(arrays, symbols, steps)
+    fineness = finenesses(symbols.scales, symbols.opacities, steps)
+    dequantise_into(arrays, symbols, fineness.rotations, steps)
+    dequantise_sh(arrays["sh_rest"], symbols.sh, fineness.sh, steps)
     return GaussianModel.from_arrays(**arrays)
 
 
@@ -246,14 +248,17 @@ def blank_arrays(count: int, coefficients: int) -> dict[str, np.ndarray]:
     return {name: np.empty((count, *shape), np.float32) for name, shape in shapes.items()}
 
 
-def dequantise_into(arrays: dict[str, np.ndarray], symbols: Symbols, steps: Steps) -> None:
-    """As :func:`dequantise`, into the arrays of :func:`blank_arrays` or rows of them."""
+def dequantise_into(arrays: dict[str, np.ndarray], symbols: Symbols, fineness: np.ndarray, steps: Steps) -> None:
+    """As :func:`dequantise`, into the arrays of :func:`blank_arrays` or rows of them; all but the harmonics.
+
+    Args:
+        fineness: ``(N,)`` uint8, that of rotations.
+    """
     _dequantise_means(symbols.means, steps.centre, steps.radius, 1.0 / (1 << steps.mean_bits), arrays["means"])
-    fineness = finenesses(symbols.scales, symbols.opacities, steps)
     _dequantise_shapes(
         symbols.scales,
         symbols.rotations,
-        fineness.rotations,
+        fineness,
         steps.scale_step,
         steps.rotation_steps,
         arrays["log_scales"],
@@ -261,10 +266,13 @@ def dequantise_into(arrays: dict[str, np.ndarray], symbols: Symbols, steps: Step
     )
     everywhere = np.zeros(len(symbols), np.uint8)
     dc = arrays["sh_dc"].reshape(len(symbols), 3)
-    rest = arrays["sh_rest"].reshape(symbols.sh.shape)
-    _dequantise_rows(symbols.dc, everywhere, np.array([steps.dc_step]), np.arange(1.0), dc)
-    _dequantise_rows(symbols.sh, fineness.sh, steps.sh_steps, steps.sh_values, rest)
+    _dequantise_rows(symbols.dc, everywhere, np.array([steps.dc_step]), np.arange(float(RECONSTRUCTED)), dc)
     arrays["opacity_logits"][:, 0] = steps.opacity_logits()[symbols.opacities]
+
+
+def dequantise_sh(sh_rest: np.ndarray, symbols: np.ndarray, fineness: np.ndarray, steps: Steps) -> None:
+    """The ``(N, K, 3)`` harmonics of ``(N, 3 K)`` symbols and ``(N,)`` uint8 fineness."""
+    _dequantise_rows(symbols, fineness, steps.sh_steps, steps.sh_values, sh_rest.reshape(symbols.shape))
 
 
 def finenesses(scales: np.ndarray, opacities: np.ndarray, steps: Steps) -> Finenesses:
@@ -464,13 +472,26 @@ def _quantise_rows(values, kinds, per_unit, rounding, limit, symbols):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _dequantise_rows(symbols, kinds, steps, stored, values):
-    """Magnitudes below ``len(stored)`` stand for stored numbers of steps, the others for themselves."""
+    """Magnitudes below :data:`RECONSTRUCTED` stand for stored numbers of steps, the others for themselves."""
+    zero, one, two, three = stored[0], stored[1], stored[2], stored[3]
     for i in range(symbols.shape[0]):
+        row, out = symbols[i], values[i]
+        some = 0
+        for j in range(len(row)):
+            some |= row[j]
+        if some == 0 and zero == 0.0:
+            out[:] = 0.0
+            continue
         step = steps[kinds[i]]
-        for j in range(symbols.shape[1]):
-            size = abs(int(symbols[i, j]))
-            value = (stored[size] if size < len(stored) else float(size)) * step
-            values[i, j] = -value if symbols[i, j] < 0 else value
+        for j in range(len(row)):
+            size = abs(np.int32(row[j]))
+            value = float(size)
+            value = zero if size == 0 else value
+            value = one if size == 1 else value
+            value = two if size == 2 else value
+            value = three if size == 3 else value
+            value *= step
+            out[j] = -value if row[j] < 0 else value
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
