@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scene.ply import abridged, columns, read_header, read_vertices, write_vertices
+from scene.ply import PlyHeader, abridged, columns, read_header, read_vertices, write_vertices
 from utils.cli import say
 from utils.errors import UserError
 from utils.files import atomic_path
@@ -201,10 +201,7 @@ def read_ply(stream: BinaryIO, source: str, sh_degree: int | None = None) -> Gau
             of coefficients, or holds NaN or infinity. Nothing is allocated before the header's counts have been
             compared with the stream's length.
     """
-    header = read_header(stream, source)
-    rest_names = _rest_names(header.names, source)
-    header.require((*_REQUIRED, *rest_names), source, "give the point_cloud.ply of a trained 3DGS model")
-    degree = math.isqrt(len(rest_names) // 3 + 1) - 1
+    header, rest_names, degree = _read_model_header(stream, source)
     if sh_degree is not None and degree != sh_degree:
         raise UserError(
             f"{source}: holds spherical harmonics of degree {degree}, not {sh_degree}; use --sh_degree {degree}"
@@ -224,6 +221,41 @@ def read_ply(stream: BinaryIO, source: str, sh_degree: int | None = None) -> Gau
     )
     model.check_finite(source)
     return model
+
+
+def describe_ply(stream: BinaryIO, source: str) -> tuple[int, int, dict[str, int]]:
+    """What the header of an INRIA PLY file says, and nothing but the header is read.
+
+    Returns:
+        The number of Gaussians, the SH degree, and how many bytes a Gaussian each parameter takes, what is not of the
+        model under ``unused``; no bytes for ASCII files, whose numbers are of any length.
+
+    Raises:
+        UserError: as :func:`read_ply`, for what the header tells.
+    """
+    header, rest_names, degree = _read_model_header(stream, source)
+    count = dict(zip([element.name for element in header.layout.elements], header.counts, strict=True))["vertex"]
+    if header.layout.text:
+        return count, degree, {}
+    groups = {
+        "means": _POSITION,
+        "log_scales": _SCALE,
+        "quaternions": _ROTATION,
+        "opacity_logits": _OPACITY,
+        "sh_dc": _SH_DC,
+        "sh_rest": rest_names,
+    }
+    sizes = header.vertex_bytes()
+    widths = {attribute: sum(sizes.pop(name) for name in names) for attribute, names in groups.items()}
+    return count, degree, {**widths, "unused": sum(sizes.values())}
+
+
+def _read_model_header(stream: BinaryIO, source: str) -> tuple[PlyHeader, tuple[str, ...], int]:
+    """The header of a model's PLY, the names of its SH coefficients above degree 0, and their degree."""
+    header = read_header(stream, source)
+    rest_names = _rest_names(header.names, source)
+    header.require((*_REQUIRED, *rest_names), source, "give the point_cloud.ply of a trained 3DGS model")
+    return header, rest_names, math.isqrt(len(rest_names) // 3 + 1) - 1
 
 
 def write_ply(model: GaussianModel, stream: BinaryIO) -> None:

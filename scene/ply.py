@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-from plyfile import PlyData, PlyElement, PlyListProperty, PlyParseError
+from plyfile import PlyData, PlyElement, PlyListProperty, PlyParseError, PlyProperty
 
 from utils.errors import UserError
 
@@ -42,6 +42,10 @@ class PlyHeader:
     def names(self) -> list[str]:
         """The properties of a vertex, in the order of the file."""
         return [prop.name for prop in self.layout["vertex"].properties]
+
+    def vertex_bytes(self) -> dict[str, int]:
+        """How many bytes each property of a vertex takes in a binary file; of a list, its least."""
+        return {prop.name: _least_bytes(prop) for prop in self.layout["vertex"].properties}
 
     def require(self, names: Sequence[str], source: str, remedy: str) -> None:
         """Raise :class:`UserError` unless a vertex has all these properties and each is a number."""
@@ -156,5 +160,8 @@ def _least_row_bytes(element: PlyElement, text: bool) -> int:
     """The fewest bytes one row of an element can take; never zero, so that no count is free."""
     if text:
         return max(1, 2 * len(element.properties))
-    stored = (prop.len_dtype if isinstance(prop, PlyListProperty) else prop.val_dtype for prop in element.properties)
-    return max(1, sum(np.dtype(dtype).itemsize for dtype in stored))
+    return max(1, sum(map(_least_bytes, element.properties)))
+
+
+def _least_bytes(prop: PlyProperty) -> int:
+    return np.dtype(prop.len_dtype if isinstance(prop, PlyListProperty) else prop.val_dtype).itemsize

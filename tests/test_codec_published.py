@@ -117,7 +117,9 @@ def test_the_registry_reads_them_and_shows_their_header(tmp_path: Path) -> None:
     path = tmp_path / "point_cloud.lzma"
     path.write_bytes(packed(checkpoint()))
     assert len(codecs.read(path)) == 30
-    assert codecs.info(path)["format"] == "published"
+    info = codecs.info(path)
+    assert (info["format"], info["count"], info["sh_degree"]) == ("published", 30, 3)
+    assert info["unpacked_bytes"]["means"] == 30 * 3 * np.dtype(info["types"]["means"]).itemsize
     path.write_bytes(packed(checkpoint(count=0)))
     assert len(codecs.read(path)) == 0
 

@@ -24,7 +24,6 @@ from compress.codecs.quantizers import midpoints_of, nearest_levels
 from compress.codecs.sog import FOLLOW_EVERY, SogCodec
 from scene.gaussian_model import GaussianModel
 from tests.helpers import allocating_little, assert_same_up_to_order, random_model
-from tests.test_codec_spz import with_strong_sh
 from tests.viewer_helpers import (
     VIEWER_FILES,
     assert_read_as,
@@ -33,6 +32,7 @@ from tests.viewer_helpers import (
     pictures,
     psnr,
     source_model,
+    with_strong_sh,
 )
 from utils.errors import UserError
 

@@ -26,6 +26,7 @@ from tests.viewer_helpers import (
     pictures,
     psnr,
     source_model,
+    with_strong_sh,
 )
 from utils.errors import UserError
 
@@ -126,15 +127,6 @@ def rotated_half_about_x(cameras: list[Camera]) -> list[Camera]:
     return [Camera(c.name, c.width, c.height, c.fx, c.fy, c.cx, c.cy, c.world_to_camera @ turn) for c in cameras]
 
 
-def with_strong_sh(model: GaussianModel) -> GaussianModel:
-    """Larger Gaussians of strongly view-dependent colour, so that a wrong sign of any coefficient shows."""
-    generator = torch.Generator().manual_seed(0)
-    strong = model.clone()
-    strong.log_scales += 0.8
-    strong.sh_rest = (torch.rand(model.sh_rest.shape, generator=generator) - 0.5) * 0.9
-    return strong
-
-
 def test_axes_and_signs_by_rendering() -> None:
     """A file is what it says: the same scene in right-up-back axes, seen by cameras turned with it.
 
@@ -144,7 +136,7 @@ def test_axes_and_signs_by_rendering() -> None:
     splats = with_strong_sh(source_model())
     cameras = cameras_around(splats)
     original = pictures(splats, cameras)
-    data = encode(splats, version=4, sh1_bits=8, sh_rest_bits=8, fractional_bits=18)
+    data = encode(splats, version=4, sh_bits=16, fractional_bits=18)
     assert psnr(pictures(SpzCodec().decode(data), cameras), original) > 45
 
     extension = struct.pack("<III", 0xADBE0003, 4, 6)
@@ -214,6 +206,32 @@ def test_gradients_turn_with_the_sign_of_the_stored_quaternion_and_stop_at_the_e
     assert splats.opacity_logits.grad.flatten().tolist() == [1.0, 0.0, 0.0, 5.0]
 
 
+def test_harmonics_are_the_finer_the_more_a_gaussian_shows() -> None:
+    splats = random_model(2000)
+    error = (SpzCodec().fit(splats).snap(splats).sh_rest - splats.sh_rest).abs().amax(dim=(1, 2))
+    size = splats.log_scales.sort(dim=1).values[:, 1:].mean(dim=1) + torch.nn.functional.logsigmoid(
+        splats.opacity_logits[:, 0]
+    )
+    order = size.argsort()
+    assert error[order[-200:]].mean() < error[order[:200]].mean() / 4
+    finest = (SpzCodec(sh_bits=16).fit(splats).snap(splats).sh_rest - splats.sh_rest).abs()
+    assert finest.max() <= 1 / 256
+
+
+def test_info_says_what_each_plane_takes() -> None:
+    """Of one gzip stream only its inflation tells; the planes of random numbers, which do not shrink, are known."""
+    splats = random_model(5000, sh_degree=1)
+    splats.sh_rest.zero_()
+    data = encode(splats)
+    sizes = SpzCodec().info(data)["bytes"]
+    assert 0 <= len(data) - sum(sizes.values()) < 20
+    assert sizes["quaternions"] == pytest.approx(4 * 5000, rel=0.05)
+    assert sizes["opacity_logits"] == pytest.approx(5000, rel=0.05)
+    assert sizes["sh_rest"] < 500
+    with pytest.raises(CodecError, match=r"^f: truncated, it ends in "):
+        SpzCodec().info(data[: len(data) // 2], "f")
+
+
 def test_positions_get_the_digits_they_need() -> None:
     small = np.full((100, 3), -9.0, np.float32)
     near = np.random.default_rng(0).normal(0, 1, (100, 3)).astype(np.float32)
@@ -268,7 +286,7 @@ def test_checksum_of_gzip_is_used() -> None:
 def test_settings_are_checked() -> None:
     for settings, message in (
         ({"version": 1}, "version 1"),
-        ({"sh1_bits": 9}, "sh1_bits 9"),
+        ({"sh_bits": 1}, "sh_bits 1"),
         ({"fractional_bits": 24}, "24"),
     ):
         with pytest.raises(UserError, match=message):

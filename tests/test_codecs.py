@@ -40,6 +40,8 @@ def assert_law(codec: Codec, splats: GaussianModel) -> None:
     info = codec.info(data, "file")
     assert (info["format"], info["count"], info["sh_degree"]) == (codec.name, len(splats), splats.sh_degree)
     assert "version" in info
+    if len(splats):
+        assert sum(info["bytes"].values()) <= len(data) <= 2500 + 1.05 * sum(info["bytes"].values())
 
 
 @pytest.mark.parametrize("sh_degree", range(4))
@@ -59,6 +61,20 @@ def test_law_after_the_model_has_moved(codec: Codec) -> None:
     moved = splats.map(lambda tensor: tensor * 1.3 + 0.01)
     grid.observe(moved)
     assert_same_up_to_order(codec.decode(grid.encode(moved)), grid.snap(moved))
+
+
+def test_view_dependence_that_was_pruned_stays_pruned(codec: Codec) -> None:
+    """Coefficients of 0 are on every grid, also when the others have moved, and when the Gaussians are others."""
+    splats = random_model(3000, sh_degree=2)
+    pruned = torch.arange(3000) % 3 > 0
+    splats.sh_rest[pruned] = 0.0
+    grid = codec.fit(splats)
+    assert not grid.snap(splats).sh_rest[pruned].any()
+    for _ in range(5):
+        splats.sh_rest[~pruned] *= 1.1
+        grid.observe(splats)
+    assert not grid.snap(splats).sh_rest[pruned].any()
+    assert not grid.snap(splats.select(torch.nonzero(pruned)[:, 0])).sh_rest.any()
 
 
 def test_encoding_is_deterministic_and_leaves_the_model_alone(codec: Codec) -> None:

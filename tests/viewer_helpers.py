@@ -56,6 +56,15 @@ def cameras_around(model: GaussianModel, count: int = 4, distance: float = 1.0) 
     return cameras
 
 
+def with_strong_sh(model: GaussianModel) -> GaussianModel:
+    """Larger Gaussians of strongly view-dependent colour, so that a wrong sign of any coefficient shows."""
+    generator = torch.Generator().manual_seed(0)
+    strong = model.clone()
+    strong.log_scales += 0.8
+    strong.sh_rest = (torch.rand(model.sh_rest.shape, generator=generator) - 0.5) * 0.9
+    return strong
+
+
 @torch.no_grad()
 def pictures(model: GaussianModel, cameras: list[Camera]) -> torch.Tensor:
     """``(views, H, W, 3)``, clamped as they would be stored."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 from compress.codecs.contract import Codec, CodecError, Grid
-from scene.gaussian_model import GaussianModel, read_ply, write_ply
+from scene.gaussian_model import GaussianModel, describe_ply, read_ply, write_ply
 from utils.errors import UserError
 
 
@@ -41,3 +42,11 @@ class PlyCodec(Codec):
             return read_ply(io.BytesIO(data), source)
         except UserError as error:
             raise CodecError(str(error)) from error
+
+    def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
+        try:
+            count, sh_degree, widths = describe_ply(io.BytesIO(data), source)
+        except UserError as error:
+            raise CodecError(str(error)) from error
+        sizes = {name: count * width for name, width in widths.items()}
+        return {"format": self.name, "version": None, "count": count, "sh_degree": sh_degree, "bytes": sizes}

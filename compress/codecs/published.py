@@ -11,7 +11,8 @@ from __future__ import annotations
 import lzma
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pickletools import genops
 from typing import Any
@@ -46,6 +47,9 @@ FLOATS = {
 }
 """Our name for a parameter, the published one and the number of columns."""
 
+HARMONICS = {"sh_dc": "features_dc", "sh_rest": "features_rest"}
+"""Our name for harmonics and the published one."""
+
 
 class _Refused(Exception):
     """The file asks for something that no checkpoint needs, or contradicts itself."""
@@ -64,12 +68,34 @@ class PublishedCodec(Codec):
         return head.startswith(MAGIC)
 
     def decode(self, data: bytes, source: str = "<bytes>") -> GaussianModel:
-        try:
+        with _named(source):
             return _model(_interpret(_decompress(data)))
-        except _Refused as error:
-            raise CodecError(
-                f"{source}: is damaged or no checkpoint of the published program ({error}); copy it again"
-            ) from error
+
+    def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
+        """As the contract says; ``unpacked_bytes`` are those of the arrays before the one LZMA2 stream of them all."""
+        with _named(source):
+            checkpoint = _interpret(_decompress(data))
+            model = _model(checkpoint)
+            names = {ours: theirs for ours, (theirs, _) in FLOATS.items()} | HARMONICS
+            arrays = {ours: _entry(checkpoint, theirs) for ours, theirs in names.items()}
+        return {
+            "format": self.name,
+            "version": None,
+            "count": len(model),
+            "sh_degree": model.sh_degree,
+            "types": {name: str(array.dtype) for name, array in arrays.items()},
+            "unpacked_bytes": {name: array.nbytes for name, array in arrays.items()},
+        }
+
+
+@contextmanager
+def _named(source: str) -> Iterator[None]:
+    try:
+        yield
+    except _Refused as error:
+        raise CodecError(
+            f"{source}: is damaged or no checkpoint of the published program ({error}); copy it again"
+        ) from error
 
 
 def _decompress(data: bytes) -> bytes:
@@ -96,8 +122,8 @@ def _model(checkpoint: Any) -> GaussianModel:
     count = len(_entry(checkpoint, "xyz"))
     with np.errstate(over="ignore"):  # What overflows float32 becomes infinite, and whoever reads the model says so.
         floats = {ours: _floats(_entry(checkpoint, theirs, (count, n))) for ours, (theirs, n) in FLOATS.items()}
-        sh_dc = _harmonics(checkpoint, "features_dc", (count, 1, 3))
-        sh_rest = _harmonics(checkpoint, "features_rest", (count, None, 3))
+        sh_dc = _harmonics(checkpoint, HARMONICS["sh_dc"], (count, 1, 3))
+        sh_rest = _harmonics(checkpoint, HARMONICS["sh_rest"], (count, None, 3))
     degree = math.isqrt(sh_rest.shape[1] + 1) - 1
     if degree > MAX_SH_DEGREE or (degree + 1) ** 2 - 1 != sh_rest.shape[1]:
         raise _Refused(f"features_rest has {sh_rest.shape[1]} coefficients, which no SH degree up to 3 has")

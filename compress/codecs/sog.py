@@ -12,7 +12,7 @@ import json
 import math
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +41,7 @@ from compress.codecs.quantizers import (
     Integers,
     as_array,
     drop_largest,
+    log2_prominence,
     look_up_columns,
     midpoints_of,
     nearest_levels,
@@ -386,19 +387,30 @@ class SogCodec(Codec):
         return SogGrid(_Tables(lows, highs, scales, colors), self._fit_sh(splats))
 
     def _fit_sh(self, splats: GaussianModel) -> _ShGrid | None:
-        count = len(splats)
         if splats.sh_degree == 0:
             return None
         rows, means = _rows(splats.sh_rest), as_array(splats.means)
-        weights = _prominence(splats)
-        if count == 0:
-            palette = Palette(np.zeros(0, np.int64), np.zeros((1, rows.shape[1]), np.float32))
-            return _ShGrid(palette, fit_codebook(rows), weights, means)
-        size = self.palette or default_palette(count)
-        palette = PaletteFitter(size, self.iterations, self.seed).fit(rows, weights)
+        weights = _weights(splats)
+        palette = self._fit_palette(rows, weights)
         mass = np.bincount(palette.labels, weights, len(palette.centroids))
         codebook = fit_codebook(palette.centroids, np.broadcast_to(mass[:, None], palette.centroids.shape))
+        codebook[np.abs(codebook).argmin()] = 0.0  # Still ascending: no entry is nearer to 0 than the one replaced.
         return _ShGrid(palette, codebook, weights, means)
+
+    def _fit_palette(self, rows: Float32s, weights: Float32s) -> Palette:
+        """A palette in which rows of zeros have the first vector for themselves.
+
+        In the cell of another vector the view dependence that was pruned from them would come back.
+        """
+        size = self.palette or default_palette(len(rows))
+        fitter = PaletteFitter(size, self.iterations, self.seed)
+        colored = np.flatnonzero(rows.any(axis=1))
+        if len(colored) == len(rows) > 0 or size == 1:
+            return fitter.fit(rows, weights)
+        fitted = replace(fitter, size=size - 1).fit(rows[colored], weights[colored])
+        labels = np.zeros(len(rows), np.int64)
+        labels[colored] = 1 + fitted.labels
+        return Palette(labels, np.concatenate([np.zeros((1, rows.shape[1]), np.float32), fitted.centroids]))
 
     def decode(self, data: bytes, source: str = "<bytes>") -> GaussianModel:
         return _Reader(data, source).model()
@@ -416,16 +428,12 @@ class SogCodec(Codec):
         }
 
 
-def _prominence(splats: GaussianModel) -> Float32s:
-    """``(N,)`` how much an error of each Gaussian's colour shows: opacity times the geometric mean of its longer axes.
-
-    On the demo's model this halves the loss of an unweighted palette, and the area in place of its root gains no more.
-    """
+def _weights(splats: GaussianModel) -> Float32s:
+    """``(N,)`` weights of the Gaussians in the palette: they halve what an unweighted one loses on the demo's model."""
     if len(splats) == 0:
         return np.zeros(0, np.float32)
-    logs = np.sort(np.clip(as_array(splats.log_scales).astype(np.float64), -30, 30), axis=1)
-    opacities = 1 / (1 + np.exp(-np.clip(as_array(splats.opacity_logits)[:, 0].astype(np.float64), -30, 30)))
-    prominence = opacities * np.exp((logs[:, 1] + logs[:, 2]) / 2)
+    logs = log2_prominence(splats)
+    prominence = np.exp2(logs - logs.max())
     return (prominence / prominence.mean() + 1e-6).astype(np.float32)
 
 

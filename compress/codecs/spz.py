@@ -24,11 +24,12 @@ from compress.codecs.quantizers import (
     Bytes,
     as_array,
     drop_largest,
+    log2_prominence,
     logit,
     look_up_columns,
     nearest_levels,
     restore_largest,
-    round_columns,
+    round_to_multiples,
     straight_through,
     straight_through_rotation,
 )
@@ -66,6 +67,9 @@ INFLATION = 1032
 INFLATION_WRITTEN = 1000
 """Most that this writer lets a byte under zstd become, so that Niantic's reader (1024 for positions) takes it too."""
 
+INFLATED_AT_ONCE = 1 << 16
+"""Bytes read from a gzip stream, and bytes made of them, in a step that only counts."""
+
 EXTENSION_BYTES = 1 << 20
 """Most bytes of extensions after the planes."""
 
@@ -76,6 +80,10 @@ MAGNITUDE_UNIT = 511 * math.sqrt(2)
 
 COLOR_STEPS = 0.15 * 255
 SH_UNIT = 128
+LEAST_SH_BITS = 2
+GZIP_LEVEL = 5
+"""Level 9 saves 3 % of the file and takes fifteen times as long."""
+
 ZSTD_LEVEL = 12
 SKIPPABLE_FRAME = 0x184D2A50
 
@@ -204,12 +212,17 @@ def _quaternions_to_bytes(
 
 @dataclass(frozen=True)
 class SpzGrid(Grid):
-    """The values a file of one version and fixed-point position holds; nothing else about it can be chosen."""
+    """The values that a file of one version can hold.
+
+    Attributes:
+        version, fractional_bits: As the file's header says.
+        sh_bits: Bits of SH coefficients of a Gaussian whose prominence is ``2 ** average_prominence``.
+    """
 
     version: int
     fractional_bits: int
-    sh1_bits: int
-    sh_rest_bits: int
+    sh_bits: float
+    average_prominence: float
 
     def snap(self, splats: GaussianModel) -> GaussianModel:
         planes, signs = self._planes(splats)
@@ -249,7 +262,7 @@ class SpzGrid(Grid):
             "sh_dc": _round_evenly(as_array(splats.sh_dc).reshape(count, 3), COLOR_STEPS, 127.5),
             "log_scales": _round_evenly(as_array(splats.log_scales), 16.0, 160.0),
             "quaternions": quaternions,
-            "sh_rest": self._sh_to_bytes(as_array(splats.sh_rest), axes),
+            "sh_rest": self._sh_to_bytes(splats, axes),
         }
         return planes, signs
 
@@ -258,28 +271,21 @@ class SpzGrid(Grid):
         fixed = np.clip(steps, -LARGEST_FIXED, LARGEST_FIXED).astype("<i4")
         return fixed.view(np.uint8).reshape(len(means), 3, 4)[..., :3].reshape(len(means), 9)
 
-    def _sh_to_bytes(self, sh_rest: npt.NDArray[np.float32], axes: _Axes) -> Bytes:
-        """Bytes at the centres of buckets; the last bucket's centre would be 256, which the format stores as 255."""
-        count, coefficients, _ = sh_rest.shape
-        bits = np.where(np.arange(coefficients) < 3, self.sh1_bits, self.sh_rest_bits)
-        columns = np.repeat(np.stack([bits, axes.sh[:coefficients]]), 3, axis=1)
-        buckets = 2.0 ** columns[0]
-        return round_columns(
-            sh_rest.reshape(count, 3 * coefficients),
-            scale=columns[1] * buckets / 2,
-            offset=buckets / 2,
-            last=np.minimum(buckets, 255),
-            width=256 / buckets,
-        )
+    def _sh_to_bytes(self, splats: GaussianModel, axes: _Axes) -> Bytes:
+        """Bytes about 128, which stands for 0: multiples of 1 to 64 of them, the coarser the less a Gaussian shows."""
+        count, coefficients, _ = splats.sh_rest.shape
+        rows = as_array(splats.sh_rest).reshape(count, 3 * coefficients)
+        prominence = log2_prominence(splats) - self.average_prominence
+        bits = np.clip(np.rint(self.sh_bits + prominence / 2), LEAST_SH_BITS, 8)
+        return round_to_multiples(rows, SH_UNIT * np.repeat(axes.sh[:coefficients], 3), 2.0 ** (8 - bits), SH_UNIT)
 
 
 def _round_evenly(values: npt.NDArray[np.float32], scale: float, offset: float) -> Bytes:
-    columns = np.ones(values.shape[1])
-    return round_columns(values, scale * columns, offset * columns, 255 * columns, columns)
+    return np.clip(np.rint(values * np.float32(scale) + np.float32(offset)), 0, 255).astype(np.uint8)
 
 
 def _write_gzip(header: _Header, streams: list[bytes]) -> bytes:
-    deflate = zlib.compressobj(9, wbits=31)
+    deflate = zlib.compressobj(GZIP_LEVEL, wbits=31)
     parts = [HEADER.pack(MAGIC, *astuple(header)), *streams]
     return b"".join([deflate.compress(part) for part in parts]) + deflate.flush()
 
@@ -314,7 +320,8 @@ class SpzCodec(Codec):
         version: 3 (gzip), 4 (zstd), or 2, with coarser rotations, which glTF's ``KHR_gaussian_splatting`` extension for
             SPZ asks for.
         fractional_bits: Binary digits of positions after the point, 0 to 23; by default as the model needs.
-        sh1_bits, sh_rest_bits: Bits of SH coefficients of degree 1 and of 2 and 3, 1 to 8. Readers need not know them.
+        sh_bits: Bits of the SH coefficients of an average Gaussian, 2 to 16; those that show more get up to 8, and all
+            of them at 16. Readers need not know it.
     """
 
     name = "spz"
@@ -322,17 +329,15 @@ class SpzCodec(Codec):
 
     version: Literal[2, 3, 4] = 3
     fractional_bits: int | None = None
-    sh1_bits: int = 5
-    sh_rest_bits: int = 4
+    sh_bits: float = 5.0
 
     def __post_init__(self) -> None:
         if self.version not in (2, 3, 4):
             raise UserError(f"codec spz: version {self.version} cannot be written; choose 2, 3 or 4")
         if self.fractional_bits is not None and not 0 <= self.fractional_bits <= MOST_FRACTIONAL_BITS:
             raise UserError(f"codec spz: fractional_bits {self.fractional_bits} is not between 0 and 23")
-        for name in ("sh1_bits", "sh_rest_bits"):
-            if not 1 <= getattr(self, name) <= 8:
-                raise UserError(f"codec spz: {name} {getattr(self, name)} is not between 1 and 8")
+        if not 2 <= self.sh_bits <= 16:
+            raise UserError(f"codec spz: sh_bits {self.sh_bits} is not between 2 and 16")
 
     @classmethod
     def recognises(cls, head: bytes) -> bool:
@@ -347,7 +352,8 @@ class SpzCodec(Codec):
         bits = self.fractional_bits
         if bits is None:
             bits = choose_fractional_bits(as_array(splats.means), as_array(splats.log_scales))
-        return SpzGrid(self.version, bits, self.sh1_bits, self.sh_rest_bits)
+        average = float(log2_prominence(splats).mean()) if len(splats) else 0.0
+        return SpzGrid(self.version, bits, self.sh_bits, average)
 
     def decode(self, data: bytes, source: str = "<bytes>") -> GaussianModel:
         header, planes, system = _read(data, source)
@@ -359,14 +365,12 @@ class SpzCodec(Codec):
         return GaussianModel.from_arrays(**values)
 
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
-        facts: dict[str, Any]
         if data[:2] == GZIP_MAGIC:
             header = _parse_header(_inflate(data, HEADER.size, source, whole=False), len(data), source)
-            facts = {}
+            packed_sizes = _inflated_from(data, header, source)
         else:
             header = _parse_header(data, len(data), source)
-            entries, _, _ = _streams(data, header, source)
-            facts = {"bytes": {name: packed for name, packed, _ in entries}}
+            packed_sizes = {name: packed for name, packed, _ in _streams(data, header, source)[0]}
         return {
             "format": self.name,
             "version": header.version,
@@ -374,7 +378,7 @@ class SpzCodec(Codec):
             "sh_degree": header.sh_degree,
             "fractional_bits": header.fractional_bits,
             "antialiased": bool(header.flags & 1),
-            **facts,
+            "bytes": packed_sizes,
         }
 
 
@@ -459,6 +463,30 @@ def _inflate(data: bytes, size: int, source: str, whole: bool) -> bytes:
     if whole and not inflate.eof:
         raise CodecError(f"{source}: truncated or overlong, gzip does not end where it should; download it again")
     return payload
+
+
+def _inflated_from(data: bytes, header: _Header, source: str) -> dict[str, int]:
+    """How many bytes of the gzip stream each plane was inflated from, give or take what the inflater reads ahead."""
+    inflate = zlib.decompressobj(wbits=31)
+    taken, rest = 0, b""
+    sizes = {}
+    planes = {name: header.count * width for name, width in _plane_widths(header.version, header.sh_degree).items()}
+    for name, missing in {"header": HEADER.size, **planes}.items():
+        begin = taken - len(rest)
+        while missing:
+            if not rest:
+                rest = data[taken : taken + INFLATED_AT_ONCE]
+                taken += len(rest)
+            try:
+                made = len(inflate.decompress(rest, min(missing, INFLATED_AT_ONCE)))
+            except zlib.error as error:
+                raise CodecError(f"{source}: corrupted, gzip says {error}; write or download it again") from error
+            rest = inflate.unconsumed_tail
+            missing -= made
+            if not made and not rest and taken == len(data):
+                raise CodecError(f"{source}: truncated, it ends in {name}; write or download it again")
+        sizes[name] = taken - len(rest) - begin
+    return sizes
 
 
 def _streams(data: bytes, header: _Header, source: str) -> tuple[list[tuple[str, int, int]], int, bytes]:

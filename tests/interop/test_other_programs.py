@@ -35,7 +35,7 @@ WRITERS = {
     "spz-v2": codecs.get("spz", version=2),
     "spz-v3": codecs.get("spz"),
     "spz-v4": codecs.get("spz", version=4),
-    "spz-fine": codecs.get("spz", version=3, fractional_bits=17, sh1_bits=8, sh_rest_bits=8),
+    "spz-fine": codecs.get("spz", version=3, fractional_bits=17, sh_bits=16),
     "sog": codecs.get("sog"),
     "sog-palette": codecs.get("sog", palette=100),
 }
