@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -128,10 +129,9 @@ class RunDir:
         return state
 
     def clear_state(self) -> None:
-        """Forget the state of a finished run."""
-        self._state_path.unlink(missing_ok=True)
-        if self._state_path.parent.is_dir() and not any(self._state_path.parent.iterdir()):
-            self._state_path.parent.rmdir()
+        """Forget the state of a finished run, and what was left half-written where one was killed."""
+        if self._state_path.parent.is_dir():
+            shutil.rmtree(self._state_path.parent)
 
     def write_compressed(self, suffix: str, data: bytes) -> Path:
         """Write the compressed file, and remove files of other formats that an earlier run left."""
