@@ -52,7 +52,8 @@ class Study:
         original: The checkpoint.
         views: Who trains and who judges.
         test: The test views.
-        lpips: Some of them, with LPIPS, which takes long on a CPU; ``None`` to leave it out.
+        lpips: Some of them, with LPIPS, which takes long on a CPU; only models that were fine-tuned are measured there.
+            ``None`` to leave it out.
         recipe: Settings of fine-tuning; ``prune_fraction`` bounds what goes in one round.
         pruned: Fractions at which to measure, ascending.
     """
@@ -77,13 +78,18 @@ class Study:
             before = count
         return left
 
-    def measured(self, splats: GaussianModel) -> dict[str, Any]:
-        """A model's row of the results."""
-        test = self.test.evaluate(splats)
-        if self.lpips is not None:
+    def row(self, score: str, iterations: int, splats: GaussianModel) -> dict[str, Any]:
+        """What the results say of a model after so many iterations; none of them means that it was only pruned."""
+        test, validation = self.test.evaluate(splats), self.views.judging.evaluate(splats)
+        if self.lpips is not None and (iterations > 0 or splats is self.original):
             test = replace(test, lpips=self.lpips.evaluate(splats).lpips)
-        validation = self.views.judging.evaluate(splats)
-        return {"gaussians": len(splats), "validation": asdict(validation), "test": asdict(test)}
+        return {
+            "score": score,
+            "iterations": iterations,
+            "gaussians": len(splats),
+            "validation": asdict(validation),
+            "test": asdict(test),
+        }
 
 
 def prune_only(study: Study, name: str) -> Iterator[dict[str, Any]]:
@@ -91,7 +97,7 @@ def prune_only(study: Study, name: str) -> Iterator[dict[str, Any]]:
     scores = importance.SCORES[name](study.original, study.views.training, (study.recipe.seed, 0))
     for count in study.counts():
         pruned = prune(study.original, scores, len(study.original) - count)
-        yield {"score": name, "iterations": 0, **study.measured(pruned)}
+        yield study.row(name, 0, pruned)
 
 
 def prune_and_finetune(study: Study, name: str, bar: tqdm) -> Iterator[dict[str, Any]]:
@@ -105,7 +111,7 @@ def prune_and_finetune(study: Study, name: str, bar: tqdm) -> Iterator[dict[str,
         iterations = recipe.round_iterations
         splats, _ = finetune(splats, codec, study.views.training, recipe, iterations, seed, lambda _: bar.update())
         if count in counts:
-            yield {"score": name, "iterations": (number + 1) * iterations, **study.measured(splats)}
+            yield study.row(name, (number + 1) * iterations, splats)
 
 
 def compare(study: Study, names: Sequence[str], path: Path) -> list[dict[str, Any]]:
@@ -123,7 +129,7 @@ def compare(study: Study, names: Sequence[str], path: Path) -> list[dict[str, An
     settings = json.loads(json.dumps(settings))
     rows = read_rows(path, settings)
     if not rows:
-        rows = [{"score": "uncompressed", "iterations": 0, **study.measured(study.original)}]
+        rows = [study.row("uncompressed", 0, study.original)]
     missing = [name for name in names if all(row["score"] != name for row in rows)]
     total = len(missing) * len(study.rounds()) * study.recipe.round_iterations
     with tqdm(total=total, desc="scores", unit="it", mininterval=cli.bar_interval()) as bar:
@@ -230,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scores", nargs="+", choices=sorted(importance.SCORES), default=list(importance.SCORES))
     parser.add_argument("--pruned", nargs="+", type=fraction, default=PRUNED, help="default: %(default)s")
     parser.add_argument("--lpips_weights", type=Path, metavar="FILE.npz", help="measure LPIPS as well")
-    parser.add_argument("--lpips_views", type=int, default=4, help="on so many test views (default: %(default)s)")
+    parser.add_argument("--lpips_views", type=int, default=3, help="on so many test views (default: %(default)s)")
     options, settings = parser.parse_known_args(arguments)
 
     run = train.parse([*settings, "--eval", "-m", str(options.json.parent)])
