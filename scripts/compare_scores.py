@@ -12,7 +12,6 @@ holds is not computed again.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,10 +33,10 @@ from compress.recipe import Recipe  # noqa: E402
 from compress.views import TargetCache, Views  # noqa: E402
 from scene import GaussianModel  # noqa: E402
 from utils import cli  # noqa: E402
-from utils.errors import UserError  # noqa: E402
-from utils.files import atomic_path, read_bytes, write_text  # noqa: E402
+from utils.files import atomic_path  # noqa: E402
 from utils.lpips import load_lpips  # noqa: E402
 from utils.metrics import ViewMetrics  # noqa: E402
+from utils.results import read_results, write_results  # noqa: E402
 from utils.tables import cell, format_table  # noqa: E402
 
 PRUNED = (0.5, 0.7, 0.8, 0.9, 0.95)
@@ -126,8 +125,7 @@ def compare(study: Study, names: Sequence[str], path: Path) -> list[dict[str, An
         "gaussians": len(study.original),
         "lpips": [] if study.lpips is None else [camera.name for camera in study.lpips.cameras],
     }
-    settings = json.loads(json.dumps(settings))
-    rows = read_rows(path, settings)
+    rows = read_results(path, settings)
     if not rows:
         rows = [study.row("uncompressed", 0, study.original)]
     missing = [name for name in names if all(row["score"] != name for row in rows)]
@@ -136,26 +134,7 @@ def compare(study: Study, names: Sequence[str], path: Path) -> list[dict[str, An
         for name in missing:
             bar.set_postfix_str(name)
             rows = [*rows, *prune_only(study, name), *prune_and_finetune(study, name, bar)]
-            write_text(path, json.dumps({"settings": settings, "rows": rows}, indent=1))
-    return rows
-
-
-def read_rows(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows in a file of results, none where there is no file.
-
-    Raises:
-        UserError: it is no such file, or its results belong to other settings.
-    """
-    if not path.exists():
-        return []
-    try:
-        results = json.loads(read_bytes(path))
-        found, rows = results["settings"], list(results["rows"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: holds no results of this script; choose another --json") from error
-    if found != settings:
-        names = sorted(name for name in {*found, *settings} if found.get(name) != settings.get(name))
-        raise UserError(f"{path}: holds results with other settings ({', '.join(names)}); choose another --json")
+            write_results(path, settings, rows)
     return rows
 
 

@@ -1,0 +1,35 @@
+"""Files of results that a long comparison adds to, and goes on from when it is started again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+from utils.files import read_bytes, write_text
+
+
+def read_results(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a file that :func:`write_results` wrote, none where there is no file.
+
+    Raises:
+        UserError: it is no such file, or its rows belong to other settings.
+    """
+    if not path.exists():
+        return []
+    try:
+        results = json.loads(read_bytes(path))
+        found, rows = dict(results["settings"]), list(results["rows"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: holds no results of this script; choose another --json") from error
+    wanted = json.loads(json.dumps(settings))  # Tuples come back as lists.
+    names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    if names:
+        raise UserError(f"{path}: holds results with other settings ({', '.join(names)}); choose another --json")
+    return rows
+
+
+def write_results(path: Path, settings: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Write the rows and the settings that they belong to, atomically."""
+    write_text(path, json.dumps({"settings": settings, "rows": rows}, indent=1))
