@@ -3,10 +3,11 @@
 Every score takes the model (with the values its file would hold), the views and a seed, and returns ``(N,)`` numbers;
 the smallest are pruned first. Each makes one pass over the views.
 
-Two facts make the scores exact rather than heuristic. A rendered image is linear in each opacity (the cap of alpha and
-the cut-offs aside), so leaving Gaussian k out changes it by exactly ``-o_k dI/do_k``. And for random signs ``r``, one
-a pixel and channel, ``E (r · d)² = |d|²``; hence ``(o_k d(r · I)/do_k)²``, which one ordinary backward pass gives for
-all k at once, is an unbiased estimate of the squared change of the image (Hutchinson's estimator of a norm).
+The CPU backend measures what leaving a Gaussian out does to a view (:func:`gaussian_renderer.render_statistics`). For
+the others two facts give the same from gradients. A rendered image is linear in each opacity (the cap of alpha and the
+cut-offs aside), so leaving Gaussian k out changes it by exactly ``-o_k dI/do_k``. And for random signs ``r``, one a
+pixel and channel, ``E (r · d)² = |d|²``; hence ``(o_k d(r · I)/do_k)²``, which one ordinary backward pass gives for all
+k at once, is an unbiased estimate of the squared change of the image (Hutchinson's estimator of a norm).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from compress.views import Views
+from gaussian_renderer import ViewStatistics, render_statistics
 from scene.gaussian_model import GaussianModel
 from utils.losses import photometric_loss
 
@@ -54,8 +56,12 @@ def gradient_per_view(splats: GaussianModel, views: Views, seed: Seed = (0,)) ->
 
 
 def removal_error(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
-    """Squared change of the images, over pixels, channels and views, without the Gaussian; one probe a view."""
-    return _probe(splats, views, seed)[0]
+    """Squared change of the images, over pixels, channels and views, without the Gaussian.
+
+    Exact where the backend measures it, else by one probe a view.
+    """
+    measured = _measured(splats, views, lambda statistics: statistics.removal_error)
+    return _probe(splats, views, seed)[0] if measured is None else measured
 
 
 def sh_removal_error(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
@@ -63,15 +69,19 @@ def sh_removal_error(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> 
 
     The image is linear in ``sh_rest`` (colours clamped at zero aside).
     """
-    return _probe(splats, views, seed)[1]
+    measured = _measured(splats, views, lambda statistics: statistics.sh_removal_error)
+    return _probe(splats, views, seed)[1] if measured is None else measured
 
 
 def removal_loss(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
     """Change of the squared error against the photographs without the Gaussian. Negative where it gets better.
 
     With ``d`` the change of the image and ``e`` the error before, ``|e - d|² - |e|² = |d|² - 2 e · d``: the first term
-    by probes, the second exactly.
+    by probes where the backend does not measure it, the second exactly.
     """
+    measured = _measured(splats, views, lambda statistics: statistics.removal_loss, with_targets=True)
+    if measured is not None:
+        return measured
     probed, _ = _probe(splats, views, seed)
     parameters = _for_scoring(splats)
     for camera in views.cameras:
@@ -83,6 +93,9 @@ def removal_loss(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tens
 
 def blend_weight(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
     """Sum over pixels and views of the weight ``alpha T`` that the Gaussian is blended with."""
+    measured = _measured(splats, views, lambda statistics: statistics.blend_weight)
+    if measured is not None:
+        return measured
     grey = splats.map(torch.zeros_like)
     for name in ("means", "log_scales", "quaternions", "opacity_logits"):
         setattr(grey, name, getattr(splats, name).detach())
@@ -98,6 +111,21 @@ def random(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
     """The control: every Gaussian is as likely to go as any other."""
     generator = _generator(seed)
     return torch.rand(len(splats), generator=generator).to(splats.device)
+
+
+def _measured(
+    splats: GaussianModel, views: Views, pick: Callable[[ViewStatistics], Tensor | None], with_targets: bool = False
+) -> Tensor | None:
+    """The sum over the views of what is picked of their statistics; ``None`` where the backend has none."""
+    total = splats.means.new_zeros(len(splats))
+    for camera in views.cameras:
+        target = views.target(camera).image if with_targets else None
+        statistics = render_statistics(camera, splats, views.background, backend=views.backend, target=target)
+        picked = None if statistics is None else pick(statistics)
+        if picked is None:
+            return None
+        total += picked
+    return total
 
 
 def _probe(splats: GaussianModel, views: Views, seed: Seed) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,7 @@
-"""``render(camera, splats, background)``, and the choice of who does it."""
+"""``render(camera, splats, background)``, and the choice of who does it.
+
+:func:`render_statistics` tells what each Gaussian is worth to a view.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gaussian_renderer.rendering import Rendering, Splats
+from gaussian_renderer.rendering import Rendering, Splats, ViewStatistics
 from scene.cameras import Camera
 from utils.errors import UserError
 
-__all__ = ["Backend", "BackendName", "Rendering", "Splats", "choose_backend", "render"]
+__all__ = [
+    "Backend",
+    "BackendName",
+    "Rendering",
+    "Splats",
+    "ViewStatistics",
+    "choose_backend",
+    "render",
+    "render_statistics",
+]
 
 BackendName = Literal["auto", "inria", "gsplat", "cpu"]
 
@@ -32,12 +44,14 @@ class Backend:
         device: Where the tensors it takes live.
         description: One line for logs: what it is and why it was chosen.
         render: The backend's own entry; use :func:`render` instead.
+        render_statistics: Likewise for :func:`render_statistics`; ``None`` where the backend has no such pass.
     """
 
     name: str
     device: torch.device
     description: str
     render: Callable[..., Rendering]
+    render_statistics: Callable[..., ViewStatistics] | None = None
 
 
 @cache
@@ -102,7 +116,7 @@ def _obstacle(name: str) -> str | None:
 def _cpu_backend(why: str) -> Backend:
     from gaussian_renderer import cpu
 
-    return Backend("cpu", torch.device("cpu"), f"CPU rasterizer ({why})", cpu.render)
+    return Backend("cpu", torch.device("cpu"), f"CPU rasterizer ({why})", cpu.render, cpu.render_statistics)
 
 
 def _cuda_backend(name: str, why: str) -> Backend:
@@ -134,8 +148,38 @@ def render(
         screen_offsets: ``(N, 2)`` zeros that collect, as their ``.grad``, the gradient with respect to the centres on
             the screen, in pixels. They do not move anything.
     """
-    stored_degree = {0: 0, 3: 1, 8: 2, 15: 3}[splats.sh_rest.shape[1]]
-    degree = stored_degree if sh_degree is None else min(sh_degree, stored_degree)
-    if backend == "auto" and splats.means.device.type == "cpu":
-        backend = "cpu"
-    return choose_backend(backend).render(camera, splats, background, sh_degree=degree, screen_offsets=screen_offsets)
+    chosen, degree = _backend_for(backend, splats), _degree(sh_degree, splats)
+    return chosen.render(camera, splats, background, sh_degree=degree, screen_offsets=screen_offsets)
+
+
+def render_statistics(
+    camera: Camera,
+    splats: Splats,
+    background: Tensor,
+    *,
+    backend: str = "auto",
+    sh_degree: int | None = None,
+    target: Tensor | None = None,
+) -> ViewStatistics | None:
+    """Render a view and measure what each Gaussian is worth to it, or ``None`` where the backend cannot: on CUDA.
+
+    It costs about as much as rendering and its gradient. No gradient is recorded.
+
+    Args:
+        camera, splats, background, backend, sh_degree: As for :func:`render`.
+        target: ``(H, W, 3)`` image that ``removal_loss`` is to be measured against.
+    """
+    measure = _backend_for(backend, splats).render_statistics
+    if measure is None:
+        return None
+    return measure(camera, splats, background, sh_degree=_degree(sh_degree, splats), target=target)
+
+
+def _backend_for(name: str, splats: Splats) -> Backend:
+    return choose_backend("cpu" if name == "auto" and splats.means.device.type == "cpu" else name)
+
+
+def _degree(wanted: int | None, splats: Splats) -> int:
+    """The degree to render with: at most the stored one."""
+    stored = {0: 0, 3: 1, 8: 2, 15: 3}[splats.sh_rest.shape[1]]
+    return stored if wanted is None else min(wanted, stored)

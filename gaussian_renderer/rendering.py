@@ -36,3 +36,25 @@ class Rendering:
 
     image: Tensor
     radii: Tensor
+
+
+@dataclass
+class ViewStatistics:
+    """What each Gaussian is worth to a view: exact, but for what ``docs/method.md`` says of pixels that end.
+
+    Errors are squared, summed over pixels and channels; colours are not clamped from above.
+
+    Attributes:
+        image: ``(H, W, 3)``, as in :class:`Rendering`.
+        blend_weight: ``(N,)`` sum over pixels of the weight ``alpha T`` that the Gaussian is blended with.
+        removal_error: ``(N,)`` squared change of the image when the Gaussian is left out.
+        sh_removal_error: ``(N,)`` the same when only its ``sh_rest`` is taken away.
+        removal_loss: ``(N,)`` change of the squared error against the target when the Gaussian is left out, negative
+            where the image gets better; ``None`` without a target.
+    """
+
+    image: Tensor
+    blend_weight: Tensor
+    removal_error: Tensor
+    sh_removal_error: Tensor
+    removal_loss: Tensor | None

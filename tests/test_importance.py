@@ -1,4 +1,7 @@
-"""Proves that the scores are what they say: changes of the image, checked against renders without the Gaussian."""
+"""Proves that the scores are what they say: changes of the image, checked against renders without the Gaussian.
+
+Both as the CPU backend measures them and as they are estimated from gradients where a backend measures nothing.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,12 @@ def splats() -> GaussianModel:
     return model
 
 
+@pytest.fixture
+def probes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend that measures nothing, as those on CUDA do not."""
+    monkeypatch.setattr(importance, "render_statistics", lambda *arguments, **options: None)
+
+
 def images(model: GaussianModel, views: Views) -> Tensor:
     with torch.no_grad():
         return torch.stack([views.render(camera, model).image for camera in views.cameras]).double()
@@ -53,7 +62,7 @@ def mean_over_seeds(score: importance.Score, splats: GaussianModel, views: Views
     return np.mean([score(splats, views, (seed,)).double().numpy() for seed in range(seeds)], axis=0)
 
 
-def test_the_probe_estimates_the_squared_change_of_the_images(splats: GaussianModel, views: Views):
+def test_the_probe_estimates_the_squared_change_of_the_images(splats: GaussianModel, views: Views, probes_only: None):
     exact = np.array([float(change.square().sum()) for change in exact_removal(splats, views)])
     probed = mean_over_seeds(importance.removal_error, splats, views, 400)
     # A squared sum of random signs has a relative spread of about sqrt(2); 400 seeds leave 5 % of it here.
@@ -76,7 +85,7 @@ def test_leaving_a_gaussian_out_is_linear_in_its_opacity(splats: GaussianModel, 
     torch.testing.assert_close(by_gradient.double(), by_removal, rtol=0.05, atol=0.05 * float(by_removal.abs().max()))
 
 
-def test_the_sh_probe_estimates_what_its_loss_changes(splats: GaussianModel, views: Views):
+def test_the_sh_probe_estimates_what_its_loss_changes(splats: GaussianModel, views: Views, probes_only: None):
     whole = images(splats, views)
     exact = []
     for index in range(len(splats)):
@@ -89,16 +98,41 @@ def test_the_sh_probe_estimates_what_its_loss_changes(splats: GaussianModel, vie
     assert abs(ratios.mean() - 1.0) < 0.05
 
 
-def test_removal_loss_is_the_change_of_the_squared_error(splats: GaussianModel, views: Views):
+def exact_loss(splats: GaussianModel, views: Views) -> np.ndarray:
+    """The change of the squared error for each Gaussian, by leaving it out."""
     targets = torch.stack([views.target(camera).image for camera in views.cameras]).double()
     whole = images(splats, views)
     before = (whole - targets).square().sum()
-    exact = np.array(
+    return np.array(
         [float((whole - change - targets).square().sum() - before) for change in exact_removal(splats, views)]
     )
+
+
+def test_the_probe_estimates_the_change_of_the_squared_error(splats: GaussianModel, views: Views, probes_only: None):
+    exact = exact_loss(splats, views)
     estimated = mean_over_seeds(importance.removal_loss, splats, views, 300)
     assert np.corrcoef(exact, estimated)[0, 1] > 0.98
     assert np.abs(estimated - exact).max() < 0.15 * np.abs(exact).max()
+
+
+def test_measured_removals_are_those_of_renders_without(splats: GaussianModel, views: Views):
+    exact = np.array([float(change.square().sum()) for change in exact_removal(splats, views)])
+    np.testing.assert_allclose(importance.removal_error(splats, views), exact, rtol=1e-4, atol=1e-5 * exact.max())
+    by_loss, loss = importance.removal_loss(splats, views), exact_loss(splats, views)
+    np.testing.assert_allclose(by_loss, loss, rtol=1e-4, atol=1e-5 * np.abs(loss).max())
+
+
+def test_measured_blend_weights_are_those_of_gradients(
+    splats: GaussianModel, views: Views, request: pytest.FixtureRequest
+):
+    measured = importance.blend_weight(splats, views)
+    request.getfixturevalue("probes_only")
+    torch.testing.assert_close(measured, importance.blend_weight(splats, views), rtol=1e-4, atol=1e-4)
+
+
+def test_measuring_needs_no_luck(splats: GaussianModel, views: Views):
+    for score in (importance.removal_error, importance.removal_loss, importance.sh_removal_error):
+        assert torch.equal(score(splats, views, (1,)), score(splats, views, (2,)))
 
 
 def test_blend_weights_sum_to_what_is_not_transparent(splats: GaussianModel, views: Views):

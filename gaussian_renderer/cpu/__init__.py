@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gaussian_renderer.cpu import blending, layout, projection, tiles
-from gaussian_renderer.rendering import Rendering, Splats
+from gaussian_renderer.cpu import blending, layout, projection, removal, tiles
+from gaussian_renderer.cpu.spherical_harmonics import SH0
+from gaussian_renderer.rendering import Rendering, Splats, ViewStatistics
 from scene.cameras import Camera
 from utils.compilation import match_torch_threads
 from utils.errors import UserError
 
-__all__ = ["render"]
+__all__ = ["render", "render_statistics"]
 
 
 @dataclass
@@ -183,3 +184,37 @@ def render(
     offsets = torch.zeros(len(splats.means), 2) if screen_offsets is None else screen_offsets
     image, radii = _Rasterize.apply(view, sh_degree, background, *tensors, offsets)
     return Rendering(image, radii)
+
+
+@torch.no_grad()
+def render_statistics(
+    camera: Camera, splats: Splats, background: Tensor, *, sh_degree: int, target: Tensor | None = None
+) -> ViewStatistics:
+    """Render on the CPU and measure each Gaussian; see :func:`gaussian_renderer.render_statistics`."""
+    view, parameters, behind = _View.of(camera), _parameters(splats), _array(background, 3)
+    image, _, frame = _forward(view, parameters, sh_degree, behind)
+    residual = image if target is None else image - _array(target, *image.shape)
+    sums = np.empty((len(frame.members), removal.SUMS), np.float32)
+    removal.measure_removals(
+        frame.tile_start, frame.members, frame.records, -(-view.width // layout.TILE), view.width, view.height,
+        behind, target is not None, residual, frame.transmittance, frame.pixel_ends, sums,
+    )  # fmt: skip
+    totals = np.empty((len(parameters[0]), removal.SUMS), np.float32)
+    removal.add_up(frame.pair_start, sums, totals)
+    return ViewStatistics(
+        image=torch.from_numpy(image),
+        blend_weight=torch.from_numpy(totals[:, removal.WEIGHT].copy()),
+        removal_error=torch.from_numpy(totals[:, removal.CHANGE].copy()),
+        sh_removal_error=torch.from_numpy(totals[:, removal.SQUARED_WEIGHT] * _squared_sh_colour(frame, parameters)),
+        removal_loss=None if target is None else torch.from_numpy(totals[:, removal.LOSS].copy()),
+    )
+
+
+def _squared_sh_colour(frame: _Frame, parameters: tuple[np.ndarray, ...]) -> np.ndarray:
+    """``(N,)`` squared difference of each colour, as clamped, to the one without ``sh_rest``; 0 where not drawn."""
+    is_drawn = np.diff(frame.pair_start) > 0
+    colours = frame.records[is_drawn, layout.RED : layout.BLUE + 1]
+    plain = np.maximum(SH0 * parameters[4][is_drawn] + np.float32(0.5), np.float32(0))
+    squared = np.zeros(len(is_drawn), np.float32)
+    squared[is_drawn] = ((colours - plain) ** 2).sum(1)
+    return squared

@@ -10,6 +10,8 @@ chunk by chunk, and in a chunk row by row.
 
 from __future__ import annotations
 
+from collections import namedtuple
+
 import numpy as np
 from numba import njit, prange
 
@@ -37,25 +39,25 @@ from utils.compilation import INLINE, PARALLEL
 f32 = np.float32
 
 PIXELS = TILE * TILE
-_LANES = 8
-_CHUNKS = PIXELS // _LANES
-_ALPHA_MAX = f32(0.99)
-_TRANSMITTANCE_MIN = f32(1e-4)
+LANES = 8
+CHUNKS = PIXELS // LANES
+ALPHA_MAX = f32(0.99)
+TRANSMITTANCE_MIN = f32(1e-4)
 _EXPONENT_MIN = f32(-40)  # Far below 1/255, and within reach of the exponential.
 _SLACK = f32(1e-3)  # Pixels by which the ellipse is widened against rounding.
 _FAR = f32(1e30)
-_AHEAD = 6  # Members by which the reading of records runs ahead.
+AHEAD = 6  # Members by which the reading of records runs ahead.
 _ZERO, _ONE, _TWO = f32(0), f32(1), f32(2)
 
 
 @njit(**INLINE)
-def _pixel(k):
+def pixel(k):
     """Column and row, within the tile, of the ``k``-th stored pixel."""
     return (k >> 6) * 4 + (k & 3), ((k >> 3) & 7) * 2 + ((k >> 2) & 1)
 
 
 @njit(**INLINE)
-def _prefetch_record(records, i):
+def prefetch_record(records, i):
     """The records of a tile are scattered over memory: fetch one ahead. It may lie across two cache lines."""
     simd.prefetch(records, i * RECORD_WIDTH)
     simd.prefetch(records, i * RECORD_WIDTH + RECORD_WIDTH - 1)
@@ -73,7 +75,7 @@ def _row_spans(record, x0, dy):
 
 
 @njit(**INLINE)
-def _reached_chunks(record, x0, y0):
+def reached_chunks(record, x0, y0):
     """Mask of the chunks of the tile at pixel (x0, y0) that the ellipse alpha = 1/255 may reach."""
     upper_dy = simd.splat(record[V] - f32(y0)) - simd.lane_numbers() * simd.splat(_TWO)
     upper_low, upper_high = _row_spans(record, f32(x0), upper_dy)
@@ -85,6 +87,37 @@ def _reached_chunks(record, x0, y0):
         left, right = f32(column * 4) - _SLACK, f32(column * 4 + 3) + _SLACK
         mask |= simd.mask_bits((low <= simd.splat(right)) & (high >= simd.splat(left))) << (column * 8)
     return mask
+
+
+Footprint = namedtuple("Footprint", "u v slope_x slope_y t_step falloff_y log2_opacity lane_y")
+"""What the fall-off of a Gaussian over the chunks of a tile needs; centres are relative to the tile."""
+
+
+@njit(**INLINE)
+def footprint(record, x0, y0):
+    """The footprint of a Gaussian in the tile at pixel (x0, y0)."""
+    slope_x, slope_y, lane_y = record[SLOPE_X], record[SLOPE_Y], simd.lane_rows()
+    return Footprint(
+        record[U] - f32(x0),
+        record[V] - f32(y0),
+        slope_x,
+        slope_y,
+        simd.splat(slope_x) * simd.lane_columns() + simd.splat(slope_y) * lane_y,
+        simd.splat(record[FALLOFF_Y]),
+        simd.splat(record[LOG2_OPACITY]),
+        lane_y,
+    )
+
+
+@njit(**INLINE)
+def falloff(shape, chunk):
+    """``t``, ``dy`` and the alpha, not yet capped, of a Gaussian on the eight pixels of a chunk."""
+    first_dx, first_dy = shape.u - f32((chunk >> 3) * 4), shape.v - f32((chunk & 7) * 2)
+    dy = simd.splat(first_dy) - shape.lane_y
+    t = simd.splat(shape.slope_x * first_dx + shape.slope_y * first_dy) - shape.t_step
+    exponent = shape.log2_opacity - shape.falloff_y * dy * dy - t * t
+    exponent_min = simd.splat(_EXPONENT_MIN)
+    return t, dy, simd.exp2(simd.select(exponent > exponent_min, exponent, exponent_min))
 
 
 @njit(**PARALLEL)
@@ -100,15 +133,14 @@ def blend(tile_start, members, records, tiles_x, width, height, background, imag
         through = np.empty(PIXELS, np.float32)
         red, green, blue = np.zeros(PIXELS, np.float32), np.zeros(PIXELS, np.float32), np.zeros(PIXELS, np.float32)
         zero, one = simd.splat(_ZERO), simd.splat(_ONE)
-        alpha_min, alpha_max = simd.splat(ALPHA_MIN), simd.splat(_ALPHA_MAX)
-        transmittance_min, exponent_min = simd.splat(_TRANSMITTANCE_MIN), simd.splat(_EXPONENT_MIN)
-        lane_x, lane_y = simd.lane_columns(), simd.lane_rows()
+        alpha_min, alpha_max = simd.splat(ALPHA_MIN), simd.splat(ALPHA_MAX)
+        transmittance_min = simd.splat(TRANSMITTANCE_MIN)
         x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         begin, end = tile_start[tile], tile_start[tile + 1]
         ends = pixel_ends[tile]
         open_chunks = 0
         for k in range(PIXELS):
-            x, y = _pixel(k)
+            x, y = pixel(k)
             is_inside = x0 + x < width and y0 + y < height
             through[k] = _ONE if is_inside else -_ONE
             ends[k] = end - begin if is_inside else 0
@@ -116,22 +148,16 @@ def blend(tile_start, members, records, tiles_x, width, height, background, imag
                 open_chunks |= 1 << (k >> 3)
 
         for k in range(begin, end):
-            _prefetch_record(records, members[min(k + _AHEAD, end - 1), GAUSSIAN])
+            prefetch_record(records, members[min(k + AHEAD, end - 1), GAUSSIAN])
             record = records[members[k, GAUSSIAN]]
-            u, v, slope_x, slope_y = record[U] - f32(x0), record[V] - f32(y0), record[SLOPE_X], record[SLOPE_Y]
-            t_step = simd.splat(slope_x) * lane_x + simd.splat(slope_y) * lane_y
-            falloff_y, log2_opacity = simd.splat(record[FALLOFF_Y]), simd.splat(record[LOG2_OPACITY])
+            shape = footprint(record, x0, y0)
             r, g, b = simd.splat(record[RED]), simd.splat(record[GREEN]), simd.splat(record[BLUE])
-            todo = _reached_chunks(record, x0, y0) & open_chunks
+            todo = reached_chunks(record, x0, y0) & open_chunks
             while todo != 0:
                 chunk = simd.trailing_zeros(todo)
                 todo &= todo - 1
-                at = chunk * _LANES
-                first_dx, first_dy = u - f32((chunk >> 3) * 4), v - f32((chunk & 7) * 2)
-                dy = simd.splat(first_dy) - lane_y
-                t = simd.splat(slope_x * first_dx + slope_y * first_dy) - t_step
-                exponent = log2_opacity - falloff_y * dy * dy - t * t
-                alpha = simd.exp2(simd.select(exponent > exponent_min, exponent, exponent_min))
+                at = chunk * LANES
+                _, _, alpha = falloff(shape, chunk)
                 alpha = simd.select(alpha < alpha_max, alpha, alpha_max)
                 before = simd.load(through, at)
                 after = before * (one - alpha)
@@ -154,7 +180,7 @@ def blend(tile_start, members, records, tiles_x, width, height, background, imag
                 break
 
         for k in range(PIXELS):
-            x, y = _pixel(k)
+            x, y = pixel(k)
             x += x0
             y += y0
             final = abs(through[k])
@@ -178,15 +204,13 @@ def blend_backward(
         current, behind = np.empty(PIXELS, np.float32), np.empty(PIXELS, np.float32)
         d_red, d_green = np.zeros(PIXELS, np.float32), np.zeros(PIXELS, np.float32)
         d_blue = np.zeros(PIXELS, np.float32)
-        chunk_ends = np.zeros(_CHUNKS, np.int32)
+        chunk_ends = np.zeros(CHUNKS, np.int32)
         zero, one = simd.splat(_ZERO), simd.splat(_ONE)
-        alpha_min, alpha_max = simd.splat(ALPHA_MIN), simd.splat(_ALPHA_MAX)
-        exponent_min = simd.splat(_EXPONENT_MIN)
-        lane_x, lane_y = simd.lane_columns(), simd.lane_rows()
+        alpha_min, alpha_max = simd.splat(ALPHA_MIN), simd.splat(ALPHA_MAX)
         x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         ends = pixel_ends[tile]
         for k in range(PIXELS):
-            x, y = _pixel(k)
+            x, y = pixel(k)
             x += x0
             y += y0
             current[k] = transmittance[tile, k]
@@ -197,7 +221,7 @@ def blend_backward(
 
         begin = tile_start[tile]
         latest = np.int32(0)
-        for chunk in range(_CHUNKS):
+        for chunk in range(CHUNKS):
             latest = max(latest, chunk_ends[chunk])
         for k in range(begin + latest, tile_start[tile + 1]):
             for j in range(SLOT_WIDTH):
@@ -208,31 +232,25 @@ def blend_backward(
             if position < next_change:
                 # Chunks come to life on the way to the front, each where its last pixel ended.
                 live_chunks, next_change = 0, 0
-                for chunk in range(_CHUNKS):
+                for chunk in range(CHUNKS):
                     if chunk_ends[chunk] > position:
                         live_chunks |= 1 << chunk
                     else:
                         next_change = max(next_change, np.int64(chunk_ends[chunk]))
-            _prefetch_record(records, members[begin + max(position - _AHEAD, 0), GAUSSIAN])
+            prefetch_record(records, members[begin + max(position - AHEAD, 0), GAUSSIAN])
             member = members[begin + position]
             record = records[member[GAUSSIAN]]
-            u, v, slope_x, slope_y = record[U] - f32(x0), record[V] - f32(y0), record[SLOPE_X], record[SLOPE_Y]
-            t_step = simd.splat(slope_x) * lane_x + simd.splat(slope_y) * lane_y
-            falloff_y, log2_opacity = simd.splat(record[FALLOFF_Y]), simd.splat(record[LOG2_OPACITY])
+            shape = footprint(record, x0, y0)
             r, g, b = simd.splat(record[RED]), simd.splat(record[GREEN]), simd.splat(record[BLUE])
             position_lanes = simd.splat_int(np.int32(position))
             sum_r, sum_g, sum_b = zero, zero, zero
             m_0, m_t, m_y, m_tt, m_ty, m_yy = zero, zero, zero, zero, zero, zero
-            todo = _reached_chunks(record, x0, y0) & live_chunks
+            todo = reached_chunks(record, x0, y0) & live_chunks
             while todo != 0:
                 chunk = simd.trailing_zeros(todo)
                 todo &= todo - 1
-                at = chunk * _LANES
-                first_dx, first_dy = u - f32((chunk >> 3) * 4), v - f32((chunk & 7) * 2)
-                dy = simd.splat(first_dy) - lane_y
-                t = simd.splat(slope_x * first_dx + slope_y * first_dy) - t_step
-                exponent = log2_opacity - falloff_y * dy * dy - t * t
-                uncapped = simd.exp2(simd.select(exponent > exponent_min, exponent, exponent_min))
+                at = chunk * LANES
+                t, dy, uncapped = falloff(shape, chunk)
                 capped = simd.select(uncapped < alpha_max, uncapped, alpha_max)
                 touches = (capped >= alpha_min) & simd.less_int(position_lanes, simd.load_int(ends, at))
                 alpha = simd.select(touches, capped, zero)

@@ -1,0 +1,138 @@
+"""What each Gaussian is worth to an image: exact changes of the pixels without it, from one walk back to front.
+
+With ``w = alpha T`` the weight of a Gaussian in a pixel, ``c`` its colour and ``b`` the colour that an eye just behind
+it would see, the pixel without it differs by
+
+    change = w (b - c),        b in front of it = alpha c + (1 - alpha) b,        b behind everything = the background.
+
+Nothing is linearised: alpha is the capped one, and 0 where blending skips it. One thing is left out: a pixel that has
+ended, because the next Gaussian would have brought its transmittance below 1e-4, might go on if a Gaussian before its
+end were gone. Here it ends where it ended, with the background behind.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from gaussian_renderer.cpu import simd
+from gaussian_renderer.cpu.blending import (
+    AHEAD,
+    ALPHA_MAX,
+    CHUNKS,
+    LANES,
+    PIXELS,
+    falloff,
+    footprint,
+    pixel,
+    prefetch_record,
+    reached_chunks,
+)
+from gaussian_renderer.cpu.layout import ALPHA_MIN, BLUE, GAUSSIAN, GREEN, PAIR, RED, TILE
+from utils.compilation import PARALLEL
+
+f32 = np.float32
+
+# Columns of the sums over pixels: of the weights, of their squares, of |change|**2, and of the change of the squared
+# error against a target.
+WEIGHT, SQUARED_WEIGHT, CHANGE, LOSS = range(4)
+SUMS = 4
+
+_CHUNK = 256
+_ZERO, _ONE, _TWO = f32(0), f32(1), f32(2)
+
+
+@njit(**PARALLEL)
+def measure_removals(
+    tile_start, members, records, tiles_x, width, height, background, has_target, residual, transmittance, pixel_ends,
+    sums,
+):  # fmt: skip
+    """Fill ``sums`` (pairs, 4), the sums over the pixels of a tile, of all (Gaussian, tile) pairs.
+
+    ``residual`` (height, width, 3) is the image less the target. The change of a squared error of ``residual`` is
+    ``change (change + 2 residual)``. ``transmittance`` and ``pixel_ends`` are those of
+    :func:`gaussian_renderer.cpu.blending.blend`.
+    """
+    for tile in prange(tile_start.shape[0] - 1):
+        current = np.empty(PIXELS, np.float32)
+        behind_r, behind_g, behind_b = np.empty((3, PIXELS), np.float32)
+        residual_r, residual_g, residual_b = np.zeros((3, PIXELS), np.float32)
+        chunk_ends = np.zeros(CHUNKS, np.int32)
+        zero, one, two = simd.splat(_ZERO), simd.splat(_ONE), simd.splat(_TWO)
+        alpha_min, alpha_max = simd.splat(ALPHA_MIN), simd.splat(ALPHA_MAX)
+        x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
+        ends = pixel_ends[tile]
+        tile_list = members[tile_start[tile] : tile_start[tile + 1]]
+        for k in range(PIXELS):
+            x, y = pixel(k)
+            x += x0
+            y += y0
+            current[k] = transmittance[tile, k]
+            behind_r[k], behind_g[k], behind_b[k] = background[0], background[1], background[2]
+            if has_target and x < width and y < height:
+                residual_r[k] = residual[y, x, 0]
+                residual_g[k] = residual[y, x, 1]
+                residual_b[k] = residual[y, x, 2]
+            chunk_ends[k >> 3] = max(chunk_ends[k >> 3], ends[k])
+
+        latest = np.int32(0)
+        for chunk in range(CHUNKS):
+            latest = max(latest, chunk_ends[chunk])
+        for position in range(latest, tile_list.shape[0]):
+            for j in range(SUMS):
+                sums[tile_list[position, PAIR], j] = _ZERO
+        for position in range(latest - 1, -1, -1):
+            prefetch_record(records, tile_list[max(position - AHEAD, 0), GAUSSIAN])
+            member = tile_list[position]
+            record = records[member[GAUSSIAN]]
+            shape = footprint(record, x0, y0)
+            r, g, b = simd.splat(record[RED]), simd.splat(record[GREEN]), simd.splat(record[BLUE])
+            position_lanes = simd.splat_int(np.int32(position))
+            sum_weight, sum_squared, sum_change, sum_loss = zero, zero, zero, zero
+            todo = reached_chunks(record, x0, y0)
+            while todo != 0:
+                chunk = simd.trailing_zeros(todo)
+                todo &= todo - 1
+                if chunk_ends[chunk] <= position:
+                    continue
+                at = chunk * LANES
+                _, _, alpha = falloff(shape, chunk)
+                alpha = simd.select(alpha < alpha_max, alpha, alpha_max)
+                touches = (alpha >= alpha_min) & simd.less_int(position_lanes, simd.load_int(ends, at))
+                alpha = simd.select(touches, alpha, zero)
+                inverse_rest = one / (one - alpha)
+                before = simd.load(current, at) * inverse_rest
+                simd.store(current, at, before)
+                weight = alpha * before
+                behind = simd.load(behind_r, at), simd.load(behind_g, at), simd.load(behind_b, at)
+                step_r, step_g, step_b = r - behind[0], g - behind[1], b - behind[2]
+                simd.store(behind_r, at, behind[0] + alpha * step_r)
+                simd.store(behind_g, at, behind[1] + alpha * step_g)
+                simd.store(behind_b, at, behind[2] + alpha * step_b)
+                # The change is - weight * step.
+                squared_weight = weight * weight
+                change = squared_weight * (step_r * step_r + step_g * step_g + step_b * step_b)
+                loss = zero
+                if has_target:
+                    step = step_r * simd.load(residual_r, at) + step_g * simd.load(residual_g, at)
+                    loss = two * weight * (step + step_b * simd.load(residual_b, at))
+                sum_weight, sum_squared = sum_weight + weight, sum_squared + squared_weight
+                sum_change, sum_loss = sum_change + change, sum_loss + loss
+            pair = member[PAIR]
+            sums[pair, WEIGHT] = simd.horizontal_sum(sum_weight)
+            sums[pair, SQUARED_WEIGHT] = simd.horizontal_sum(sum_squared)
+            sums[pair, CHANGE] = simd.horizontal_sum(sum_change)
+            sums[pair, LOSS] = sums[pair, CHANGE] - simd.horizontal_sum(sum_loss)
+
+
+@njit(**PARALLEL)
+def add_up(pair_start, sums, totals):
+    """Sum the rows of each Gaussian's pairs, in their order, into its row of ``totals`` (N, 4)."""
+    count = totals.shape[0]
+    for chunk in prange((count + _CHUNK - 1) // _CHUNK):
+        for i in range(chunk * _CHUNK, min(count, (chunk + 1) * _CHUNK)):
+            for j in range(SUMS):
+                totals[i, j] = _ZERO
+            for pair in range(pair_start[i], pair_start[i + 1]):
+                for j in range(SUMS):
+                    totals[i, j] += sums[pair, j]
