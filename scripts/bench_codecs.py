@@ -4,12 +4,15 @@
     python scripts/bench_codecs.py garden.ply --codecs gsz gsz:quality=low lzma -s data/garden -i images_4
 
 Every codec of the registry that can write is fitted to the model as it is; nothing is fine-tuned. Settings may follow
-a codec's name. Where PlayCanvas' ``splat-transform`` is on the PATH, the files it writes are measured too.
-Times are processor seconds of this one process, after a first run that lets Numba compile.
+a codec's name. Where other people's converters are at hand, the files they write are measured too: PlayCanvas'
+``splat-transform`` on the PATH or in ``.interop``, and the package ``gaussforge``.
+Times are processor seconds of this one process, after a first run that lets Numba compile; for splat-transform, of the
+process that it is. The table is Markdown.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -42,7 +45,21 @@ from utils.metrics import ViewMetrics, mean_metrics, measure
 
 WARM_UP = 3000
 """Gaussians that are encoded and decoded once before the clock runs."""
-PEER = "splat-transform"
+
+ROOT = Path(__file__).resolve().parent.parent
+SPLAT_TRANSFORM = "splat-transform"
+GAUSSFORGE = "gaussforge"
+
+COLUMNS = {
+    "means": "means",
+    "log_scales": "scales",
+    "quaternions": "rotations",
+    "opacity_logits": "opacity",
+    "sh_dc": "DC",
+    "sh_dc and opacity_logits": "DC",
+    "sh_rest": "SH",
+}
+"""Column of the table for each attribute; what has none is counted as ``other``."""
 
 
 @dataclass
@@ -58,6 +75,8 @@ class Options:
     """Codecs, each with settings if need be: gsz gsz:quality=low. By default all, and each quality of gsz."""
     limit: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Measure the first N Gaussians of each model only; 0 takes all."""
+    peers: bool = True
+    """Measure other people's converters where they are installed; splat-transform takes minutes for a SOG."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +85,8 @@ class Result:
 
     Attributes:
         by_attribute: bytes, where the format's header says.
-        encode_s, decode_s: processor seconds; encoding includes fitting the grid.
+        fit_s: processor seconds of choosing the grid; None for other programs' files, which encode with it.
+        encode_s, decode_s: processor seconds.
         law_holds: whether the file decodes to what its grid's ``snap`` shows; None for other programs' files.
         max_error, mean_error: absolute errors of parameters, opacities after the sigmoid, log-scales sorted, and
             ``covariance`` relative to the covariance's norm.
@@ -75,6 +95,7 @@ class Result:
     bytes: int
     bytes_per_gaussian: float
     by_attribute: dict[str, int]
+    fit_s: float | None
     encode_s: float
     decode_s: float
     encode_per_s: float
@@ -184,85 +205,147 @@ def bench_codec(codec: Codec, splats: GaussianModel, judge: Judge) -> Result:
     """Fit, encode, decode and compare."""
     sample = splats.select(torch.arange(min(WARM_UP, len(splats))))
     codec.decode(codec.fit(sample).encode(sample))
-    (grid, data), encode_s = timed(lambda: (fitted := codec.fit(splats), fitted.encode(splats)))
+    grid, fit_s = timed(lambda: codec.fit(splats))
+    data, encode_s = timed(lambda: grid.encode(splats))
     decoded, decode_s = timed(lambda: codec.decode(data))
     snapped = grid.snap(splats).detach()
     lossy = errors(splats, snapped)
-    by_attribute = codec.info(data).get("bytes", {})
-    return _result(data, by_attribute, encode_s, decode_s, same_up_to_order(decoded, snapped), lossy, decoded, judge)
+    law_holds = same_up_to_order(decoded, snapped)
+    return _result(data, codec, decoded, judge, encode_s, decode_s, fit_s=fit_s, law_holds=law_holds, lossy=lossy)
 
 
-def bench_peer(path: Path, suffix: str, judge: Judge) -> Result:
-    """The file that splat-transform makes of a PLY. Its Gaussians are in another order, so errors are not compared."""
+Writer = Callable[[Path], tuple[bytes, float]]
+"""Makes a file of a PLY: its bytes, and the processor seconds it took."""
+
+
+def peers() -> dict[str, Writer]:
+    """Other people's converters that are installed, by the name of what they write."""
+    found: dict[str, Writer] = {}
+    program = shutil.which(SPLAT_TRANSFORM) or shutil.which(SPLAT_TRANSFORM, path=ROOT / ".interop/node_modules/.bin")
+    if program is not None:
+        for suffix in (".sog", ".spz"):
+            found[SPLAT_TRANSFORM + suffix] = lambda path, suffix=suffix: _splat_transform(program, path, suffix)  # type: ignore[misc]
+    if importlib.util.find_spec(GAUSSFORGE) is not None:
+        found[f"{GAUSSFORGE}.spz"] = _gaussforge
+    return found
+
+
+def _splat_transform(program: str, path: Path, suffix: str) -> tuple[bytes, float]:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / f"model{suffix}"
-        start = time.perf_counter()
-        done = subprocess.run([PEER, "-g", "cpu", str(path), str(target)], capture_output=True, text=True, check=False)
+        before = _seconds_of_children()
+        done = subprocess.run(
+            [program, "-g", "cpu", str(path), str(target)], capture_output=True, text=True, check=False
+        )
         if done.returncode or not target.exists():
-            raise UserError(f"{path}: {PEER} failed ({done.stderr.strip().splitlines()[-1:]}); run it by hand")
-        encode_s = time.perf_counter() - start
-        data = target.read_bytes()
-        decoded, decode_s = timed(lambda: codecs.read(target))
-    return _result(data, {}, encode_s, decode_s, None, {}, decoded, judge)
+            raise UserError(
+                f"{path}: {SPLAT_TRANSFORM} failed ({done.stderr.strip().splitlines()[-1:]}); run it by hand"
+            )
+        return target.read_bytes(), _seconds_of_children() - before
+
+
+def _seconds_of_children() -> float:
+    import resource  # Not on Windows, where this is the only thing to fail.
+
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _gaussforge(path: Path) -> tuple[bytes, float]:
+    from gaussforge import GaussForge
+
+    data = path.read_bytes()
+    answer, seconds = timed(lambda: GaussForge().convert(data, "ply", "spz"))
+    if "data" not in answer:
+        raise UserError(f"{path}: {GAUSSFORGE} failed ({answer.get('error')}); uninstall it to go on without")
+    return bytes(answer["data"]), seconds
+
+
+def bench_peer(write: Writer, path: Path, judge: Judge) -> Result:
+    """The file that another program makes of a PLY. Its Gaussians are in another order, so errors are not compared."""
+    data, encode_s = write(path)
+    codec = codecs.identify(data, "the converter's file")
+    decoded, decode_s = timed(lambda: codec.decode(data))
+    return _result(data, codec, decoded, judge, encode_s, decode_s)
 
 
 def _result(
     data: bytes,
-    by_attribute: dict[str, int],
-    encode_s: float,
-    decode_s: float,
-    law_holds: bool | None,
-    lossy: dict[str, Tensor],
+    codec: Codec,
     decoded: GaussianModel,
     judge: Judge,
+    encode_s: float,
+    decode_s: float,
+    *,
+    fit_s: float | None = None,
+    law_holds: bool | None = None,
+    lossy: dict[str, Tensor] | None = None,
 ) -> Result:
     count = max(1, len(decoded))
     quality = judge.quality(decoded)
     return Result(
         bytes=len(data),
         bytes_per_gaussian=len(data) / count,
-        by_attribute=by_attribute,
+        by_attribute=codec.info(data).get("bytes", {}),
+        fit_s=fit_s,
         encode_s=encode_s,
         decode_s=decode_s,
         encode_per_s=count / max(encode_s, 1e-9),
         decode_per_s=count / max(decode_s, 1e-9),
         law_holds=law_holds,
-        max_error=summary(lossy, torch.max),
-        mean_error=summary(lossy, torch.mean),
+        max_error=summary(lossy or {}, torch.max),
+        mean_error=summary(lossy or {}, torch.mean),
         test_psnr=quality.psnr if quality else None,
         test_ssim=quality.ssim if quality else None,
     )
 
 
 def bench_model(path: Path, options: Options, judge: Judge) -> dict[str, Any]:
-    """All codecs on one model: its entry in the JSON file."""
+    """All codecs on one model: its entry in the JSON file. Prints the table as it goes."""
     splats = codecs.read(path)
     if options.limit:
         splats = splats.select(torch.arange(min(options.limit, len(splats))))
-    say(f"{path}: {len(splats)} Gaussians, SH degree {splats.sh_degree}")
+    entry: dict[str, Any] = {"count": len(splats), "sh_degree": splats.sh_degree}
+    title = f"{path}: {len(splats):,} Gaussians, SH degree {splats.sh_degree}"
+    if (original := judge.quality(splats)) is not None:
+        entry |= {"test_psnr": original.psnr, "test_ssim": original.ssim}
+        title += f", test PSNR {original.psnr:.3f} dB"
     jobs: dict[str, Callable[[], Result]] = {}
     for text in options.codecs or default_codecs():
         codec = parse_codec(text)
         jobs[text] = lambda codec=codec: bench_codec(codec, splats, judge)  # type: ignore[misc]
-    if shutil.which(PEER) and path.suffix == ".ply" and not options.limit:
-        for suffix in (".sog", ".spz"):
-            jobs[f"{PEER}{suffix}"] = lambda suffix=suffix: bench_peer(path, suffix, judge)  # type: ignore[misc]
+    if path.suffix == ".ply" and not options.limit and options.peers:
+        for name, write in peers().items():
+            jobs[name] = lambda write=write: bench_peer(write, path, judge)  # type: ignore[misc]
+    say(f"\n{title}\n")
+    columns = [*dict.fromkeys(COLUMNS.values()), "other"]
+    say(f"| codec | MB | B/G | {' | '.join(columns)} | fit s | encode M/s | decode M/s | law | test PSNR |")
+    say(f"|---|{'---:|' * (len(columns) + 7)}")
     results = {}
-    say(f"  {'codec':24} {'bytes':>12} {'B/G':>7} {'enc M/s':>8} {'dec M/s':>8}  law  test PSNR")
     for name, job in jobs.items():
-        result = job()
-        results[name] = asdict(result)
-        law = {True: "yes", False: "NO", None: "-"}[result.law_holds]
-        quality = "" if result.test_psnr is None else f"{result.test_psnr:.3f}"
-        say(
-            f"  {name:24} {result.bytes:12,} {result.bytes_per_gaussian:7.2f} {result.encode_per_s / 1e6:8.3f} "
-            f"{result.decode_per_s / 1e6:8.3f}  {law:3}  {quality}"
-        )
-    entry: dict[str, Any] = {"count": len(splats), "sh_degree": splats.sh_degree, "codecs": results}
-    if (original := judge.quality(splats)) is not None:
-        entry |= {"test_psnr": original.psnr, "test_ssim": original.ssim}
-        say(f"  {'the model itself':24} {'':12} {'':7} {'':8} {'':8}       {original.psnr:.3f}")
-    return entry
+        results[name] = asdict(job())
+        say(table_row(name, Result(**results[name]), len(splats), columns))
+    return {**entry, "codecs": results}
+
+
+def table_row(name: str, result: Result, count: int, columns: list[str]) -> str:
+    """A result as a line of Markdown."""
+    spent = dict.fromkeys(columns, 0)
+    for attribute, size in result.by_attribute.items():
+        spent[COLUMNS.get(attribute, "other")] += size
+    shares = [f"{spent[column] / max(count, 1):.2f}" if result.by_attribute else "" for column in columns]
+    cells = [
+        name,
+        f"{result.bytes / 1e6:.3f}",
+        f"{result.bytes_per_gaussian:.2f}",
+        *shares,
+        "" if result.fit_s is None else f"{result.fit_s:.1f}",
+        f"{result.encode_per_s / 1e6:.2f}",
+        f"{result.decode_per_s / 1e6:.2f}",
+        {True: "yes", False: "NO", None: ""}[result.law_holds],
+        "" if result.test_psnr is None else f"{result.test_psnr:.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:

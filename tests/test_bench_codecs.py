@@ -1,0 +1,50 @@
+"""Proves ``scripts/bench_codecs.py``: the JSON file has what was measured, the table says the same, and with a scene
+the quality on its test views is that of the decoded file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_run import write_tiny_scene
+
+from scripts import bench_codecs
+from utils.errors import UserError
+
+
+def bench(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench_codecs.py", *map(str, arguments)])
+    bench_codecs.main()
+
+
+def test_codecs_are_measured_on_a_model_and_its_scene(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, checkpoint = write_tiny_scene(tmp_path)
+    model = checkpoint / "point_cloud" / "iteration_7000" / "point_cloud.ply"
+    chosen = ["ply", "lzma", "spz:version=2", "spz"]
+    results = tmp_path / "codecs.json"
+    bench(monkeypatch, model, "--codecs", *chosen, "-s", source, "--no-peers", "--json", results)
+
+    entry = json.loads(results.read_text())["models"][str(model)]
+    assert (entry["count"], entry["sh_degree"], list(entry["codecs"])) == (150, 3, chosen)
+    for measured in entry["codecs"].values():
+        assert measured["law_holds"] is True
+        assert measured["bytes_per_gaussian"] == pytest.approx(measured["bytes"] / 150)
+        assert 0.5 < sum(measured["by_attribute"].values()) / measured["bytes"] <= 1
+        assert measured["max_error"]["opacities"] >= measured["mean_error"]["opacities"] >= 0
+    assert entry["codecs"]["ply"]["test_psnr"] == entry["test_psnr"]
+    assert set(entry["codecs"]["ply"]["max_error"].values()) == {0.0}
+    assert entry["codecs"]["spz"]["test_psnr"] < entry["test_psnr"]
+
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows] == ["| codec", "| ply", "| lzma", "| spz:version=2", "| spz"]
+    assert rows[1][2] == f"{model.stat().st_size / 150:.2f}"
+
+
+def test_settings_that_are_none_are_refused() -> None:
+    with pytest.raises(UserError, match=r"--codecs gsz:low: 'low' is no setting; write name=value"):
+        bench_codecs.parse_codec("gsz:low")
