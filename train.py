@@ -42,7 +42,8 @@ from utils.errors import UserError
 from utils.files import write_text
 from utils.lpips import HOW_TO_GET_LPIPS, Lpips, load_lpips
 
-DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "fast3dgs.yaml"
+DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "default.yaml"
+RECIPE_FILE = "recipe.yaml"
 
 
 @dataclass
@@ -62,7 +63,8 @@ class Options:
     resume: bool = False
     """Go on after the last completed stage of a killed run, with the same result."""
     pick: str = ""
-    """On a finished run: do only the final stage again, from the round whose file has this size, such as 5MB."""
+    """On a finished run: do only the final stage again, from the round whose file has this size, such as 5MB. The
+    recipe is that of the run."""
     backend: BackendName = "auto"
     """Renderer."""
     threads: int = 0
@@ -88,15 +90,26 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
 
 
 def _config_argument(arguments: list[str]) -> Path:
-    """``--config``, which has to be known before the rest is parsed, since it holds the defaults."""
+    """The recipe to begin with, which has to be known before the rest is parsed, since it holds the defaults."""
+    config = _value_of(arguments, "--config")
+    if config is not None:
+        return Path(config)
+    out = _value_of(arguments, "-m", "--model_path")
+    if out is not None and _value_of(arguments, "--pick") is not None and (Path(out) / RECIPE_FILE).is_file():
+        return Path(out) / RECIPE_FILE
+    return DEFAULT_CONFIG
+
+
+def _value_of(arguments: list[str], *names: str) -> str | None:
+    """The value of an option, given as ``--name value`` or ``--name=value``; ``None`` where it is not given."""
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
-        if name == "--config":
+        if name in names:
             if equals:
-                return Path(value)
+                return value
             if position + 1 < len(arguments):
-                return Path(arguments[position + 1])
-    return DEFAULT_CONFIG
+                return arguments[position + 1]
+    return None
 
 
 def train(options: Options) -> Result:
@@ -260,7 +273,7 @@ def write_description(options: Options, scene: Scene, original_path: Path) -> No
         # What render.py needs to show the original beside the result; the cameras are at their final size already.
         written |= {"pretrained_ply": original_path.resolve(), "resolution": 1}
     model_dir.write_options(options.model_path, written)
-    write_text(options.model_path / "recipe.yaml", options.recipe.to_yaml())
+    write_text(options.model_path / RECIPE_FILE, options.recipe.to_yaml())
 
 
 def main() -> None:

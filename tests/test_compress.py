@@ -52,6 +52,7 @@ def views(tiny: tuple[Path, Path]) -> Views:
 def compress(tiny: tuple[Path, Path], out: Path, *extra: str) -> Result:
     source, checkpoint = tiny
     arguments = ["-s", str(source), "--pretrained_dir", str(checkpoint), "-m", str(out), "--eval"]
+    arguments += ["--config", str(CONFIGS / "fast3dgs.yaml")]
     return train.train(train.parse([*arguments, *SCHEDULE, *extra]))
 
 
@@ -457,10 +458,16 @@ def test_the_journal_survives_a_crash_between_stages(tmp_path: Path):
 # --- Recipes ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_published_recipe_is_complete_and_is_the_default():
-    settings = yaml.safe_load((CONFIGS / "fast3dgs.yaml").read_text())
-    assert set(settings) == set(yaml.safe_load(Recipe().to_yaml()))
+def test_a_setting_that_a_file_leaves_out_is_the_published_one():
     assert Recipe.from_yaml(CONFIGS / "fast3dgs.yaml") == Recipe()
+
+
+def test_the_default_recipe_guards_structure_too_and_costs_no_more_than_the_published_one():
+    recipe = train.parse(["-m", "out"]).recipe
+    assert recipe == Recipe.from_yaml(CONFIGS / "default.yaml")
+    assert recipe.max_ssim_drop < 0.01 and recipe.end_with == "best"
+    for name in ("first_iterations", "round_iterations", "final_iterations"):
+        assert getattr(recipe, name) <= getattr(Recipe(), name)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
@@ -497,6 +504,14 @@ def test_a_recipe_on_disk_is_overridden_by_the_command_line(tmp_path: Path):
     path.write_text("round_iterations: 7\nfinal_iterations: 8\n")
     options = train.parse(["-m", "out", f"--config={path}", "--final_iterations", "9"])
     assert (options.recipe.round_iterations, options.recipe.final_iterations) == (7, 9)
+
+
+def test_who_picks_from_a_run_gets_its_recipe(tmp_path: Path):
+    (tmp_path / "recipe.yaml").write_text("round_iterations: 7\n")
+    assert train.parse(["-m", str(tmp_path), "--pick", "1MB"]).recipe.round_iterations == 7
+    assert train.parse([f"-m={tmp_path}"]).recipe == train.parse(["-m", "out"]).recipe
+    published = ["--config", str(CONFIGS / "fast3dgs.yaml")]
+    assert train.parse(["-m", str(tmp_path), "--pick", "1MB", *published]).recipe == Recipe()
 
 
 # --- Memory ----------------------------------------------------------------------------------------------------------

@@ -25,7 +25,18 @@ from compress.run_dir import RunDir, RunState, read_journal
 from utils import cli
 
 ROOT = Path(__file__).resolve().parent.parent
-SCHEDULE = ["--first_iterations", "20", "--round_iterations", "80", "--final_iterations", "20", "--max_rounds", "3"]
+SCHEDULE = [
+    "--config",
+    str(ROOT / "configs" / "fast3dgs.yaml"),
+    "--first_iterations",
+    "20",
+    "--round_iterations",
+    "80",
+    "--final_iterations",
+    "20",
+    "--max_rounds",
+    "3",
+]
 
 DIES_WRITING = """
 import os, pathlib, signal, sys
