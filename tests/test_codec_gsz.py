@@ -28,7 +28,7 @@ from scene.gaussian_model import GaussianModel
 from tests.helpers import allocating_little, assert_same_up_to_order, damaged, degenerate_models, random_model
 from utils.errors import UserError
 
-FINE = GridSettings(1e-4, 1e-3, 256, 2e-4, dc_step=1e-4, sh_step=1e-3, sh_threshold=0.5)
+FINE = GridSettings(1e-4, 1e-3, 256, 2e-4, dc_step=1e-4, sh_step=1e-3, sh_chroma=1, sh_threshold=0.5, sh_range=0)
 
 
 def covariances(splats: GaussianModel) -> Tensor:

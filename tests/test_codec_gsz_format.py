@@ -219,7 +219,7 @@ def decode_stream(
     tokens: dict[str, list[int]] = {name: [] for name in columns} | hints
     begin = 0
     while begin < count:
-        end = min(count, begin + min(16384, max(128, 8 * (begin // 32))))
+        end = min(count, begin + min(16384, max(128, 8 * (begin // 16))))
         for name, column in columns.items():
             if column.home != home:
                 continue
@@ -245,11 +245,11 @@ class Harmonics:
         self.classes = Tables(1 + 4 * 16 + 3, classes)
         self.masks = [Tables(20, 1 << (end - begin)) for begin, end in self.groups]
         self.triples = Tables(16, 27)
-        self.colours = {1: Tables(21, 50), 0: Tables(35, 50), 2: Tables(35, 50)}
+        self.colours = [Tables(21, 50), Tables(35, 50), Tables(35, 50)]
         self.kinds: list[int] = []
 
     def tables(self) -> list[Tables]:
-        return [self.classes, *self.masks, self.triples, *self.colours.values()]
+        return [self.classes, *self.masks, self.triples, *self.colours]
 
     def begin_layer(self) -> None:
         self.kinds = []
@@ -279,12 +279,12 @@ class Harmonics:
                     else:
                         sh[i][3 * k : 3 * k + 3] = [digits // 9 - 1, digits // 3 % 3 - 1, digits % 3 - 1]
         crowd = Counter(i for i, _ in escapes)
-        for colour, tables in self.colours.items():
+        for colour, tables in enumerate(self.colours):
             tokens = []
             for i, k in escapes:
                 kind = min(max(self.kinds[i] - 2, 0), 6)
-                green = min(max(sh[i][3 * k + 1] >> kind, -2), 2) + 2
-                context = 3 * kind + (crowd[i] > 1) + (crowd[i] > 4) if colour == 1 else 5 * kind + green
+                first = min(max(sh[i][3 * k] >> kind, -2), 2) + 2
+                context = 5 * kind + first if colour else 3 * kind + (crowd[i] > 1) + (crowd[i] > 4)
                 tokens.append(stream.token(tables, context))
             for (i, k), token in zip(escapes, tokens, strict=True):
                 sh[i][3 * k + colour] = unfold(stream.rest(token, 5, 1))
@@ -293,18 +293,18 @@ class Harmonics:
 
 
 def native_numbers(parameters: bytes) -> dict:
-    numbers = struct.unpack("<3dd4dd4dBBHhhi", parameters)
-    names = ["scale", "rotation", "dc", "sh", "threshold"]
+    numbers = struct.unpack("<3dd4d2dd4dBBHhhi", parameters)
+    names = ["scale", "rotation", "dc", "sh", "orange", "green", "threshold"]
     return {
         "centre": numbers[:3],
         "radius": numbers[3],
-        **dict(zip(names, numbers[4:9], strict=True)),
-        "stored": numbers[9:13],
-        "mean_bits": numbers[13],
-        "ranges": (numbers[14] >> 4, numbers[14] & 15),
-        "levels": numbers[15],
-        "pivots": numbers[16:18],
-        "top": numbers[18],
+        **dict(zip(names, numbers[4:11], strict=True)),
+        "stored": numbers[11:15],
+        "mean_bits": numbers[15],
+        "ranges": (numbers[16] >> 4, numbers[16] & 15),
+        "levels": numbers[17],
+        "pivots": numbers[18:20],
+        "top": numbers[20],
     }
 
 
@@ -358,9 +358,14 @@ def native_values(parameters: bytes, values: dict[str, list], count: int, coeffi
         row.append(round(math.log(opacity / (1 - opacity)) * 4096) / 4096)
         row += [symbol * grid["dc"] for symbol in rgb(values, i)]
         step = half_octaves(grid["sh"], hints["detail"][i] - grid["ranges"][1])
-        for symbol in values["sh"][i]:
-            size = grid["stored"][abs(symbol)] if abs(symbol) < 4 else float(abs(symbol))
-            row.append(math.copysign(size * step, symbol))
+        steps = (step, step * grid["orange"], step * grid["green"])
+        for k in range(coefficients):
+            parts = []
+            for symbol, colour_step in zip(values["sh"][i][3 * k : 3 * k + 3], steps, strict=True):
+                size = grid["stored"][abs(symbol)] if abs(symbol) < 4 else float(abs(symbol))
+                parts.append(math.copysign(size, symbol) * colour_step)
+            luma, orange, green = parts
+            row += [(luma + green) + orange, luma - 2 * green, (luma + green) - orange]
         rows.append(row)
     return model_of(rows, coefficients)
 
@@ -390,7 +395,10 @@ def published_values(parameters: bytes, values: dict[str, list], count: int, coe
                 ordinal = whole - 2**31 if wide[home] else (whole >> 16) - 2**15
                 row.append(number(ordinal, wide[home]))
         row += [np.float32(symbol) * np.float32(dc_step) for symbol in rgb(values, i)]
-        row += [np.float32(symbol) * np.float32(sh_step) for symbol in values["sh"][i]]
+        for k in range(0, len(values["sh"][i]), 3):
+            luma, orange, green = ([number] for number in values["sh"][i][k : k + 3])
+            colours = rgb({"luma": luma, "orange": orange, "green": green}, 0)
+            row += [np.float32(symbol) * np.float32(sh_step) for symbol in colours]
         rows.append(row)
     return model_of(rows, coefficients)
 

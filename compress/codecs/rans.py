@@ -64,7 +64,7 @@ def chunks(count: int) -> list[tuple[int, int]]:
     bounds = []
     begin = 0
     while begin < count:
-        end = min(count, begin + min(CHUNK, max(128, begin // 4 // LANES * LANES)))
+        end = min(count, begin + min(CHUNK, max(128, begin // 2 // LANES * LANES)))
         bounds.append((begin, end))
         begin = end
     return bounds
@@ -112,16 +112,16 @@ class Tables:
         self.counts = np.zeros((contexts, size), np.int64)
         self.symbols = np.zeros((contexts, size), np.uint32)  # Start << 16 | frequency.
         self.guide = np.zeros((contexts, ONE >> GUIDE_SHIFT), np.uint8)  # For the decoder, see find_symbol.
-        self._built_at = np.full((contexts, 2), -1, np.int64)
+        self.built_at = np.full((contexts, 2), -1, np.int64)
         self.learn()
 
     def learn(self) -> None:
         """Rebuild the tables of the contexts whose counts have grown by a quarter since they were built."""
-        _rebuild(self.counts, self._built_at, self.symbols, self.guide)
+        _rebuild(self.counts, self.built_at, self.symbols, self.guide)
 
     def forget(self) -> None:
         """Weaken old counts, at the start of a stream with statistics of its own."""
-        _fade(self.counts, self._built_at)
+        _fade(self.counts, self.built_at)
 
 
 class Column:
@@ -227,20 +227,24 @@ class Decoder:
         """Fill in the next ``(n,)`` int64 ``values`` of a column. Returns their tokens."""
         alphabet, tables = column.alphabet, column.tables
         tokens = np.empty(len(values), np.uint8)
-        stream = (self.words, self.cursor, self.states)
-        _decode_tokens(
-            *stream,
+        _decode(
+            self.words,
+            self.cursor,
+            self.states,
             tokens,
+            values,
             tables.counts,
+            tables.built_at,
             tables.symbols,
             tables.guide,
             NO_TOKENS if first is None else first,
             NO_TOKENS if second is None else second,
             *column.maps,
             column.history,
+            alphabet.signed,
+            alphabet.direct_bits,
+            alphabet.leading_bits,
         )
-        _decode_raw(*stream, tokens, values, alphabet.signed, alphabet.direct_bits, alphabet.leading_bits)
-        tables.learn()
         return tokens
 
     def finish(self) -> None:
@@ -422,6 +426,47 @@ def _decode_raw(words, cursor, states, tokens, values, signed, direct_bits, lead
                 left -= width
         values[i] = ((value >> 1) ^ -(value & 1)) if signed else value
     cursor[0], cursor[1] = position, lane
+
+
+@njit(cache=True, nogil=True)
+def _decode(
+    words,
+    cursor,
+    states,
+    tokens,
+    values,
+    counts,
+    built_at,
+    symbols,
+    guide,
+    first,
+    second,
+    first_map,
+    second_map,
+    previous_map,
+    history,
+    signed,
+    direct_bits,
+    leading_bits,
+):
+    """All there is to do for a column's values. In one call, since entering compiled code takes microseconds."""
+    _decode_tokens(
+        words,
+        cursor,
+        states,
+        tokens,
+        counts,
+        symbols,
+        guide,
+        first,
+        second,
+        first_map,
+        second_map,
+        previous_map,
+        history,
+    )
+    _decode_raw(words, cursor, states, tokens, values, signed, direct_bits, leading_bits)
+    _rebuild(counts, built_at, symbols, guide)
 
 
 @njit(cache=True, nogil=True)

@@ -244,6 +244,7 @@ def fit_steps(splats: GaussianModel, settings: GridSettings) -> Steps:
         rotation_step=settings.rotation_step,
         dc_step=settings.dc_step,
         sh_step=settings.sh_step,
+        sh_colours=symbols.sh_colours(settings.sh_chroma),
         sh_values=np.arange(symbols.RECONSTRUCTED, dtype=np.float64),
         rotation_pivot=rotation_pivot,
         rotation_range=settings.rotation_range,
@@ -260,8 +261,7 @@ def _centroids(splats: GaussianModel, steps: Steps) -> np.ndarray:
     """What each small magnitude should stand for: the mean of the values that are rounded to it, in steps."""
     quantised, _ = symbols.quantise(splats, steps)
     fineness = symbols.finenesses(quantised.scales, quantised.opacities, steps)
-    sizes = np.abs(splats.sh_rest.detach().cpu().numpy().reshape(quantised.sh.shape))
-    sizes = sizes / steps.sh_steps[fineness.sh][:, None]
+    sizes = np.abs(symbols.sh_in_steps(splats.sh_rest.detach().cpu().numpy(), fineness.sh, steps))
     rounded = np.abs(quantised.sh)
     values = steps.sh_values.copy()
     for magnitude in range(1, symbols.RECONSTRUCTED):

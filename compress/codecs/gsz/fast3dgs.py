@@ -27,6 +27,8 @@ from compress.codecs.rans import Alphabet, buckets
 from scene.gaussian_model import GaussianModel
 
 _FLOATS = {"opacity_logits": "opacities", "log_scales": "scales", "quaternions": "rotations"}
+_SH_COLOURS = ("luma", "orange", "green")
+"""The order of a coefficient's symbols, as in the native grid."""
 _BYTE = Alphabet(8, 0, 8)
 _COARSE = buckets(list(range(8, 256, 8)))
 _PARAMETERS = struct.Struct("<ffBxxx")
@@ -92,6 +94,8 @@ def to_columns(grid: LzmaGrid, splats: GaussianModel, rows: np.ndarray) -> Value
                 values[f"{name}_{index}_{byte}"] = (column >> (8 * byte)) & 255
     dc = grid.dc.symbols(splats.sh_dc)[rows].reshape(-1, 3).astype(np.int64) - grid.dc.zero_point
     sh = grid.rest.symbols(splats.sh_rest)[rows].astype(np.int16) - np.int16(grid.rest.zero_point)
+    colours = to_luma(sh.reshape(-1, 3))
+    sh = np.stack([colours[name] for name in _SH_COLOURS], axis=1).astype(np.int16)
     return values | to_luma(dc) | {"sh": sh.reshape(len(rows), 3 * splats.sh_rest.shape[1])}
 
 
@@ -116,7 +120,9 @@ def fill(arrays: dict[str, np.ndarray], values: Values, dc_step: float, wide: fr
 
 def fill_sh(sh_rest: np.ndarray, symbols: np.ndarray, sh_step: float) -> None:
     """The ``(N, K, 3)`` harmonics of ``(N, 3 K)`` symbols."""
-    np.multiply(symbols, np.float32(sh_step), out=sh_rest.reshape(symbols.shape), dtype=np.float32)
+    colours = symbols.reshape(-1, 3).astype(np.int64)
+    rgb = from_luma({name: colours[:, index] for index, name in enumerate(_SH_COLOURS)})
+    np.multiply(rgb, np.float32(sh_step), out=sh_rest.reshape(rgb.shape), dtype=np.float32, casting="same_kind")
 
 
 def _ordinals(numbers: np.ndarray, wide: bool) -> np.ndarray:

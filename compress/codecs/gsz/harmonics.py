@@ -3,7 +3,7 @@
 Most Gaussians have few or none left after rounding. So each has a *class* first, the bit length of its largest
 magnitude; class 0 has nothing more to code. Then, group by group of coefficients, a *mask* says which coefficients have
 a colour that is not zero. A coefficient in the mask is one *triple* if its three colours are within one step of
-zero, and otherwise an escape and three values, of which green goes first and the others look at it.
+zero, and otherwise an escape and three values, of which luma goes first and the others look at it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COUNTS = 4
 ESCAPE = 26
 """The token of triples that hold a magnitude above 1; the others are below."""
 CROWDS = 3
-"""Of a Gaussian's escapes, see :func:`_crowds`."""
+"""Of a Gaussian's escapes, see :func:`_escapes`."""
 VALUE_KINDS = 7
 """Contexts of values tell the classes 2 to 8 apart."""
 
@@ -47,12 +47,12 @@ class Harmonics:
         self.groups = [(begin, begin + size) for begin, size in _bounds() if begin < coefficients]
         self.masks = [_given(Alphabet(end - begin, 0, end - begin), KINDS * DENSITIES) for begin, end in self.groups]
         self.triples = _given(Alphabet(5, 0, 5), KINDS * COUNTS, ESCAPE + 1)
-        self.green = _given(_VALUE, VALUE_KINDS * CROWDS)
+        self.luma = _given(_VALUE, VALUE_KINDS * CROWDS)
         self.others = [_given(_VALUE, VALUE_KINDS * 5) for _ in range(2)]
 
     def begin(self) -> None:
         """Start a new stream."""
-        for column in (self.classes, *self.masks, self.triples, self.green, *self.others):
+        for column in (self.classes, *self.masks, self.triples, self.luma, *self.others):
             column.begin()
 
     def code(self, coder: Encoder | Decoder, sh: np.ndarray, fineness: np.ndarray | None) -> None:
@@ -72,18 +72,15 @@ class Harmonics:
         coder.integers(self.triples, triples, _triple_contexts(kinds, masks, members))
         if not encoding:
             _put_triples(sh, rows, members, coefficients, triples)
-        escapes = np.flatnonzero(triples == ESCAPE)
-        members, places = members[escapes], rows[members[escapes]] * sh.shape[1] + 3 * coefficients[escapes]
-        contexts = kinds[members].clip(2, VALUE_KINDS + 1) - 2
+        places, kinds, crowds = _escapes(rows, kinds, members, coefficients, triples, sh.shape[1])
         flat = sh.reshape(-1)
-        green = flat[places + 1].astype(np.int64)
-        coder.integers(self.green, green, (contexts * CROWDS + _crowds(members, len(rows))).astype(np.uint8))
-        beside = (contexts * 5 + (green >> contexts).clip(-2, 2) + 2).astype(np.uint8)
-        flat[places + 1] = green
-        for colour, column in zip((0, 2), self.others, strict=True):
-            values = flat[places + colour].astype(np.int64)
+        luma, *others = (flat[places + colour].astype(np.int64) for colour in range(3))
+        coder.integers(self.luma, luma, crowds)
+        beside = _beside(kinds, luma)
+        for column, values in zip(self.others, others, strict=True):
             coder.integers(column, values, beside)
-            flat[places + colour] = values
+        if not encoding:
+            _put_values(flat, places, luma, *others)
 
     @staticmethod
     def largest_class(sh: np.ndarray) -> int:
@@ -173,15 +170,15 @@ def _triple_contexts(kinds, masks, members):
 
 @njit(cache=True, nogil=True)
 def _triples(sh, rows, members, coefficients):
-    """Tokens: red, green and blue plus 1 are the digits to base 3, and 13, which is nothing at all, is left out."""
+    """Tokens: the three colours plus 1 are the digits to base 3, and 13, which is nothing at all, is left out."""
     tokens = np.empty(len(members), np.int64)
     for j in range(len(members)):
         row, column = rows[members[j]], 3 * coefficients[j]
-        red, green, blue = np.int64(sh[row, column]), np.int64(sh[row, column + 1]), np.int64(sh[row, column + 2])
-        if max(abs(red), abs(green), abs(blue)) > 1:
+        one, two, three = np.int64(sh[row, column]), np.int64(sh[row, column + 1]), np.int64(sh[row, column + 2])
+        if max(abs(one), abs(two), abs(three)) > 1:
             tokens[j] = ESCAPE
         else:
-            digits = 9 * (red + 1) + 3 * (green + 1) + blue + 1
+            digits = 9 * (one + 1) + 3 * (two + 1) + three + 1
             tokens[j] = digits - (digits > 13)
     return tokens
 
@@ -199,12 +196,42 @@ def _put_triples(sh, rows, members, coefficients, tokens):
 
 
 @njit(cache=True, nogil=True)
-def _crowds(members, count):
-    """For each escape whether its Gaussian has one of them, up to four, or more: 0, 1, 2."""
-    escapes = np.zeros(count, np.int64)
+def _escapes(rows, kinds, members, coefficients, triples, width):
+    """Where the escapes are in flat harmonics, the kinds of their Gaussians, and the contexts of their luma.
+
+    Those depend on whether the Gaussian has one escape, up to four, or more.
+    """
+    count = 0
+    crowd = np.zeros(len(rows), np.uint8)
     for j in range(len(members)):
-        escapes[members[j]] += 1
-    crowds = np.empty(len(members), np.int64)
+        escaped = triples[j] == ESCAPE
+        count += escaped
+        crowd[members[j]] += escaped
+    places = np.empty(count, np.int64)
+    own = np.empty(count, np.uint8)
+    contexts = np.empty(count, np.uint8)
+    found = 0
     for j in range(len(members)):
-        crowds[j] = (escapes[members[j]] > 1) + (escapes[members[j]] > 4)
-    return crowds
+        if triples[j] == ESCAPE:
+            member = members[j]
+            places[found] = rows[member] * width + 3 * coefficients[j]
+            own[found] = min(max(kinds[member] - 2, 0), VALUE_KINDS - 1)
+            contexts[found] = own[found] * CROWDS + (crowd[member] > 1) + (crowd[member] > 4)
+            found += 1
+    return places, own, contexts
+
+
+@njit(cache=True, nogil=True)
+def _beside(kinds, luma):
+    """The contexts of the other colours: luma in steps that grow with the kind."""
+    contexts = np.empty(len(kinds), np.uint8)
+    for j in range(len(kinds)):
+        contexts[j] = 5 * kinds[j] + min(max(luma[j] >> kinds[j], -2), 2) + 2
+    return contexts
+
+
+@njit(cache=True, nogil=True)
+def _put_values(flat, places, first, second, third):
+    for j in range(len(places)):
+        place = places[j]
+        flat[place], flat[place + 1], flat[place + 2] = first[j], second[j], third[j]

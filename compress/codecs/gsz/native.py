@@ -52,9 +52,9 @@ LAYOUT: Layout = {
 ``gap`` and ``thin``: half the last scale, rounded up, less the next."""
 
 
-_PARAMETERS = struct.Struct("<3dd5d4dBBHhhi")
-"""Centre, radius; steps of scales, rotations, DC and SH, SH threshold; SH values; mean bits, ranges of rotations and SH
-packed in a byte, opacity levels, pivots of rotations and SH, largest scale."""
+_PARAMETERS = struct.Struct("<3dd7d4dBBHhhi")
+"""Centre, radius; steps of scales, rotations, DC, SH and its colours, SH threshold; SH values; mean bits, ranges of
+rotations and SH packed in a byte, opacity levels, pivots of rotations and SH, largest scale."""
 
 
 def pack_parameters(steps: Steps, top: int) -> bytes:
@@ -66,6 +66,7 @@ def pack_parameters(steps: Steps, top: int) -> bytes:
         steps.rotation_step,
         steps.dc_step,
         steps.sh_step,
+        *steps.sh_colours,
         steps.sh_threshold,
         *steps.sh_values,
         steps.mean_bits,
@@ -86,12 +87,12 @@ def unpack_parameters(data: bytes) -> tuple[Steps, int]:
     if len(data) != _PARAMETERS.size:
         raise ValueError("the grid has a wrong length")
     numbers = _PARAMETERS.unpack(data)
-    floats, (mean_bits, ranges, opacity_levels, rotation_pivot, sh_pivot, top) = numbers[:13], numbers[13:]
+    floats, (mean_bits, ranges, opacity_levels, rotation_pivot, sh_pivot, top) = numbers[:15], numbers[15:]
     limits_kept = (
         all(math.isfinite(number) and abs(number) < 1e38 for number in floats)
         and floats[3] > 1e-30
-        and all(1e-30 < number < 1e6 for number in floats[4:8])
-        and all(0 <= number <= 64 for number in floats[8:])
+        and all(1e-30 < number < 1e6 for number in floats[4:10])
+        and all(0 <= number <= 64 for number in floats[10:])
         and mean_bits <= 16
         and 2 <= opacity_levels <= 256
         and max(ranges >> 4, ranges & 15) <= 8
@@ -107,12 +108,13 @@ def unpack_parameters(data: bytes) -> tuple[Steps, int]:
         rotation_step=floats[5],
         dc_step=floats[6],
         sh_step=floats[7],
-        sh_values=np.array(floats[9 : 9 + RECONSTRUCTED]),
+        sh_colours=np.array(floats[8:10]),
+        sh_values=np.array(floats[11 : 11 + RECONSTRUCTED]),
         rotation_pivot=rotation_pivot,
         rotation_range=ranges >> 4,
         sh_pivot=sh_pivot,
         sh_range=ranges & 15,
-        sh_threshold=floats[8],
+        sh_threshold=floats[10],
     )
     return steps, top
 

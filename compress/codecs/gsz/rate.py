@@ -69,9 +69,11 @@ class RateModel:
         self.constant = float(8 * header.size + spent["means"] + spent["rotations"])
         quantised, _ = symbols.quantise(splats.detach(), self.steps)
         self.classes = np.minimum(sh_classes(quantised.sh), 8)
-        magnitudes = np.abs(quantised.sh.astype(np.int64))
+        magnitudes = np.abs(quantised.sh.astype(np.int64)).reshape(len(splats), -1, 3)
         self.harmonics = {
-            kind: CostTable(magnitudes[self.classes == kind]) for kind in np.unique(self.classes).tolist() if kind
+            kind: [CostTable(magnitudes[self.classes == kind][..., colour]) for colour in range(3)]
+            for kind in np.unique(self.classes).tolist()
+            if kind
         }
         columns = {
             name: column.detach().round().long().numpy() for name, column in self._columns(splats.detach().to("cpu"))
@@ -117,9 +119,16 @@ class RateModel:
         quantised, _ = symbols.quantise(splats.detach(), self.steps)
         fineness = symbols.finenesses(quantised.scales, quantised.opacities, self.steps)
         row_steps = torch.from_numpy(self.steps.sh_steps[fineness.sh]).float().to(splats.device)
+        orange, green = self.steps.sh_colours
         classes = torch.from_numpy(np.minimum(sh_classes(quantised.sh), 8).astype(np.int64)).to(splats.device)
-        for kind, table in self.harmonics.items():
+        for kind, tables in self.harmonics.items():
             rows = (classes == kind).nonzero()[:, 0]
-            sizes = splats.sh_rest[rows].abs() / row_steps[rows, None, None]
-            total = total + table.cost(sizes).sum()
+            red, middle, blue = (splats.sh_rest[rows] / row_steps[rows, None, None]).unbind(2)
+            columns = (
+                (red + middle + blue) / 3,
+                (red - blue) / (2 * orange),
+                (red - 2 * middle + blue) / (6 * green),
+            )
+            for table, column in zip(tables, columns, strict=True):
+                total = total + table.cost(column.abs()).sum()
         return total

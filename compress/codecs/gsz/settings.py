@@ -22,7 +22,8 @@ class GridSettings:
         rotation_step: step of the quaternion's vector part, for Gaussians of median leverage.
         rotation_range: by how many half octaves it follows what a Gaussian covers and how long it is; 0 to 8.
         dc_step: step of degree-0 harmonics; 0.0035 of them is one grey level of 255.
-        sh_step: step of the other harmonics.
+        sh_step: step of the luma of the other harmonics.
+        sh_chroma: by how much coarser their colours are stored: times the steps at which errors of colour are equal.
         sh_threshold: from which fraction of a step harmonics are rounded up; 0.5 is plain rounding, more widens the
             zone that becomes zero.
         sh_range: by how many half octaves the step of harmonics follows what a Gaussian covers; 0 to 8.
@@ -34,7 +35,8 @@ class GridSettings:
     rotation_step: float = 1 / 24
     rotation_range: int = 4
     dc_step: float = 0.07
-    sh_step: float = 0.12
+    sh_step: float = 0.07
+    sh_chroma: float = 1.6
     sh_threshold: float = 0.6
     sh_range: int = 4
 
@@ -48,6 +50,7 @@ class GridSettings:
             "rotation_range": (0, 8),
             "dc_step": (1e-4, 4),
             "sh_step": (1e-3, 4),
+            "sh_chroma": (0.1, 10),
             "sh_threshold": (0.5, 1),
             "sh_range": (0, 8),
         }
@@ -58,11 +61,11 @@ class GridSettings:
 
 
 QUALITIES: dict[str, GridSettings] = {
-    "best": GridSettings(0.005, 1 / 64, 256, 1 / 1024, dc_step=0.01, sh_step=0.01, sh_threshold=0.5),
-    "high": GridSettings(0.04, 1 / 20, 128, 1 / 80, dc_step=0.03, sh_step=0.04, sh_threshold=0.55),
-    "medium": GridSettings(0.12, 1 / 10, 64, 1 / 24, dc_step=0.07, sh_step=0.12),
-    "low": GridSettings(0.16, 1 / 8, 48, 1 / 16, dc_step=0.09, sh_step=0.18),
-    "tiny": GridSettings(0.24, 1 / 6, 32, 1 / 12, dc_step=0.12, sh_step=0.28),
+    "best": GridSettings(0.005, 1 / 64, 256, 1 / 1024, dc_step=0.01, sh_step=0.006, sh_chroma=1.0, sh_threshold=0.5),
+    "high": GridSettings(0.04, 1 / 20, 128, 1 / 80, dc_step=0.03, sh_step=0.023, sh_chroma=1.3, sh_threshold=0.55),
+    "medium": GridSettings(),
+    "low": GridSettings(0.16, 1 / 8, 48, 1 / 16, dc_step=0.09, sh_step=0.105),
+    "tiny": GridSettings(0.24, 1 / 6, 32, 1 / 12, dc_step=0.12, sh_step=0.16),
 }
 """Named grids, from the finest to the coarsest."""
 

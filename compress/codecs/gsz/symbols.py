@@ -38,7 +38,9 @@ class Steps:
         opacity_levels: number of opacities, 2 to 256.
         rotation_step: step of the vector part of a unit quaternion.
         dc_step: step of degree-0 harmonics.
-        sh_step: step of the others.
+        sh_step: step of the luma of the others, which is the mean of red, green and blue.
+        sh_colours: ``(2,)`` float64; the steps of their orange and green, in units of ``sh_step``; see
+            :func:`sh_colours`.
         sh_values: ``(RECONSTRUCTED,)`` float64; what magnitudes 0, 1, ... stand for, in steps. The first is 0.
         rotation_pivot: leverage, in 1/16 octaves, of the Gaussians whose rotations have exactly ``rotation_step``.
         rotation_range: by how many half octaves that step may be divided or multiplied, 0 to 8; see
@@ -56,6 +58,7 @@ class Steps:
     rotation_step: float
     dc_step: float
     sh_step: float
+    sh_colours: np.ndarray
     sh_values: np.ndarray
     rotation_pivot: int = 0
     rotation_range: int = 0
@@ -92,7 +95,7 @@ class Symbols:
         opacities: ``(N,)`` int32 levels.
         rotations: ``(N, 3)`` int32, the vector part of the canonical quaternion in steps.
         dc: ``(N, 3)`` int32 RGB in steps.
-        sh: ``(N, K * 3)`` int16 in steps, coefficient by coefficient, RGB.
+        sh: ``(N, K * 3)`` int16 in steps, coefficient by coefficient: luma, orange, green.
     """
 
     means: np.ndarray
@@ -220,9 +223,8 @@ def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
     _quantise_rows(vectors, fineness.rotations, 1 / steps.rotation_steps, 0.5, ROTATION_LIMIT, symbols.rotations)
     everywhere = np.zeros(count, np.uint8)
     _quantise_rows(sh_dc.reshape(count, 3), everywhere, np.array([1 / steps.dc_step]), 0.5, DC_LIMIT, symbols.dc)
-    _quantise_rows(
-        sh_rest.reshape(symbols.sh.shape), fineness.sh, 1 / steps.sh_steps, 1 - steps.sh_threshold, SH_LIMIT, symbols.sh
-    )
+    in_steps = sh_in_steps(sh_rest, fineness.sh, steps)
+    _quantise_rows(in_steps, everywhere, np.ones(1), 1 - steps.sh_threshold, SH_LIMIT, symbols.sh)
     return symbols, frames
 
 
@@ -264,15 +266,30 @@ def dequantise_into(arrays: dict[str, np.ndarray], symbols: Symbols, fineness: n
         arrays["log_scales"],
         arrays["quaternions"],
     )
-    everywhere = np.zeros(len(symbols), np.uint8)
     dc = arrays["sh_dc"].reshape(len(symbols), 3)
-    _dequantise_rows(symbols.dc, everywhere, np.array([steps.dc_step]), np.arange(float(RECONSTRUCTED)), dc)
+    np.multiply(symbols.dc, steps.dc_step, out=dc, casting="same_kind")
     arrays["opacity_logits"][:, 0] = steps.opacity_logits()[symbols.opacities]
 
 
 def dequantise_sh(sh_rest: np.ndarray, symbols: np.ndarray, fineness: np.ndarray, steps: Steps) -> None:
     """The ``(N, K, 3)`` harmonics of ``(N, 3 K)`` symbols and ``(N,)`` uint8 fineness."""
-    _dequantise_rows(symbols, fineness, steps.sh_steps, steps.sh_values, sh_rest.reshape(symbols.shape))
+    _dequantise_sh(symbols, fineness, steps.sh_steps, steps.sh_colours, steps.sh_values, sh_rest.reshape(symbols.shape))
+
+
+def sh_in_steps(sh_rest: np.ndarray, fineness: np.ndarray, steps: Steps) -> np.ndarray:
+    """``(N, 3 K)`` float32: luma, orange and green of ``(N, K, 3)`` harmonics, each in its steps.
+
+    Luma is the mean of red, green and blue, orange is half of red less blue, and green a sixth of red and blue less
+    twice green. View-dependent light is nearly white, so that luma has nearly all there is.
+    """
+    values = np.empty((len(sh_rest), 3 * sh_rest.shape[1]), np.float32)
+    _sh_in_steps(sh_rest.reshape(values.shape), fineness, 1 / steps.sh_steps, 1 / steps.sh_colours, values)
+    return values
+
+
+def sh_colours(chroma: float) -> np.ndarray:
+    """The steps of orange and green in those of luma, ``chroma`` times those that make equal errors of colour."""
+    return np.array([math.sqrt(1.5), math.sqrt(0.5)]) * chroma
 
 
 def finenesses(scales: np.ndarray, opacities: np.ndarray, steps: Steps) -> Finenesses:
@@ -471,27 +488,40 @@ def _quantise_rows(values, kinds, per_unit, rounding, limit, symbols):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _dequantise_rows(symbols, kinds, steps, stored, values):
+def _sh_in_steps(harmonics, kinds, per_unit, per_colour, values):
+    for i in range(harmonics.shape[0]):
+        scale = per_unit[kinds[i]]
+        orange, green = scale * per_colour[0] / 2, scale * per_colour[1] / 6
+        scale /= 3
+        for j in range(0, harmonics.shape[1], 3):
+            r, g, b = float(harmonics[i, j]), float(harmonics[i, j + 1]), float(harmonics[i, j + 2])
+            values[i, j] = (r + g + b) * scale
+            values[i, j + 1] = (r - b) * orange
+            values[i, j + 2] = (r - 2 * g + b) * green
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _in_steps(symbol, stored):
     """Magnitudes below :data:`RECONSTRUCTED` stand for stored numbers of steps, the others for themselves."""
-    zero, one, two, three = stored[0], stored[1], stored[2], stored[3]
+    size = abs(np.int64(symbol))
+    value = stored[size] if size < RECONSTRUCTED else float(size)
+    return -value if symbol < 0 else value
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _dequantise_sh(symbols, kinds, steps, colours, stored, values):
     for i in range(symbols.shape[0]):
-        row, out = symbols[i], values[i]
-        some = 0
-        for j in range(len(row)):
-            some |= row[j]
-        if some == 0 and zero == 0.0:
-            out[:] = 0.0
-            continue
         step = steps[kinds[i]]
-        for j in range(len(row)):
-            size = abs(np.int32(row[j]))
-            value = float(size)
-            value = zero if size == 0 else value
-            value = one if size == 1 else value
-            value = two if size == 2 else value
-            value = three if size == 3 else value
-            value *= step
-            out[j] = -value if row[j] < 0 else value
+        orange_step, green_step = step * colours[0], step * colours[1]
+        values[i, :] = 0.0
+        for j in range(0, symbols.shape[1], 3):
+            if symbols[i, j] | symbols[i, j + 1] | symbols[i, j + 2]:
+                luma = _in_steps(symbols[i, j], stored) * step
+                orange = _in_steps(symbols[i, j + 1], stored) * orange_step
+                green = _in_steps(symbols[i, j + 2], stored) * green_step
+                values[i, j] = (luma + green) + orange
+                values[i, j + 1] = luma - 2.0 * green
+                values[i, j + 2] = (luma + green) - orange
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

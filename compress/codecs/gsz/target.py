@@ -36,6 +36,7 @@ def settings_at(level: float) -> GridSettings:
         rotation_step=between("rotation_step"),
         dc_step=between("dc_step"),
         sh_step=between("sh_step"),
+        sh_chroma=between("sh_chroma"),
         sh_threshold=between("sh_threshold"),
     )
 
