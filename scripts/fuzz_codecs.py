@@ -1,4 +1,5 @@
-"""Throw damaged files at every decoder: nothing but CodecError may come out, in bounded time and memory.
+"""Throw damaged files at every decoder: nothing but CodecError may come out, in bounded time and memory, and nothing
+may be written, started or unpickled.
 
     python scripts/fuzz_codecs.py --inputs 1000000 --json fuzz.json
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import io
 import json
 import lzma
+import os
 import signal
 import sys
 import time
@@ -131,6 +133,9 @@ def fuzz(inputs: int, seconds: float | None = None, seed: int = 0, names: tuple[
     chosen = [codec for codec in codecs.CODECS if not names or codec.name in names]
     seeds = {codec: list(seed_files(codec)) for codec in chosen}
     everything = [item.data for items in seeds.values() for item in items]
+    for codec, items in seeds.items():  # What is compiled or imported for the first time is so now.
+        for item in items:
+            codec().decode(item.data), codec().info(item.data)
     tallies = [Tally(codec.name) for codec in chosen]
     started = time.monotonic()
     # Readers remark on what they leave out, and zipfile on names that the mutations have doubled.
@@ -165,7 +170,7 @@ def attempt(codec: Codec, data: bytes, tally: Tally) -> str | None:
     problem = None
     for read in (codec.decode, codec.info):
         try:
-            with time_limit(10 * MOST_SECONDS):
+            with time_limit(10 * MOST_SECONDS), watched() as deeds:
                 read(data, "input")
         except CodecError as error:
             refusals += read == codec.decode
@@ -173,6 +178,8 @@ def attempt(codec: Codec, data: bytes, tally: Tally) -> str | None:
                 problem = f"the message is not one line that begins with the file: {error!r}"
         except Exception as error:
             problem = f"{read.__name__}: {type(error).__name__}: {str(error)[:200]}"
+        if deeds:
+            problem = f"{read.__name__} did more than read: {deeds[0]}"
     tally.refused += refusals
     tally.decoded += 1 - refusals
     elapsed = time.perf_counter() - began
@@ -188,6 +195,40 @@ def attempt(codec: Codec, data: bytes, tally: Tally) -> str | None:
         if elapsed > MOST_SECONDS and again_slow(codec, data):
             problem = problem or f"it took {elapsed:.1f} s"
     return problem
+
+
+FORBIDDEN = ("os.", "shutil.", "subprocess.", "socket.", "pickle.", "tempfile.", "ctypes.")
+"""Audit events that no decoder has reason to cause, by how they begin."""
+
+_deeds: list[str] | None = None
+"""What has been done since :func:`watched` began; None where nobody looks."""
+
+
+def _audit(event: str, arguments: tuple[object, ...]) -> None:
+    if _deeds is None:
+        return
+    if event == "open":
+        # Reading is what the import of a module does that is needed for the first time.
+        path, mode, flags = arguments
+        writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if writes and "__pycache__" not in str(path):
+            _deeds.append(f"open {path!r} {mode!r}")
+    elif event.startswith(FORBIDDEN) and event not in ("os.listdir", "os.scandir"):
+        _deeds.append(f"{event} {arguments!r}"[:200])
+
+
+sys.addaudithook(_audit)
+
+
+@contextmanager
+def watched() -> Iterator[list[str]]:
+    """Note what the block does to the world outside of its memory: files written, programs started, pickles run."""
+    global _deeds
+    before, _deeds = _deeds, []
+    try:
+        yield _deeds
+    finally:
+        _deeds = before
 
 
 def again_slow(codec: Codec, data: bytes) -> bool:

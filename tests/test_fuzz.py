@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+from pathlib import Path
+
 import pytest
 
 from compress import codecs
@@ -38,6 +42,8 @@ def test_damaged_files_are_refused() -> None:
         (lambda: [][1], "IndexError"),
         (lambda: (bytes(fuzz_codecs.FREE_BYTES + (1 << 22)), GaussianModel.empty())[1], "bytes were allocated"),
         (lambda: (_ for _ in ()).throw(CodecError("no name")), "not one line that begins with the file"),
+        (lambda: (Path(os.devnull).write_bytes(b""), GaussianModel.empty())[1], "did more than read: open"),
+        (lambda: (pickle.loads(pickle.dumps(Path)), GaussianModel.empty())[1], "did more than read: pickle.find_class"),
     ],
 )
 def test_misbehaviour_is_noticed(monkeypatch: pytest.MonkeyPatch, misbehaviour: object, message: str) -> None:
