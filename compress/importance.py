@@ -60,8 +60,7 @@ def removal_error(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Ten
 
     Exact where the backend measures it, else by one probe a view.
     """
-    measured = _measured(splats, views, lambda statistics: statistics.removal_error)
-    return _probe(splats, views, seed)[0] if measured is None else measured
+    return removal_errors(splats, views, seed)[0]
 
 
 def sh_removal_error(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
@@ -69,8 +68,13 @@ def sh_removal_error(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> 
 
     The image is linear in ``sh_rest`` (colours clamped at zero aside).
     """
-    measured = _measured(splats, views, lambda statistics: statistics.sh_removal_error)
-    return _probe(splats, views, seed)[1] if measured is None else measured
+    return removal_errors(splats, views, seed)[1]
+
+
+def removal_errors(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> tuple[Tensor, Tensor]:
+    """:func:`removal_error` and :func:`sh_removal_error` for the price of one."""
+    measured = _measured(splats, views, lambda each: (each.removal_error, each.sh_removal_error))
+    return _probe(splats, views, seed) if measured is None else (measured[0], measured[1])
 
 
 def removal_loss(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
@@ -79,9 +83,9 @@ def removal_loss(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tens
     With ``d`` the change of the image and ``e`` the error before, ``|e - d|² - |e|² = |d|² - 2 e · d``: the first term
     by probes where the backend does not measure it, the second exactly.
     """
-    measured = _measured(splats, views, lambda statistics: statistics.removal_loss, with_targets=True)
+    measured = _measured(splats, views, lambda each: (each.removal_loss,), with_targets=True)
     if measured is not None:
-        return measured
+        return measured[0]
     probed, _ = _probe(splats, views, seed)
     parameters = _for_scoring(splats)
     for camera in views.cameras:
@@ -93,9 +97,9 @@ def removal_loss(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tens
 
 def blend_weight(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
     """Sum over pixels and views of the weight ``alpha T`` that the Gaussian is blended with."""
-    measured = _measured(splats, views, lambda statistics: statistics.blend_weight)
+    measured = _measured(splats, views, lambda each: (each.blend_weight,))
     if measured is not None:
-        return measured
+        return measured[0]
     grey = splats.map(torch.zeros_like)
     for name in ("means", "log_scales", "quaternions", "opacity_logits"):
         setattr(grey, name, getattr(splats, name).detach())
@@ -114,18 +118,21 @@ def random(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
 
 
 def _measured(
-    splats: GaussianModel, views: Views, pick: Callable[[ViewStatistics], Tensor | None], with_targets: bool = False
-) -> Tensor | None:
-    """The sum over the views of what is picked of their statistics; ``None`` where the backend has none."""
-    total = splats.means.new_zeros(len(splats))
+    splats: GaussianModel,
+    views: Views,
+    pick: Callable[[ViewStatistics], tuple[Tensor | None, ...]],
+    with_targets: bool = False,
+) -> list[Tensor] | None:
+    """The sums over the views of what is picked of their statistics; ``None`` where the backend has none."""
+    totals: list[Tensor] = []
     for camera in views.cameras:
         target = views.target(camera).image if with_targets else None
         statistics = render_statistics(camera, splats, views.background, backend=views.backend, target=target)
-        picked = None if statistics is None else pick(statistics)
-        if picked is None:
+        if statistics is None:
             return None
-        total += picked
-    return total
+        picked = [tensor for tensor in pick(statistics) if tensor is not None]
+        totals = [total + tensor for total, tensor in zip(totals, picked, strict=True)] if totals else picked
+    return totals
 
 
 def _probe(splats: GaussianModel, views: Views, seed: Seed) -> tuple[Tensor, Tensor]:
@@ -173,11 +180,15 @@ def _forget_gradients(parameters: GaussianModel) -> None:
         tensor.grad = None
 
 
-SH_SCORE: Score = sh_removal_error
-"""The score that a recipe prunes view-dependent colour by."""
-
 SCORES: dict[str, Score] = {
     function.__name__: function
     for function in (gradient_sum, gradient_per_view, removal_error, removal_loss, blend_weight, random)
 }
 """The scores of whole Gaussians, by the name that a recipe calls them."""
+
+
+def with_sh(name: str, splats: GaussianModel, views: Views, seed: Seed) -> tuple[Tensor, Tensor]:
+    """The score of that name, and :func:`sh_removal_error`; both in one pass over the views where that is possible."""
+    if SCORES[name] is removal_error:
+        return removal_errors(splats, views, seed)
+    return SCORES[name](splats, views, seed), sh_removal_error(splats, views, seed)

@@ -20,6 +20,7 @@ from compress.judging import Roles
 from compress.prune import kept_after_pruning, prune, prune_sh
 from compress.recipe import Recipe
 from compress.run_dir import JournalRow, RunDir, RunState, read_journal
+from compress.views import Views
 from scene.gaussian_model import GaussianModel
 from utils.cli import bar_interval, say, warn
 from utils.errors import UserError
@@ -177,19 +178,24 @@ class _Run:
     def _round(self) -> None:
         """Score, prune, fine-tune; note whether the budget is spent."""
         clock = _Clock()
-        splats = self.state.splats
+        splats, last = self.state.splats, self.state.journal[-1]
         if self.recipe.sh_prune_fraction > 0.0:
-            splats = prune_sh(splats, self._scores(splats, importance.SH_SCORE), self.recipe.sh_prune_fraction)
-        last = self.state.journal[-1]
+            scores, sh_scores = importance.with_sh(self.recipe.score, *self._score_arguments(splats))
+            splats = prune_sh(splats, sh_scores, self.recipe.sh_prune_fraction)
+        else:
+            scores = self._scores(splats)
         dropped = self.budget.to_drop(self.recipe.prune_fraction, len(splats), last.bytes)
-        scores = self._scores(splats, importance.SCORES[self.recipe.score])
         self.state = replace(self.state, splats=prune(splats, scores, dropped))
         self._stage(f"round {self._rounds_done + 1}", self.recipe.round_iterations, score_seconds=clock.lap())
 
-    def _scores(self, splats: GaussianModel, score: importance.Score):
-        """Scores of the values that the file would hold."""
+    def _scores(self, splats: GaussianModel) -> Tensor:
+        """Scores by which the recipe prunes."""
+        return importance.SCORES[self.recipe.score](*self._score_arguments(splats))
+
+    def _score_arguments(self, splats: GaussianModel) -> tuple[GaussianModel, Views, importance.Seed]:
+        """What every score takes; what is scored are the values that the file would hold."""
         snapped = self.codec.fit(splats).snap(splats).detach()
-        return score(snapped, self.training, (self.recipe.seed, self._stages_done))
+        return snapped, self.training, (self.recipe.seed, self._stages_done)
 
     def _stage(self, name: str, iterations: int, score_seconds: float = 0.0) -> None:
         """Fine-tune, encode, decode, measure; then make it the state to resume from."""
@@ -274,7 +280,7 @@ class _Run:
         return splats, grid
 
     def _importance(self, splats: GaussianModel, grid: Grid) -> Tensor | None:
-        return self._scores(splats, importance.SCORES[self.recipe.score]) if grid.uses_importance else None
+        return self._scores(splats) if grid.uses_importance else None
 
     def _to_size(self, splats: GaussianModel, grid: Grid, target: int) -> tuple[GaussianModel, Grid]:
         """Bring the file to ``target`` bytes: by the steps of the grid where there is a choice, then by pruning."""
@@ -290,7 +296,7 @@ class _Run:
         size = len(grid.encode(splats))
         if size <= target:
             return splats, grid
-        scores = self._scores(splats, importance.SCORES[self.recipe.score])
+        scores = self._scores(splats) if grid.importance is None else grid.importance
         fits, too_many = 0, len(splats)  # Counts known to fit, and known not to.
         best: tuple[GaussianModel, Grid] | None = None
         guess = int(len(splats) * target / size)

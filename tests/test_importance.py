@@ -169,3 +169,15 @@ def test_pruned_sh_is_the_least_scored_and_stays_out_of_the_count():
     pruned = prune_sh(splats, scores, 0.5)
     assert has_sh_rest(pruned).nonzero()[:, 0].tolist() == [7, 8, 9]
     assert has_sh_rest(splats).sum() == 6
+
+
+def test_both_prunings_of_a_round_share_one_pass(splats: GaussianModel, views: Views, monkeypatch: pytest.MonkeyPatch):
+    expected = importance.removal_error(splats, views, (3,)), importance.sh_removal_error(splats, views, (3,))
+    weights, sh = importance.with_sh("blend_weight", splats, views, (3,))
+    assert torch.equal(weights, importance.blend_weight(splats, views, (3,))) and torch.equal(sh, expected[1])
+
+    passes: list[int] = []
+    measure = importance._measured
+    monkeypatch.setattr(importance, "_measured", lambda *a, **k: (passes.append(1), measure(*a, **k))[1])
+    both = importance.with_sh("removal_error", splats, views, (3,))
+    assert len(passes) == 1 and torch.equal(both[0], expected[0]) and torch.equal(both[1], expected[1])
