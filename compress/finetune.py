@@ -12,8 +12,7 @@ from compress.recipe import Recipe
 from compress.sparse_adam import sparse_adam
 from compress.views import Views
 from scene.gaussian_model import GaussianModel
-from utils.errors import UserError
-from utils.losses import photometric_loss
+from utils.losses import finite_loss, photometric_loss
 
 ADAM_EPSILON = 1e-15
 """As in 3DGS: gradients are so small that the usual 1e-8 would slow the steps."""
@@ -80,7 +79,7 @@ def finetune(
         else:
             optimizer.step()
         decay.step()
-        progress(_finite(loss, camera.name) if iteration % _LOSS_EVERY == 0 else None)
+        progress(finite_loss(loss, camera.name, "fine-tuning") if iteration % _LOSS_EVERY == 0 else None)
     return splats.detach(), grid
 
 
@@ -92,10 +91,3 @@ def _cost(grid: Grid, splats: GaussianModel, snapped: GaussianModel, recipe: Rec
     if recipe.sh_rest_penalty and snapped.sh_rest.numel():
         return recipe.sh_rest_penalty * snapped.sh_rest.abs().mean()
     return 0.0
-
-
-def _finite(loss: torch.Tensor, view: str) -> float:
-    value = float(loss.detach())
-    if value != value or value in (float("inf"), float("-inf")):
-        raise UserError(f"{view}: the loss of fine-tuning is not finite; lower the learning rates of the recipe")
-    return value

@@ -18,7 +18,7 @@ from scene import Scene
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
-from utils.losses import photometric_loss
+from utils.losses import finite_loss, photometric_loss
 from utils.targets import TargetCache
 
 # Iterations between two looks at the loss where it is on a GPU, which a look makes the CPU wait for.
@@ -142,13 +142,7 @@ class Trainer:
     def _look_at(self, loss: Tensor, camera: Camera) -> float | None:
         if loss.is_cuda and self.iteration % LOSS_EVERY_ON_CUDA:
             return None
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise UserError(
-                f"{camera.name}: the loss of iteration {self.iteration} is not finite; lower the learning rates, "
-                "or look for a camera with a broken pose"
-            )
-        return value
+        return finite_loss(loss, camera.name, f"iteration {self.iteration}")
 
     def _densify(self) -> None:
         generator = torch.Generator().manual_seed(

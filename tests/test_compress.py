@@ -9,13 +9,16 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from test_lpips import random_weights
 from tiny_run import tiny_splats, write_tiny_scene
 
 import train
@@ -26,7 +29,7 @@ from compress.judging import assign_roles
 from compress.loop import Result
 from compress.prune import has_sh_rest, kept_after_pruning, prune
 from compress.recipe import Recipe
-from compress.run_dir import JournalRow, RunDir, RunState
+from compress.run_dir import JournalRow, RunDir, RunState, read_journal
 from compress.views import TargetCache, Views
 from scene import Scene, SceneOptions
 from utils.errors import UserError
@@ -196,6 +199,14 @@ def test_decaying_rates_end_a_stage_with_smaller_steps(views: Views):
     assert steps[1] < steps[0]
 
 
+def test_a_loss_that_is_not_finite_names_the_view(views: Views):
+    def broken(camera):
+        return SSIMTarget.of(torch.full_like(views.target(camera).image, float("nan")))
+
+    with pytest.raises(UserError, match=r"^view_\d+: the loss of fine-tuning is not finite; lower"):
+        finetune(tiny_splats(), codecs.get("ply"), replace(views, target=broken), Recipe(), 1, (0, 0))
+
+
 def test_pruned_view_dependence_stays_pruned(views: Views):
     splats = tiny_splats()
     splats.sh_rest[:100] = 0.0
@@ -357,6 +368,24 @@ def test_layers_begin_with_what_the_score_holds_important(tiny: tuple[Path, Path
     first = (result.splats.means[:, None] == coarse.means).all(2).any(1)
     assert len(coarse) < len(result.splats) / 2
     assert scores[first].mean() > 1.5 * scores[~first].mean()
+
+
+def test_lpips_can_be_a_budget(
+    tiny: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(sys.modules, "lpips", None)  # The weights below, whatever package is installed.
+    with pytest.raises(UserError, match=r"max_lpips_rise: 0\.01 cannot be watched; .*--lpips_weights FILE"):
+        compress(tiny, tmp_path / "run", "--max_lpips_rise", "0.01")
+    assert not (tmp_path / "run").exists()
+
+    np.savez(tmp_path / "vgg.npz", **random_weights())
+    extra = ["--lpips_weights", str(tmp_path / "vgg.npz"), "--prune_fraction", "0.6", "--max_psnr_drop", "inf"]
+    result = compress(tiny, tmp_path / "run", *extra, "--max_lpips_rise", "1e-9")
+    assert [row.stage for row in result.journal] == ["uncompressed", "first", "round 1", "final"]
+    before, after = (result.journal[place].metrics.lpips for place in (0, 2))
+    assert before is not None and after is not None and after > before
+    assert read_journal(tmp_path / "run" / "journal.csv")[2].lpips == pytest.approx(after, abs=1e-4)
+    assert "LPIPS: the budget is spent" in capsys.readouterr().out
 
 
 def test_another_size_is_picked_from_a_finished_run_without_its_rounds(tiny: tuple[Path, Path], tmp_path: Path):
