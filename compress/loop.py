@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from compress import codecs, importance
-from compress.budget import SIZE_TOLERANCE, quality_lost
+from compress.budget import SIZE_TOLERANCE, Budget, quality_lost
 from compress.codecs import Grid
 from compress.finetune import finetune
 from compress.front import Front, front_entry
@@ -368,7 +368,7 @@ class _Run:
 
     def _bar(self) -> tqdm:
         recipe = self.recipe
-        rounds = min(recipe.max_rounds, max(EXPECTED_ROUNDS, self._rounds_done))
+        rounds = min(recipe.max_rounds, max(self._expected_rounds(), self._rounds_done))
         total = recipe.first_iterations + rounds * recipe.round_iterations + recipe.final_iterations
         return tqdm(
             total=total,
@@ -379,6 +379,16 @@ class _Run:
             smoothing=0.05,
             mininterval=bar_interval(),
         )
+
+    def _expected_rounds(self) -> int:
+        """How many rounds a target count takes; a guess where there is none."""
+        if self.budget.target_count is None:
+            return EXPECTED_ROUNDS
+        count, rounds = len(self.state.splats), self._rounds_done
+        while count > self.budget.target_count:
+            count -= Budget().to_drop(self.recipe.prune_fraction, count, 0)
+            rounds += 1
+        return rounds
 
     def _progress(self, loss: float | None) -> None:
         if self.bar.n >= (self.bar.total or 0):
