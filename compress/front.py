@@ -14,8 +14,11 @@ from pathlib import Path
 from compress.budget import Budget
 from compress.run_dir import JournalRow
 from utils.cli import say
-from utils.files import atomic_path, write_bytes, write_text
+from utils.errors import UserError
+from utils.files import atomic_path, read_bytes, write_bytes, write_text
 from utils.metrics import ViewMetrics
+
+_LIST_NAME = "front.json"
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Front:
         """Keep a model: its file first, then the list that names it."""
         write_bytes(self.path(entry), data)
         self.entries = [*self.entries, entry]
-        write_text(self.folder / "front.json", json.dumps([asdict(each) for each in self.entries], indent=1))
+        write_text(self.folder / _LIST_NAME, json.dumps([asdict(each) for each in self.entries], indent=1))
 
     def best(self, budget: Budget, uncompressed: ViewMetrics) -> FrontEntry | None:
         """The smallest model whose quality is within the budget, or ``None`` where none is."""
@@ -112,3 +115,19 @@ class Front:
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=120, format="png")
         plt.close(figure)
+
+
+def read_front(folder: Path) -> Front:
+    """The front that a run wrote to a folder.
+
+    Raises:
+        UserError: there is none, or its list is damaged.
+    """
+    path = folder / _LIST_NAME
+    try:
+        entries = [FrontEntry(**entry) for entry in json.loads(read_bytes(path))]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: is not a front that train.py wrote ({error}); run it again") from error
+    if any(Path(entry.file).name != entry.file for entry in entries):
+        raise UserError(f"{path}: names a file outside its folder; run train.py again")
+    return Front(folder, entries)

@@ -159,10 +159,10 @@ def read_journal(path: Path) -> list[JournalRow]:
     kinds = {field.name: readers[str(field.type)] for field in fields(JournalRow)}
     try:
         return [
-            JournalRow(**{name: kind(row[name]) for name, kind in kinds.items()})
+            JournalRow(**{name: kind(row.get(name, "")) for name, kind in kinds.items()})
             for row in csv.DictReader(io.StringIO(text))
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"{path}: is not a journal that train.py wrote ({error}); run without --pick") from error
 
 

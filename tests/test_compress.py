@@ -25,6 +25,7 @@ import train
 from compress import codecs, importance
 from compress.budget import Budget, parse_size
 from compress.finetune import finetune
+from compress.front import read_front
 from compress.judging import assign_roles
 from compress.loop import Result
 from compress.prune import has_sh_rest, kept_after_pruning, prune
@@ -32,6 +33,7 @@ from compress.recipe import Recipe
 from compress.run_dir import JournalRow, RunDir, RunState, read_journal
 from compress.views import TargetCache, Views
 from scene import Scene, SceneOptions
+from scripts import measure_front
 from utils.errors import UserError
 from utils.losses import photometric_loss
 from utils.metrics import ViewMetrics
@@ -565,3 +567,19 @@ def test_leftovers_do_not_pile_up(tiny: tuple[Path, Path], tmp_path: Path):
     compress(tiny, tmp_path / "run", "--max_rounds", "0")
     assert not [path for path in (tmp_path / "run").rglob("*") if path.name.startswith(".")]
     shutil.rmtree(tmp_path / "run")
+
+
+def test_a_front_is_measured_on_test_views_beside_the_views_that_judged(
+    tiny: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    result = compress(tiny, tmp_path, "--max_rounds", "1")
+    source, checkpoint = tiny
+    measure_front.main(["-m", str(tmp_path), "-s", str(source), "--pretrained_dir", str(checkpoint)])
+    _, _, *rows = capsys.readouterr().out.strip().splitlines()[-4:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [row[0] for row in cells] == ["first", "round 1"]
+    lost = result.journal[0].psnr - result.journal[2].psnr
+    assert float(cells[1][3]) == pytest.approx(lost, abs=0.006) and cells[1][5] != cells[1][3]
+    (tmp_path / "front" / "front.json").write_text('[{"file": "../x"}]')
+    with pytest.raises(UserError, match=r"not a front that train\.py wrote"):
+        read_front(tmp_path / "front")
