@@ -112,6 +112,7 @@ def main(
     quality: str = "",
     grid: str = "",
     target_size: str = "",
+    version: int | None = None,
     info: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Turn a splat file of any format into any other.
@@ -125,6 +126,7 @@ def main(
         quality: Write a .gsz file on this grid: best, high, medium, low or tiny.
         grid: Write a .gsz file with exactly the values of the lzma codec: fast3dgs.
         target_size: Write the .gsz file with the finest grid that takes at most this size, such as 5MB.
+        version: Write a .spz file of this version: 2 (for glTF's extension), 3 or 4.
         info: Print what the header of IN says, and write nothing.
     """
     if info:
@@ -132,7 +134,8 @@ def main(
     elif target is None:
         raise UserError("no OUT is given; name the file to write, or use --info")
     else:
-        settings = {name: value for name, value in (("quality", quality), ("grid", grid)) if value}
+        given = {"quality": quality, "grid": grid, "version": version}
+        settings = {name: value for name, value in given.items() if value not in ("", None)}
         convert(source, target, codec, level, max_bytes, target_size, **settings)
 
 

@@ -23,7 +23,7 @@ from compress.codecs.codebooks import PaletteFitter, fit_codebook, nearest_centr
 from compress.codecs.quantizers import midpoints_of, nearest_levels
 from compress.codecs.sog import FOLLOW_EVERY, SogCodec
 from scene.gaussian_model import GaussianModel
-from tests.helpers import allocating_little, assert_same_up_to_order, random_model
+from tests.helpers import allocating_little, assert_same_up_to_order, degenerate_models, random_model
 from tests.viewer_helpers import (
     VIEWER_FILES,
     assert_read_as,
@@ -287,6 +287,15 @@ def test_checksums_of_the_zip_are_used() -> None:
     data[member.header_offset + 30 + len(member.filename) + member.file_size // 2] ^= 255
     with pytest.raises(CodecError, match=r"^f: corrupted, 'means_u\.webp' cannot be unzipped \(Bad CRC-32"):
         SogCodec().decode(bytes(data), "f")
+
+
+@pytest.mark.parametrize("case", degenerate_models())
+@pytest.mark.parametrize("palette", [1, 2, 65536])
+def test_law_of_other_palettes_on_degenerate_models(palette: int, case: str) -> None:
+    splats = degenerate_models()[case]
+    splats.sh_rest[::2] = 0.0
+    grid = SogCodec(palette=palette).fit(splats)
+    assert_same_up_to_order(SogCodec().decode(grid.encode(splats)), grid.snap(splats))
 
 
 def test_settings_are_checked() -> None:

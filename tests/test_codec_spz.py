@@ -17,7 +17,7 @@ from compress.codecs import CodecError
 from compress.codecs.spz import HEADER, SpzCodec, choose_fractional_bits
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
-from tests.helpers import allocating_little, random_model
+from tests.helpers import allocating_little, assert_same_up_to_order, degenerate_models, random_model
 from tests.viewer_helpers import (
     VIEWER_FILES,
     assert_read_as,
@@ -281,6 +281,23 @@ def test_checksum_of_gzip_is_used() -> None:
     data[-6] ^= 1
     with pytest.raises(CodecError, match=r"^f: corrupted, gzip says .*incorrect data check"):
         SpzCodec().decode(bytes(data), "f")
+
+
+def test_checksums_of_zstd_are_used() -> None:
+    """Damage anywhere in the frame of the rotations, which are noise and so are stored as they are."""
+    data = bytearray(encode(random_model(50), version=4))
+    sizes = np.frombuffer(data, "<u8", 12, 32).reshape(6, 2)[:, 0]
+    data[128 + int(sizes[:4].sum()) + int(sizes[4]) // 2] ^= 1
+    with pytest.raises(CodecError, match=r"^f: corrupted in quaternions, zstd says .*checksum"):
+        SpzCodec().decode(bytes(data), "f")
+
+
+@pytest.mark.parametrize("case", degenerate_models())
+@pytest.mark.parametrize("settings", [{"version": 2}, {"version": 4}, {"sh_bits": 2, "fractional_bits": 0}])
+def test_law_of_other_settings_on_degenerate_models(settings: dict[str, int], case: str) -> None:
+    splats = degenerate_models()[case]
+    grid = SpzCodec(**settings).fit(splats)  # type: ignore[arg-type]
+    assert_same_up_to_order(SpzCodec().decode(grid.encode(splats)), grid.snap(splats))
 
 
 def test_settings_are_checked() -> None:

@@ -73,6 +73,14 @@ def test_info_from_the_command_line_writes_nothing(ply: Path) -> None:
     assert [path.name for path in ply.parent.iterdir()] == ["model.ply"]
 
 
+@pytest.mark.parametrize("version", [2, 4])
+def test_versions_of_spz(version: int, ply: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "model.spz"
+    monkeypatch.setattr(sys, "argv", ["decompress.py", str(ply), str(out), "--version", str(version)])
+    decompress.run()
+    assert codecs.info(out)["version"] == version
+
+
 def test_codec_overrides_the_suffix_and_files_are_replaced(ply: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.bin"
     out.write_bytes(b"old")
@@ -117,6 +125,8 @@ def test_models_of_no_gaussians_convert(tmp_path: Path) -> None:
         (["model.ply", "out.xyz"], "out.xyz: the suffix names no format; use --codec"),
         (["model.ply", "out.xz"], "out.xz: published files can only be read"),
         (["model.ply", "out.ply", "--codec", "mp3"], "codec 'mp3' is unknown"),
+        (["model.ply", "out.spz", "--version", "5"], "version 5 cannot be written; choose 2, 3 or 4"),
+        (["model.ply", "out.sog", "--version", "2"], "codec 'sog' has no setting 'version'"),
         (["broken.gslzma", "out.ply"], "broken.gslzma: is truncated"),
         (["broken.gslzma", "--info"], "broken.gslzma: is truncated"),
         (["empty.ply", "out.ply"], "empty.ply: the file is empty"),

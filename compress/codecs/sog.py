@@ -405,7 +405,7 @@ class SogCodec(Codec):
         size = self.palette or default_palette(len(rows))
         fitter = PaletteFitter(size, self.iterations, self.seed)
         colored = np.flatnonzero(rows.any(axis=1))
-        if len(colored) == len(rows) > 0 or size == 1:
+        if len(rows) and (len(colored) == len(rows) or size == 1):
             return fitter.fit(rows, weights)
         fitted = replace(fitter, size=size - 1).fit(rows[colored], weights[colored])
         labels = np.zeros(len(rows), np.int64)

@@ -293,7 +293,7 @@ def _write_gzip(header: _Header, streams: list[bytes]) -> bytes:
 def _write_v4(header: _Header, streams: list[bytes]) -> bytes:
     zstd = _zstandard()
     kept = [stream for stream in streams if stream]
-    packed = [zstd.ZstdCompressor(level=ZSTD_LEVEL).compress(stream) for stream in kept]
+    packed = [zstd.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compress(stream) for stream in kept]
     table_end = HEADER.size + TAIL_V4.size + STREAM.size * len(kept)
     # Readers refuse files that grow too much, so those of very uniform models are padded with a frame they skip.
     missing = -(-sum(map(len, kept)) // INFLATION_WRITTEN) - table_end - sum(map(len, packed))
