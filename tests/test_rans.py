@@ -8,6 +8,7 @@ import pytest
 from compress.codecs.rans import (
     CHUNK,
     LANES,
+    MOST_AT_ONCE,
     ONE,
     STATE_BYTES,
     Alphabet,
@@ -51,6 +52,16 @@ def test_integers_of_every_size_return(alphabet: Alphabet, count: int) -> None:
         values *= rng.choice([-1, 1], count)
     first = rng.integers(0, 8, count).astype(np.uint8)
     np.testing.assert_array_equal(decode(alphabet, encode(alphabet, values, first), first), values)
+
+
+def test_the_most_values_at_once_return() -> None:
+    values = np.random.default_rng(0).geometric(0.3, MOST_AT_ONCE).astype(np.int64)
+    model, coder = Column(Alphabet(4, 1, 10)), Encoder()
+    coder.integers(model, values)
+    decoded, model, reader = np.empty_like(values), Column(Alphabet(4, 1, 10)), Decoder(coder.finish())
+    reader.integers(model, decoded)
+    reader.finish()
+    np.testing.assert_array_equal(decoded, values)
 
 
 def test_the_largest_values_return() -> None:

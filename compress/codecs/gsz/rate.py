@@ -8,10 +8,11 @@ on where they are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 
 from compress.codecs.gsz import symbols
@@ -24,6 +25,8 @@ from scene.gaussian_model import GaussianModel
 if TYPE_CHECKING:
     from compress.codecs.gsz.codec import GszGrid
 
+MOST_CLASSES = 8
+"""Higher classes of harmonics share a table with this one."""
 _REACH = 4
 """A table extends so many symbols beyond those that occur; further out the cost stays level."""
 
@@ -68,13 +71,8 @@ class RateModel:
         }
         self.constant = float(8 * header.size + spent["means"] + spent["rotations"])
         quantised, _ = symbols.quantise(splats.detach(), self.steps)
-        self.classes = np.minimum(sh_classes(quantised.sh), 8)
-        magnitudes = np.abs(quantised.sh.astype(np.int64)).reshape(len(splats), -1, 3)
-        self.harmonics = {
-            kind: [CostTable(magnitudes[self.classes == kind][..., colour]) for colour in range(3)]
-            for kind in np.unique(self.classes).tolist()
-            if kind
-        }
+        self.classes = np.minimum(sh_classes(quantised.sh), MOST_CLASSES)
+        self.harmonics = _harmonic_tables(quantised.sh, self.classes)
         columns = {
             name: column.detach().round().long().numpy() for name, column in self._columns(splats.detach().to("cpu"))
         }
@@ -118,17 +116,73 @@ class RateModel:
             return total
         quantised, _ = symbols.quantise(splats.detach(), self.steps)
         fineness = symbols.finenesses(quantised.scales, quantised.opacities, self.steps)
-        row_steps = torch.from_numpy(self.steps.sh_steps[fineness.sh]).float().to(splats.device)
-        orange, green = self.steps.sh_colours
-        classes = torch.from_numpy(np.minimum(sh_classes(quantised.sh), 8).astype(np.int64)).to(splats.device)
-        for kind, tables in self.harmonics.items():
-            rows = (classes == kind).nonzero()[:, 0]
-            red, middle, blue = (splats.sh_rest[rows] / row_steps[rows, None, None]).unbind(2)
-            columns = (
-                (red + middle + blue) / 3,
-                (red - blue) / (2 * orange),
-                (red - 2 * middle + blue) / (6 * green),
-            )
-            for table, column in zip(tables, columns, strict=True):
-                total = total + table.cost(column.abs()).sum()
-        return total
+        classes = np.minimum(sh_classes(quantised.sh), MOST_CLASSES)
+        row_steps = self.steps.sh_steps[fineness.sh]
+        return total + _HarmonicBits.apply(splats.sh_rest, row_steps, self.steps.sh_colours, classes, self.harmonics)
+
+
+def _harmonic_tables(sh: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """``(MOST_CLASSES + 1, 3, M)`` float32: what each magnitude costs in Gaussians of each class and each colour."""
+    magnitudes = np.abs(sh.astype(np.int64)).reshape(len(sh), -1, 3)
+    width = int(magnitudes.max(initial=0)) + 2
+    tables = np.zeros((MOST_CLASSES + 1, 3, width), np.float32)
+    for kind in np.unique(classes[classes > 0]).tolist():
+        for colour in range(3):
+            table = CostTable(magnitudes[classes == kind][..., colour])
+            tables[kind, colour] = table.cost(torch.arange(float(width))).numpy()
+    return tables
+
+
+class _HarmonicBits(torch.autograd.Function):
+    """The sum of what harmonics cost, interpolated, on the CPU. The gradient is found on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, sh_rest: Tensor, steps: np.ndarray, colours: np.ndarray, classes: np.ndarray, tables: np.ndarray
+    ) -> Tensor:
+        values = sh_rest.detach().cpu().contiguous().numpy()
+        gradient = np.zeros_like(values)
+        flat = (len(values), 3 * values.shape[1])
+        bits = _harmonic_bits(values.reshape(flat), steps, 1 / colours, classes, tables, gradient.reshape(flat))
+        ctx.save_for_backward(torch.from_numpy(gradient).to(sh_rest.device))
+        return torch.tensor(bits, dtype=torch.float32, device=sh_rest.device)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * gradients[0], None, None, None, None)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _harmonic_bits(values, steps, per_colour, classes, tables, gradient):
+    bits = 0.0
+    last = tables.shape[2] - 1
+    for i in range(values.shape[0]):
+        if classes[i] == 0:
+            continue
+        luma_scale = 1 / (3 * steps[i])
+        orange_scale = per_colour[0] / (2 * steps[i])
+        green_scale = per_colour[1] / (6 * steps[i])
+        costs = tables[classes[i]]
+        for j in range(0, values.shape[1], 3):
+            red, green, blue = values[i, j], values[i, j + 1], values[i, j + 2]
+            luma, luma_slope = _interpolated(costs[0], last, (red + green + blue) * luma_scale)
+            orange, orange_slope = _interpolated(costs[1], last, (red - blue) * orange_scale)
+            verdure, green_slope = _interpolated(costs[2], last, (red - 2 * green + blue) * green_scale)
+            bits += luma + orange + verdure
+            even = luma_slope * luma_scale + green_slope * green_scale
+            gradient[i, j] = even + orange_slope * orange_scale
+            gradient[i, j + 1] = luma_slope * luma_scale - 2 * green_slope * green_scale
+            gradient[i, j + 2] = even - orange_slope * orange_scale
+    return bits
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _interpolated(costs, last, value):
+    """What a real number of steps costs, and the slope there."""
+    size = abs(value)
+    if not size < last:
+        return np.float64(costs[last]), 0.0
+    below = int(size)
+    slope = np.float64(costs[below + 1]) - np.float64(costs[below])
+    return costs[below] + slope * (size - below), (-slope if value < 0 else slope)
