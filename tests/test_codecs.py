@@ -77,6 +77,15 @@ def test_view_dependence_that_was_pruned_stays_pruned(codec: Codec) -> None:
     assert not grid.snap(splats.select(torch.nonzero(pruned)[:, 0])).sh_rest.any()
 
 
+def test_importance_may_be_set_on_every_grid(codec: Codec) -> None:
+    """The loop sets it whether the format makes use of it or not, and the law holds all the same."""
+    splats = random_model(100)
+    grid = codec.fit(splats)
+    grid.importance = None
+    grid.importance = torch.linspace(0, 1, 100)
+    assert_same_up_to_order(codec.decode(grid.encode(splats)), grid.snap(splats))
+
+
 def test_encoding_is_deterministic_and_leaves_the_model_alone(codec: Codec) -> None:
     splats = random_model(300)
     before = splats.clone()

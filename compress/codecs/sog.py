@@ -211,7 +211,7 @@ def _witnesses(means: Float32s) -> Float32s:
     return means[:: max(1, len(means) // WITNESSES)].copy()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class SogGrid(Grid):
     """The range of positions, three codebooks and the palette of one model.
 

@@ -210,7 +210,7 @@ def _quaternions_to_bytes(
     return word.astype("<u4").view(np.uint8).reshape(-1, 4), signs
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class SpzGrid(Grid):
     """The values that a file of one version can hold.
 
