@@ -35,10 +35,10 @@ class GridSettings:
     rotation_step: float = 1 / 24
     rotation_range: int = 4
     dc_step: float = 0.07
-    sh_step: float = 0.07
+    sh_step: float = 0.06
     sh_chroma: float = 1.6
     sh_threshold: float = 0.6
-    sh_range: int = 4
+    sh_range: int = 2
 
     def check(self) -> None:
         """Raise :class:`UserError` naming the first setting that is out of range."""
@@ -64,8 +64,8 @@ QUALITIES: dict[str, GridSettings] = {
     "best": GridSettings(0.005, 1 / 64, 256, 1 / 1024, dc_step=0.01, sh_step=0.006, sh_chroma=1.0, sh_threshold=0.5),
     "high": GridSettings(0.04, 1 / 20, 128, 1 / 80, dc_step=0.03, sh_step=0.023, sh_chroma=1.3, sh_threshold=0.55),
     "medium": GridSettings(),
-    "low": GridSettings(0.16, 1 / 8, 48, 1 / 16, dc_step=0.09, sh_step=0.105),
-    "tiny": GridSettings(0.24, 1 / 6, 32, 1 / 12, dc_step=0.12, sh_step=0.16),
+    "low": GridSettings(0.16, 1 / 8, 48, 1 / 16, dc_step=0.09, sh_step=0.09),
+    "tiny": GridSettings(0.24, 1 / 6, 32, 1 / 12, dc_step=0.12, sh_step=0.14),
 }
 """Named grids, from the finest to the coarsest."""
 
