@@ -359,6 +359,16 @@ def test_a_codec_with_steps_meets_a_size_by_them(tiny: tuple[Path, Path], tmp_pa
     assert len(result.splats) == result.journal[0].gaussians
 
 
+@pytest.mark.parametrize("codec", codecs.names(writable_only=True))
+def test_every_format_goes_through_the_loop(codec: str, tiny: tuple[Path, Path], tmp_path: Path):
+    """View dependence that was pruned on the way is not in the file, whatever the grid."""
+    extra = ["--codec", codec, "--sh_prune_fraction", "0.5", "--max_rounds", "1", "--max_psnr_drop", "inf"]
+    result = compress(tiny, tmp_path, *extra)
+    assert codecs.info(result.path)["format"] == codec
+    assert len(result.splats) == len(codecs.read(result.path)) < 150
+    assert has_sh_rest(result.splats).float().mean() < 0.6
+
+
 def test_layers_begin_with_what_the_score_holds_important(tiny: tuple[Path, Path], tmp_path: Path):
     source, checkpoint = write_tiny_scene(tmp_path / "larger", 1200)
     result = compress((source, checkpoint), tmp_path / "out", "--codec", "gsz", "--score", "blend_weight")
