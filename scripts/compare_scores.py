@@ -167,7 +167,7 @@ def write_plot(rows: list[dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     whole, others = rows[0], rows[1:]
     for panel, title, tuned in zip(panels, ("pruned", "pruned and fine-tuned in rounds"), (False, True), strict=True):
         for name in dict.fromkeys(row["score"] for row in others):
@@ -180,10 +180,12 @@ def write_plot(rows: list[dict[str, Any]], path: Path) -> None:
                 label=name,
             )
         panel.axhline(whole["test"]["psnr"], linestyle="--", linewidth=1, color="0.6")
-        panel.set(title=title, xlabel="Gaussians", xscale="log")
+        counts = sorted({row["gaussians"] for row in others})
+        panel.set(title=title, xlabel="Gaussians", ylabel="PSNR on the test views (dB)", xscale="log")
+        panel.set_xticks(counts, [f"{count:,}" for count in counts])
+        panel.set_xticks([], minor=True)
         panel.invert_xaxis()
-    panels[0].set_ylabel("PSNR on the test views (dB)")
-    panels[0].legend(loc="lower left", fontsize="small")
+    panels[1].legend(loc="lower left", fontsize="small")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
     plt.close(figure)
