@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from compress.adam_memory import AdamMemory
 from compress.codecs import Codec, Grid
 from compress.prune import has_sh_rest
 from compress.recipe import Recipe
@@ -29,8 +30,9 @@ def finetune(
     iterations: int,
     seed: tuple[int, ...],
     progress: Callable[[float | None], None] = lambda loss: None,
+    memory: AdamMemory | None = None,
 ) -> tuple[GaussianModel, Grid]:
-    """Fine-tune a model on a codec's grid, with a fresh Adam.
+    """Fine-tune a model on a codec's grid.
 
     Each iteration renders ``grid.snap(splats)`` from one training view; the gradient passes straight through to the
     six tensors.
@@ -43,6 +45,7 @@ def finetune(
         iterations: May be zero: then only the grid is fitted.
         seed: Fixes the order of the views.
         progress: Called after every iteration, with the loss now and then and ``None`` otherwise.
+        memory: What Adam goes on from, and where it is kept for the next stage; without it Adam begins anew.
 
     Returns:
         The fine-tuned model and the grid to encode it with.
@@ -63,6 +66,10 @@ def finetune(
         optimizer = sparse_adam(groups, ADAM_EPSILON, views.backend)
     else:
         optimizer = torch.optim.Adam(groups, eps=ADAM_EPSILON, fused=True)
+    if memory is not None:
+        memory.recall(optimizer, splats)
+        if without_sh_rest is not None:
+            memory.forget_sh_rest(optimizer, splats, without_sh_rest)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, recipe.lr_decay, total_iters=max(iterations - 1, 1))
     for iteration, camera in zip(range(iterations), views.shuffled(seed), strict=False):
         grid.observe(splats)
@@ -80,6 +87,8 @@ def finetune(
             optimizer.step()
         decay.step()
         progress(finite_loss(loss, camera.name, "fine-tuning") if iteration % _LOSS_EVERY == 0 else None)
+    if memory is not None and iterations > 0:
+        memory.keep(optimizer, splats)
     return splats.detach(), grid
 
 

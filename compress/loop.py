@@ -12,12 +12,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from compress import codecs, importance
+from compress.adam_memory import AdamMemory
 from compress.budget import SIZE_TOLERANCE, Budget, quality_lost
 from compress.codecs import Grid
 from compress.finetune import finetune
 from compress.front import Front, front_entry
 from compress.judging import Roles
-from compress.prune import kept_after_pruning, prune, prune_sh
+from compress.prune import kept_after_pruning, prune_sh
 from compress.recipe import Recipe
 from compress.run_dir import JournalRow, RunDir, RunState, read_journal
 from compress.views import Views
@@ -155,7 +156,10 @@ class _Run:
         self.judging = roles.judging
         self.recipe = recipe
         self.run = run
-        self.state = state
+        # Files are read to the CPU, whoever renders.
+        device = roles.training.background.device
+        moments = state.moments.to(device) if state.moments is not None else None
+        self.state = replace(state, splats=state.splats.to(device), moments=moments)
         self.codec = recipe.make_codec()
         count = state.journal[0].gaussians if state.journal else len(state.splats)
         self.budget = recipe.budget(count)
@@ -185,7 +189,9 @@ class _Run:
         else:
             scores = self._scores(splats)
         dropped = self.budget.to_drop(self.recipe.prune_fraction, len(splats), last.bytes)
-        self.state = replace(self.state, splats=prune(splats, scores, dropped))
+        kept = kept_after_pruning(scores, dropped)
+        moments = self.state.moments.select(kept) if self.state.moments is not None else None
+        self.state = replace(self.state, splats=splats.select(kept), moments=moments)
         self._stage(f"round {self._rounds_done + 1}", self.recipe.round_iterations, score_seconds=clock.lap())
 
     def _scores(self, splats: GaussianModel) -> Tensor:
@@ -200,7 +206,8 @@ class _Run:
     def _stage(self, name: str, iterations: int, score_seconds: float = 0.0) -> None:
         """Fine-tune, encode, decode, measure; then make it the state to resume from."""
         clock = _Clock()
-        splats, grid = self._finetune(self.state.splats, iterations)
+        memory = self._memory(self.state.splats)
+        splats, grid = self._finetune(self.state.splats, iterations, memory=memory)
         finetune_seconds = clock.lap()
         data = grid.encode(splats)
         encode_seconds = clock.lap()
@@ -210,7 +217,9 @@ class _Run:
         spent = name != "first" and self.budget.is_spent(metrics, self._uncompressed)
         met = self.budget.is_met(row.gaussians, int(row.bytes / _FINAL_SLACK))
         self.front.add(front_entry(row, self.codec.suffix), data)
-        self.state = RunState(self.state.settings, splats, [*self.state.journal, row], rounds_ended=spent or met)
+        moments = memory.moments if memory is not None else None
+        journal = [*self.state.journal, row]
+        self.state = RunState(self.state.settings, splats, journal, rounds_ended=spent or met, moments=moments)
         self.run.save_state(self.state)
         if spent:
             lost = quality_lost(metrics, self._uncompressed)
@@ -269,7 +278,7 @@ class _Run:
         iterations = self.recipe.final_iterations
         target = self.budget.target_bytes
         if target is None:
-            splats, grid = self._finetune(splats, iterations)
+            splats, grid = self._finetune(splats, iterations, memory=self._memory(splats))
             grid.importance = self._importance(splats, grid)
             return splats, grid
         for part, share in enumerate((iterations - iterations // 5, iterations // 5)):
@@ -318,9 +327,17 @@ class _Run:
             guess = min(max(aimed, fits + 1), too_many - 1) if fits < too_many - 1 else fits
         return best
 
-    def _finetune(self, splats: GaussianModel, iterations: int, part: int = 0) -> tuple[GaussianModel, Grid]:
+    def _finetune(
+        self, splats: GaussianModel, iterations: int, part: int = 0, memory: AdamMemory | None = None
+    ) -> tuple[GaussianModel, Grid]:
         seed = (self.recipe.seed, self._stages_done, part)
-        return finetune(splats, self.codec, self.training, self.recipe, iterations, seed, self._progress)
+        return finetune(splats, self.codec, self.training, self.recipe, iterations, seed, self._progress, memory)
+
+    def _memory(self, splats: GaussianModel) -> AdamMemory | None:
+        """What Adam remembers of the model, where the recipe keeps it; nothing of one that is not the state's."""
+        if not self.recipe.keep_optimizer:
+            return None
+        return AdamMemory(self.state.moments if splats is self.state.splats else None)
 
     def _record_uncompressed(self, original_bytes: int) -> None:
         self.front.clear()

@@ -91,6 +91,9 @@ class Recipe:
     sh_rest_lr: float = 0.000125
     """Learning rate of the SH coefficients of degree 1 and up."""
 
+    keep_optimizer: bool = False
+    """Whether Adam's moments of the Gaussians that stay are carried from round to round. Each stage begins anew if not,
+    as published."""
     sparse_adam: bool = False
     """Update only the Gaussians that the iteration's view shows. Faster on CUDA; its effect on quality has not been
     measured."""
@@ -133,6 +136,8 @@ class Recipe:
             raise UserError(f"dssim_weight: {self.dssim_weight} must be at most 1")
         if self.stop_on == "validation" and self.validation_every == 0:
             raise UserError("validation_every: 0 holds no views out to stop on; set it to 10, or stop_on to test")
+        if self.keep_optimizer and self.sparse_adam:
+            raise UserError("keep_optimizer: only plain Adam's moments can be kept; choose it or sparse_adam")
         if self.stop_on == "test" and self.final_uses_all:
             raise UserError("final_uses_all: would train on the test views with stop_on: test; choose one of the two")
 

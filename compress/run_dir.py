@@ -7,19 +7,21 @@ import io
 import json
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from compress.adam_memory import Moments
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
 from utils.files import atomic_path, read_bytes, write_bytes, write_text
 from utils.metrics import ViewMetrics
 
 _STATE_NAME = "state.npz"
+_FIRST, _SECOND = "first.", "second."
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class RunState:
         settings: What the result depends on; a run is resumed only with the same.
         splats: The model, not snapped.
         journal: The rows so far; the last one's stage is the one that was completed.
+        moments: What Adam remembers of the model, where the recipe keeps it.
         rounds_ended: Whether the last round has spent the budget, so that only the final stage is left.
     """
 
@@ -67,6 +70,7 @@ class RunState:
     splats: GaussianModel
     journal: list[JournalRow]
     rounds_ended: bool = False
+    moments: Moments | None = None
 
 
 class RunDir:
@@ -94,7 +98,10 @@ class RunDir:
             "journal": [asdict(row) for row in state.journal],
             "rounds_ended": state.rounds_ended,
         }
-        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in state.splats.named_parameters()}
+        arrays = _arrays(state.splats)
+        if state.moments is not None:
+            description["adam_steps"] = state.moments.steps
+            arrays |= _arrays(state.moments.first, _FIRST) | _arrays(state.moments.second, _SECOND)
         with atomic_path(self._state_path) as temporary, temporary.open("wb") as file:
             arrays["description"] = np.frombuffer(json.dumps(description).encode(), np.uint8)
             np.savez(file, allow_pickle=False, **arrays)
@@ -112,10 +119,12 @@ class RunDir:
         try:
             with np.load(self._state_path, allow_pickle=False) as file:
                 description = json.loads(file["description"].tobytes())
-                names = [field.name for field in fields(GaussianModel)]
-                splats = GaussianModel.from_arrays(**{name: file[name] for name in names})
+                splats = _model(file)
+                moments = None
+                if "adam_steps" in description:
+                    moments = Moments(_model(file, _FIRST), _model(file, _SECOND), int(description["adam_steps"]))
             journal = [JournalRow(**row) for row in description["journal"]]
-            state = RunState(description["settings"], splats, journal, bool(description["rounds_ended"]))
+            state = RunState(description["settings"], splats, journal, bool(description["rounds_ended"]), moments)
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
             raise UserError(f"{self._state_path}: damaged ({error}); start again without --resume") from error
         # Through JSON and back, so that tuples and lists compare equal.
@@ -141,6 +150,14 @@ class RunDir:
             if other != path:
                 other.unlink()
         return path
+
+
+def _arrays(model: GaussianModel, prefix: str = "") -> dict[str, np.ndarray]:
+    return {prefix + name: tensor.detach().cpu().numpy() for name, tensor in model.named_parameters()}
+
+
+def _model(arrays: Mapping[str, np.ndarray], prefix: str = "") -> GaussianModel:
+    return GaussianModel.from_arrays(**{field.name: arrays[prefix + field.name] for field in fields(GaussianModel)})
 
 
 def read_journal(path: Path) -> list[JournalRow]:

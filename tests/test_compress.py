@@ -23,6 +23,7 @@ from tiny_run import tiny_splats, write_tiny_scene
 
 import train
 from compress import codecs, importance
+from compress.adam_memory import AdamMemory
 from compress.budget import Budget, parse_size
 from compress.finetune import finetune
 from compress.front import read_front
@@ -199,6 +200,29 @@ def test_decaying_rates_end_a_stage_with_smaller_steps(views: Views):
         longer, _ = finetune(tiny_splats(), codecs.get("ply"), views, recipe, 60, (0, 0))
         steps.append(float((longer.sh_dc - shorter.sh_dc).abs().mean()))
     assert steps[1] < steps[0]
+
+
+def test_adam_that_remembers_goes_on_as_if_there_had_been_no_end(views: Views):
+    """Two stages of one view are one stage twice as long; with Adam begun anew they are not."""
+    one, codec, recipe = views.of(views.cameras[:1]), codecs.get("ply"), Recipe()
+    whole, _ = finetune(tiny_splats(), codec, one, recipe, 6, (0,))
+    memory = AdamMemory()
+    half, _ = finetune(tiny_splats(), codec, one, recipe, 3, (0,), memory=memory)
+    assert memory.moments is not None and memory.moments.steps == 3
+    kept, _ = finetune(half, codec, one, recipe, 3, (0,), memory=memory)
+    anew, _ = finetune(half, codec, one, recipe, 3, (0,))
+    for (_, expected), (_, same), (_, other) in zip(
+        whole.named_parameters(), kept.named_parameters(), anew.named_parameters(), strict=True
+    ):
+        assert torch.equal(same, expected) and not torch.equal(other, expected)
+
+
+def test_momentum_does_not_bring_pruned_view_dependence_back(views: Views):
+    recipe, memory = replace(Recipe(), sh_prune_fraction=0.1, sh_rest_penalty=0.0), AdamMemory()
+    tuned, _ = finetune(tiny_splats(), codecs.get("ply"), views, recipe, 3, (0,), memory=memory)
+    tuned.sh_rest[:100] = 0.0
+    tuned, _ = finetune(tuned, codecs.get("ply"), views, recipe, 3, (0,), memory=memory)
+    assert not has_sh_rest(tuned)[:100].any() and has_sh_rest(tuned)[100:].all()
 
 
 def test_a_loss_that_is_not_finite_names_the_view(views: Views):
@@ -452,17 +476,17 @@ def kill_after(stages: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunDir, "save_state", save_then_die)
 
 
-@pytest.mark.parametrize("stages", [1, 2, 4])
+@pytest.mark.parametrize(("stages", "extra"), [(1, []), (2, []), (4, []), (3, ["--keep_optimizer"])])
 def test_a_killed_run_resumes_to_the_same_bytes(
-    tiny: tuple[Path, Path], tmp_path: Path, stages: int, monkeypatch: pytest.MonkeyPatch
+    tiny: tuple[Path, Path], tmp_path: Path, stages: int, extra: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    whole = compress(tiny, tmp_path / "whole")
+    whole = compress(tiny, tmp_path / "whole", *extra)
     with monkeypatch.context() as patch:
         kill_after(stages, patch)
         with pytest.raises(Killed):
-            compress(tiny, tmp_path / "killed")
+            compress(tiny, tmp_path / "killed", *extra)
     assert not list((tmp_path / "killed").glob("compressed.*"))
-    resumed = compress(tiny, tmp_path / "killed", "--resume")
+    resumed = compress(tiny, tmp_path / "killed", "--resume", *extra)
     assert resumed.path.read_bytes() == whole.path.read_bytes()
     assert [row.stage for row in resumed.journal] == [row.stage for row in whole.journal]
 
@@ -526,6 +550,7 @@ def test_every_shipped_recipe_is_complete(path: Path):
         ("first_iterations: -1", "must not be negative"),
         ("stop_on: mood", "validation or test"),
         ("codec: zip", "not one of"),
+        ("keep_optimizer: true\nsparse_adam: true", "only plain Adam's moments can be kept"),
         ("score: astrology", "not one of"),
         ("validation_every: 0", "holds no views out to stop on"),
         ("- just\n- a list", "setting: value"),
