@@ -78,6 +78,7 @@ VARIANTS = {
     "more iterations in the rounds": Variant({}, final_share=0.15),
     "more iterations at the end": Variant({}, final_share=0.7),
     "constant rates": Variant({"lr_decay": 1.0}),
+    "Adam's moments kept": Variant({"keep_optimizer": True}),
     "no penalty on sh_rest": Variant({"sh_rest_penalty": 0.0}),
     "penalty 0.01": Variant({"sh_rest_penalty": 0.01}),
     "sh_rest of 10 % a round": Variant({"sh_prune_fraction": 0.1}),
