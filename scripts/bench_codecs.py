@@ -52,12 +52,11 @@ GAUSSFORGE = "gaussforge"
 
 COLUMNS = {
     "means": "means",
-    "log_scales": "scales",
-    "quaternions": "rotations",
-    "opacity_logits": "opacity",
-    "sh_dc": "DC",
-    "sh_dc and opacity_logits": "DC",
-    "sh_rest": "SH",
+    **dict.fromkeys(("log_scales", "scales"), "scales"),
+    **dict.fromkeys(("quaternions", "rotations"), "rotations"),
+    **dict.fromkeys(("opacity_logits", "opacities"), "opacity"),
+    **dict.fromkeys(("sh_dc", "sh_dc and opacity_logits", "dc"), "DC"),
+    **dict.fromkeys(("sh_rest", "sh"), "SH"),
 }
 """Column of the table for each attribute; what has none is counted as ``other``."""
 
