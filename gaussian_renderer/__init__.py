@@ -116,7 +116,8 @@ def _obstacle(name: str) -> str | None:
 def _cpu_backend(why: str) -> Backend:
     from gaussian_renderer import cpu
 
-    return Backend("cpu", torch.device("cpu"), f"CPU rasterizer ({why})", cpu.render, cpu.render_statistics)
+    description = f"CPU rasterizer, {cpu.DESCRIPTION} ({why})"
+    return Backend("cpu", torch.device("cpu"), description, cpu.render, cpu.render_statistics)
 
 
 def _cuda_backend(name: str, why: str) -> Backend:

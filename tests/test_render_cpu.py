@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import tracemalloc
 
 import dense_reference
 import numba
@@ -338,6 +339,48 @@ def test_no_gradients_are_recorded_where_none_are_wanted():
     assert torch.equal(silent.image, recorded.image)
     assert torch.equal(silent.radii, recorded.radii)
     assert not render(camera, model.detach(), background, backend="cpu").image.requires_grad
+
+
+def peak_and_kept(work) -> tuple[int, int]:
+    """Bytes of arrays allocated at the peak of some work, and those still held by what it returns."""
+    work()
+    tracemalloc.start()
+    try:
+        result = work()
+        kept, peak = tracemalloc.get_traced_memory()
+        del result
+        return peak, kept
+    finally:
+        tracemalloc.stop()
+
+
+def test_without_gradients_nothing_is_kept_and_less_is_allocated():
+    rng = np.random.default_rng(117)
+    width, height = 320, 240
+    camera, background = make_camera(rng, width, height), torch.zeros(3)
+    model = make_splats(rng, 3000)
+    recording = model.clone().requires_grad_()
+    image = render(camera, model, background, backend="cpu").image
+    assert torch.equal(image, render(camera, recording, background, backend="cpu").image)
+
+    peak_recorded, kept_recorded = peak_and_kept(lambda: render(camera, recording, background, backend="cpu"))
+    peak_silent, kept_silent = peak_and_kept(lambda: render(camera, model, background, backend="cpu"))
+    result_bytes = 4 * (width * height * 3 + len(model))
+    assert result_bytes <= kept_silent < 1.05 * result_bytes
+    # Transmittance and end of every pixel, and the numbers of the pairs.
+    assert kept_recorded > kept_silent + 8 * width * height
+    assert peak_recorded > peak_silent + 8 * width * height
+
+
+def test_a_view_of_a_small_part_of_the_scene():
+    """Most Gaussians lie outside, near and far: the quick test before the projection proper drops none that shows."""
+    rng = np.random.default_rng(118)
+    count = 800
+    means, log_scales = rng.uniform(-12, 12, (count, 3)), rng.uniform(-6, 1, (count, 3))
+    model = make_splats(rng, count, means=means, log_scales=log_scales)
+    camera = make_camera(rng, off_centre=0.2)
+    assert 0.02 < (render(camera, model, torch.zeros(3), backend="cpu").radii > 0).float().mean() < 0.5
+    compare(camera, model, rng)
 
 
 def test_only_some_parameters_want_gradients():

@@ -20,7 +20,7 @@ _KERNEL_FOLDERS = ("gaussian_renderer/cpu",)
 
 
 def _source_digest() -> str:
-    digest = hashlib.sha256(numba.__version__.encode())
+    digest = hashlib.sha256(f"{numba.__version__} {os.environ.get('GSZ_NO_SIMD')}".encode())
     digest.update(Path(__file__).read_bytes())
     for folder in _KERNEL_FOLDERS:
         for path in sorted((_ROOT / folder).rglob("*.py")):

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer.cpu import blending, layout, projection, removal, tiles
+from gaussian_renderer.cpu.lanes import DESCRIPTION
 from gaussian_renderer.cpu.spherical_harmonics import SH0
 from gaussian_renderer.rendering import Rendering, Splats, ViewStatistics
 from scene.cameras import Camera
 from utils.compilation import match_torch_threads
 from utils.errors import UserError
 
-__all__ = ["render", "render_statistics"]
+__all__ = ["DESCRIPTION", "Frame", "render", "render_frame", "render_statistics"]
 
 
 @dataclass
@@ -54,8 +55,8 @@ class _View:
 
 
 @dataclass
-class _Frame:
-    """What a forward pass leaves for its backward pass."""
+class Frame:
+    """What a forward pass leaves for a walk back: a gradient or statistics."""
 
     view: _View
     degree: int
@@ -64,6 +65,7 @@ class _Frame:
     records: np.ndarray
     tile_start: np.ndarray
     members: np.ndarray
+    pairs: np.ndarray
     transmittance: np.ndarray
     pixel_ends: np.ndarray
     background: np.ndarray
@@ -86,7 +88,10 @@ def _parameters(splats: Splats) -> tuple[np.ndarray, ...]:
     )
 
 
-def _forward(view: _View, parameters: tuple[np.ndarray, ...], degree: int, background: np.ndarray):
+def _forward(
+    view: _View, parameters: tuple[np.ndarray, ...], degree: int, background: np.ndarray, keeps_frame: bool
+) -> tuple[np.ndarray, np.ndarray, Frame | None]:
+    """Image and radii; and the frame, without which nothing is written that only a walk back needs."""
     threads = match_torch_threads()
     count = parameters[0].shape[0]
     records = np.empty((count, layout.RECORD_WIDTH), np.float32)
@@ -101,33 +106,42 @@ def _forward(view: _View, parameters: tuple[np.ndarray, ...], degree: int, backg
 
     pair_start = np.zeros(count + 1, np.int64)
     np.cumsum(pair_counts, out=pair_start[1:])
-    if pair_start[-1] > np.iinfo(np.int32).max:
-        raise UserError(f"{pair_start[-1]} pairs of a Gaussian and a tile are too many to render; use smaller images")
+    pair_count = pair_start[-1]
+    if pair_count > np.iinfo(np.int32).max:
+        raise UserError(f"{pair_count} pairs of a Gaussian and a tile are too many to render; use smaller images")
     order = tiles.sort_by_depth(pair_start, depths)
     tiles_x, tiles_y = -(-view.width // layout.TILE), -(-view.height // layout.TILE)
     tile_start = np.empty(tiles_x * tiles_y + 1, np.int64)
-    members = np.empty((pair_start[-1], 2), np.int32)
-    tiles.fill_tiles(order, records, tile_rects, pair_start, tiles_x, threads, tile_start, members)
+    members = np.empty(pair_count, np.int32)
+    pairs = np.empty(pair_count if keeps_frame else 0, np.int32)
+    tiles.fill_tiles(order, records, tile_rects, pair_start, tiles_x, threads, tile_start, members, pairs)
+    # Blending is where most memory is in use.
+    del tile_rects, depths, pair_counts, order
 
     image = np.empty((view.height, view.width, 3), np.float32)
-    transmittance = np.empty((tiles_x * tiles_y, blending.PIXELS), np.float32)
-    pixel_ends = np.empty((tiles_x * tiles_y, blending.PIXELS), np.int32)
+    kept_tiles = tiles_x * tiles_y if keeps_frame else 0
+    transmittance = np.empty((kept_tiles, blending.PIXELS), np.float32)
+    pixel_ends = np.empty((kept_tiles, blending.PIXELS), np.int32)
     blending.blend(
         tile_start, members, records, tiles_x, view.width, view.height, background, image, transmittance, pixel_ends
     )
-    frame = _Frame(
-        view, degree, colour_is_clamped, pair_start, records, tile_start, members, transmittance, pixel_ends, background
-    )
+    if not keeps_frame:
+        return image, radii, None
+    frame = Frame(
+        view, degree, colour_is_clamped, pair_start, records, tile_start, members, pairs, transmittance, pixel_ends,
+        background,
+    )  # fmt: skip
     return image, radii, frame
 
 
-def _backward(frame: _Frame, parameters: tuple[np.ndarray, ...], d_image: np.ndarray) -> tuple[np.ndarray, ...]:
+def _backward(frame: Frame, parameters: tuple[np.ndarray, ...], d_image: np.ndarray) -> tuple[np.ndarray, ...]:
     view = frame.view
     means, log_scales, quaternions, opacity_logits, _, sh_rest = parameters
     slots = np.empty(len(frame.members) * layout.SLOT_WIDTH, np.float32)
     blending.blend_backward(
-        frame.tile_start, frame.members, frame.records, -(-view.width // layout.TILE), view.width, view.height,
-        frame.background, d_image, frame.transmittance, frame.pixel_ends, slots,
+        frame.tile_start, frame.members, frame.pairs, frame.records,
+        -(-view.width // layout.TILE), view.width, view.height, frame.background, d_image,
+        frame.transmittance, frame.pixel_ends, slots,
     )  # fmt: skip
     gradients = tuple(np.empty_like(parameter) for parameter in parameters)
     d_centres = np.empty((len(means), 2), np.float32)
@@ -142,7 +156,7 @@ class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, view: _View, degree: int, background: Tensor, *tensors: Tensor):
         parameters = _parameters(_Tensors(*tensors[:6]))
-        image, radii, frame = _forward(view, parameters, degree, _array(background, 3))
+        image, radii, frame = _forward(view, parameters, degree, _array(background, 3), keeps_frame=True)
         ctx.save_for_backward(*tensors[:6])
         ctx.frame = frame
         radii_tensor = torch.from_numpy(radii)
@@ -179,11 +193,19 @@ def render(
     view = _View.of(camera)
     needs_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     if not needs_gradient:
-        image, radii, _ = _forward(view, _parameters(splats), sh_degree, _array(background, 3))
+        image, radii, _ = _forward(view, _parameters(splats), sh_degree, _array(background, 3), keeps_frame=False)
         return Rendering(torch.from_numpy(image), torch.from_numpy(radii))
     offsets = torch.zeros(len(splats.means), 2) if screen_offsets is None else screen_offsets
     image, radii = _Rasterize.apply(view, sh_degree, background, *tensors, offsets)
     return Rendering(image, radii)
+
+
+def render_frame(camera: Camera, splats: Splats, background: Tensor, *, sh_degree: int) -> tuple[np.ndarray, Frame]:
+    """The image ``(H, W, 3)``, without a gradient, and what was blended."""
+    parameters = _parameters(splats)
+    image, _, frame = _forward(_View.of(camera), parameters, sh_degree, _array(background, 3), keeps_frame=True)
+    assert frame is not None
+    return image, frame
 
 
 @torch.no_grad()
@@ -191,13 +213,14 @@ def render_statistics(
     camera: Camera, splats: Splats, background: Tensor, *, sh_degree: int, target: Tensor | None = None
 ) -> ViewStatistics:
     """Render on the CPU and measure each Gaussian; see :func:`gaussian_renderer.render_statistics`."""
-    view, parameters, behind = _View.of(camera), _parameters(splats), _array(background, 3)
-    image, _, frame = _forward(view, parameters, sh_degree, behind)
+    image, frame = render_frame(camera, splats, background, sh_degree=sh_degree)
+    view, parameters = frame.view, _parameters(splats)
     residual = image if target is None else image - _array(target, *image.shape)
     sums = np.empty((len(frame.members), removal.SUMS), np.float32)
     removal.measure_removals(
-        frame.tile_start, frame.members, frame.records, -(-view.width // layout.TILE), view.width, view.height,
-        behind, target is not None, residual, frame.transmittance, frame.pixel_ends, sums,
+        frame.tile_start, frame.members, frame.pairs, frame.records,
+        -(-view.width // layout.TILE), view.width, view.height, frame.background, target is not None, residual,
+        frame.transmittance, frame.pixel_ends, sums,
     )  # fmt: skip
     totals = np.empty((len(parameters[0]), removal.SUMS), np.float32)
     removal.add_up(frame.pair_start, sums, totals)
@@ -210,7 +233,7 @@ def render_statistics(
     )
 
 
-def _squared_sh_colour(frame: _Frame, parameters: tuple[np.ndarray, ...]) -> np.ndarray:
+def _squared_sh_colour(frame: Frame, parameters: tuple[np.ndarray, ...]) -> np.ndarray:
     """``(N,)`` squared difference of each colour, as clamped, to the one without ``sh_rest``; 0 where not drawn."""
     is_drawn = np.diff(frame.pair_start) > 0
     colours = frame.records[is_drawn, layout.RED : layout.BLUE + 1]

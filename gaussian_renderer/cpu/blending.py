@@ -1,8 +1,9 @@
 """Front-to-back alpha blending of the tiles, and its gradient.
 
-A tile is cut into 32 chunks of 4 x 2 pixels, eight lanes each. For each Gaussian of a tile a 32-bit mask names the
-chunks its alpha >= 1/255 ellipse can reach; only those are blended. The rules are INRIA's: alpha is capped at 0.99,
-skipped below 1/255, and a pixel ends before the Gaussian that would bring its transmittance below 1e-4.
+A tile is cut into 32 chunks of 4 x 2 pixels, the lanes of a vector (where there is one lane only, its pixels are the
+parts of a chunk). For each Gaussian of a tile a 32-bit mask names the chunks its alpha >= 1/255 ellipse can reach; only
+those are blended. The rules are INRIA's: alpha is capped at 0.99, skipped below 1/255, and a pixel ends before the
+Gaussian that would bring its transmittance below 1e-4.
 
 Chunk ``c`` is the one at column ``c // 8`` of four pixels and row ``c % 8`` of two; within a tile, pixels are stored
 chunk by chunk, and in a chunk row by row.
@@ -15,16 +16,16 @@ from collections import namedtuple
 import numpy as np
 from numba import njit, prange
 
-from gaussian_renderer.cpu import simd
+from gaussian_renderer.cpu.lanes import CHUNK, PARTS
+from gaussian_renderer.cpu.lanes import lanes as simd
 from gaussian_renderer.cpu.layout import (
     ALPHA_MIN,
     BLUE,
     CUTOFF,
     FALLOFF_Y,
-    GAUSSIAN,
     GREEN,
     LOG2_OPACITY,
-    PAIR,
+    M_YY,
     RECORD_WIDTH,
     RED,
     SLOPE_X,
@@ -39,8 +40,7 @@ from utils.compilation import INLINE, PARALLEL
 f32 = np.float32
 
 PIXELS = TILE * TILE
-LANES = 8
-CHUNKS = PIXELS // LANES
+CHUNKS = PIXELS // CHUNK
 ALPHA_MAX = f32(0.99)
 TRANSMITTANCE_MIN = f32(1e-4)
 _EXPONENT_MIN = f32(-40)  # Far below 1/255, and within reach of the exponential.
@@ -65,7 +65,7 @@ def prefetch_record(records, i):
 
 @njit(**INLINE)
 def _row_spans(record, x0, dy):
-    """Left and right ends of the ellipse alpha = 1/255, relative to ``x0``, on eight rows; crossed where it misses."""
+    """Left and right ends of the ellipse alpha = 1/255, relative to ``x0``, a row a lane; crossed where it misses."""
     inverse_slope = _ONE / record[SLOPE_X]
     squared = simd.splat(record[CUTOFF]) - simd.splat(record[FALLOFF_Y]) * dy * dy
     half_width = simd.square_root(squared) * simd.splat(inverse_slope)
@@ -77,32 +77,35 @@ def _row_spans(record, x0, dy):
 @njit(**INLINE)
 def reached_chunks(record, x0, y0):
     """Mask of the chunks of the tile at pixel (x0, y0) that the ellipse alpha = 1/255 may reach."""
-    upper_dy = simd.splat(record[V] - f32(y0)) - simd.lane_numbers() * simd.splat(_TWO)
-    upper_low, upper_high = _row_spans(record, f32(x0), upper_dy)
-    lower_low, lower_high = _row_spans(record, f32(x0), upper_dy - simd.splat(_ONE))
-    low = simd.select(upper_low < lower_low, upper_low, lower_low)
-    high = simd.select(upper_high > lower_high, upper_high, lower_high)
     mask = 0
-    for column in range(TILE // 4):
-        left, right = f32(column * 4) - _SLACK, f32(column * 4 + 3) + _SLACK
-        mask |= simd.mask_bits((low <= simd.splat(right)) & (high >= simd.splat(left))) << (column * 8)
+    for part in range(PARTS):
+        # A lane is a row of chunks, which is two rows of pixels.
+        upper_dy = simd.splat(record[V] - f32(y0)) - simd.lane_numbers(part) * simd.splat(_TWO)
+        upper_low, upper_high = _row_spans(record, f32(x0), upper_dy)
+        lower_low, lower_high = _row_spans(record, f32(x0), upper_dy - simd.splat(_ONE))
+        low = simd.select(upper_low < lower_low, upper_low, lower_low)
+        high = simd.select(upper_high > lower_high, upper_high, lower_high)
+        for column in range(TILE // 4):
+            left, right = f32(column * 4) - _SLACK, f32(column * 4 + 3) + _SLACK
+            reached = (low <= simd.splat(right)) & (high >= simd.splat(left))
+            mask |= simd.mask_bits(reached) << (column * 8 + part * simd.LANES)
     return mask
 
 
 Footprint = namedtuple("Footprint", "u v slope_x slope_y t_step falloff_y log2_opacity lane_y")
-"""What the fall-off of a Gaussian over the chunks of a tile needs; centres are relative to the tile."""
+"""What the fall-off of a Gaussian over the chunks of a tile needs; the centre is relative to the tile."""
 
 
 @njit(**INLINE)
-def footprint(record, x0, y0):
-    """The footprint of a Gaussian in the tile at pixel (x0, y0)."""
-    slope_x, slope_y, lane_y = record[SLOPE_X], record[SLOPE_Y], simd.lane_rows()
+def footprint(record, x0, y0, part):
+    """The footprint of a Gaussian in the tile at pixel (x0, y0), for the lanes of a part of the chunks."""
+    slope_x, slope_y, lane_y = record[SLOPE_X], record[SLOPE_Y], simd.lane_rows(part)
     return Footprint(
         record[U] - f32(x0),
         record[V] - f32(y0),
         slope_x,
         slope_y,
-        simd.splat(slope_x) * simd.lane_columns() + simd.splat(slope_y) * lane_y,
+        simd.splat(slope_x) * simd.lane_columns(part) + simd.splat(slope_y) * lane_y,
         simd.splat(record[FALLOFF_Y]),
         simd.splat(record[LOG2_OPACITY]),
         lane_y,
@@ -111,7 +114,7 @@ def footprint(record, x0, y0):
 
 @njit(**INLINE)
 def falloff(shape, chunk):
-    """``t``, ``dy`` and the alpha, not yet capped, of a Gaussian on the eight pixels of a chunk."""
+    """``t``, ``dy`` and the alpha, not yet capped, of a Gaussian on the lanes of a chunk."""
     first_dx, first_dy = shape.u - f32((chunk >> 3) * 4), shape.v - f32((chunk & 7) * 2)
     dy = simd.splat(first_dy) - shape.lane_y
     t = simd.splat(shape.slope_x * first_dx + shape.slope_y * first_dy) - shape.t_step
@@ -120,14 +123,23 @@ def falloff(shape, chunk):
     return t, dy, simd.exp2(simd.select(exponent > exponent_min, exponent, exponent_min))
 
 
+@njit(**INLINE)
+def _has_open_pixel(through, chunk):
+    is_open = False
+    for part in range(PARTS):
+        is_open |= simd.any_lane(simd.load(through, chunk * CHUNK + part * simd.LANES) > simd.splat(_ZERO))
+    return is_open
+
+
 @njit(**PARALLEL)
 def blend(tile_start, members, records, tiles_x, width, height, background, image, transmittance, pixel_ends):
     """Blend every tile.
 
-    Writes ``image`` (height, width, 3) and what the gradient needs, tile by tile and in stored order: the final
-    ``transmittance`` (tiles, 256) and ``pixel_ends`` (tiles, 256), the position in the tile's list of the Gaussian
-    before which a pixel ended, or the list's length where it never did.
+    Writes ``image`` (height, width, 3) and, unless these two are empty, what a walk back needs, tile by tile and in
+    stored order: the final ``transmittance`` (tiles, 256) and ``pixel_ends`` (tiles, 256), the position in the tile's
+    list of the Gaussian before which a pixel ended, or the list's length where it never did.
     """
+    keeps_ends = transmittance.shape[0] > 0
     for tile in prange(tile_start.shape[0] - 1):
         # A pixel that has ended holds its transmittance with the sign changed, which no comparison below lets pass.
         through = np.empty(PIXELS, np.float32)
@@ -137,7 +149,7 @@ def blend(tile_start, members, records, tiles_x, width, height, background, imag
         transmittance_min = simd.splat(TRANSMITTANCE_MIN)
         x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         begin, end = tile_start[tile], tile_start[tile + 1]
-        ends = pixel_ends[tile]
+        ends = np.empty(PIXELS, np.int32)
         open_chunks = 0
         for k in range(PIXELS):
             x, y = pixel(k)
@@ -148,34 +160,37 @@ def blend(tile_start, members, records, tiles_x, width, height, background, imag
                 open_chunks |= 1 << (k >> 3)
 
         for k in range(begin, end):
-            prefetch_record(records, members[min(k + AHEAD, end - 1), GAUSSIAN])
-            record = records[members[k, GAUSSIAN]]
-            shape = footprint(record, x0, y0)
+            prefetch_record(records, members[min(k + AHEAD, end - 1)])
+            record = records[members[k]]
             r, g, b = simd.splat(record[RED]), simd.splat(record[GREEN]), simd.splat(record[BLUE])
-            todo = reached_chunks(record, x0, y0) & open_chunks
-            while todo != 0:
-                chunk = simd.trailing_zeros(todo)
-                todo &= todo - 1
-                at = chunk * LANES
-                _, _, alpha = falloff(shape, chunk)
-                alpha = simd.select(alpha < alpha_max, alpha, alpha_max)
-                before = simd.load(through, at)
-                after = before * (one - alpha)
-                touches = (alpha >= alpha_min) & (before > zero)
-                contributes = touches & (after >= transmittance_min)
-                weight = simd.select(contributes, alpha * before, zero)
-                simd.store(red, at, simd.load(red, at) + weight * r)
-                simd.store(green, at, simd.load(green, at) + weight * g)
-                simd.store(blue, at, simd.load(blue, at) + weight * b)
-                after = simd.select(contributes, after, before)
-                ending = simd.and_not(touches, contributes)
-                if simd.any_lane(ending):
-                    after = simd.select(ending, zero - before, after)
-                    position = simd.splat_int(np.int32(k - begin))
-                    simd.store_int(ends, at, simd.select(ending, position, simd.load_int(ends, at)))
-                    if not simd.any_lane(after > zero):
+            reached = reached_chunks(record, x0, y0)
+            for part in range(PARTS):
+                shape = footprint(record, x0, y0, part)
+                todo = reached & open_chunks
+                while todo != 0:
+                    chunk = simd.trailing_zeros(todo)
+                    todo &= todo - 1
+                    at = chunk * CHUNK + part * simd.LANES
+                    _, _, alpha = falloff(shape, chunk)
+                    alpha = simd.select(alpha < alpha_max, alpha, alpha_max)
+                    before = simd.load(through, at)
+                    after = before * (one - alpha)
+                    touches = (alpha >= alpha_min) & (before > zero)
+                    contributes = touches & (after >= transmittance_min)
+                    weight = simd.select(contributes, alpha * before, zero)
+                    simd.store(red, at, simd.load(red, at) + weight * r)
+                    simd.store(green, at, simd.load(green, at) + weight * g)
+                    simd.store(blue, at, simd.load(blue, at) + weight * b)
+                    after = simd.select(contributes, after, before)
+                    ending = simd.and_not(touches, contributes)
+                    some_end = simd.any_lane(ending)
+                    if some_end:
+                        after = simd.select(ending, zero - before, after)
+                        position = simd.splat_int(np.int32(k - begin))
+                        simd.store_int(ends, at, simd.select(ending, position, simd.load_int(ends, at)))
+                    simd.store(through, at, after)
+                    if some_end and not _has_open_pixel(through, chunk):
                         open_chunks &= ~(1 << chunk)
-                simd.store(through, at, after)
             if open_chunks == 0:
                 break
 
@@ -184,7 +199,9 @@ def blend(tile_start, members, records, tiles_x, width, height, background, imag
             x += x0
             y += y0
             final = abs(through[k])
-            transmittance[tile, k] = final
+            if keeps_ends:
+                transmittance[tile, k] = final
+                pixel_ends[tile, k] = ends[k]
             if x < width and y < height:
                 image[y, x, 0] = red[k] + final * background[0]
                 image[y, x, 1] = green[k] + final * background[1]
@@ -193,12 +210,12 @@ def blend(tile_start, members, records, tiles_x, width, height, background, imag
 
 @njit(**PARALLEL)
 def blend_backward(
-    tile_start, members, records, tiles_x, width, height, background, d_image, transmittance, pixel_ends, slots
+    tile_start, members, pairs, records, tiles_x, width, height, background, d_image, transmittance, pixel_ends, slots
 ):
     """Fill the gradient slots of all (Gaussian, tile) pairs; see :mod:`gaussian_renderer.cpu.layout` for their columns.
 
     Walks each tile back to front. One running scalar a pixel, the colour behind dotted with dL/dimage, stands for the
-    three channels. Every slot of the flat array ``slots`` is written.
+    three channels. Every slot of the flat array ``slots`` is written; ``members[k]`` has that of number ``pairs[k]``.
     """
     for tile in prange(tile_start.shape[0] - 1):
         current, behind = np.empty(PIXELS, np.float32), np.empty(PIXELS, np.float32)
@@ -225,7 +242,7 @@ def blend_backward(
             latest = max(latest, chunk_ends[chunk])
         for k in range(begin + latest, tile_start[tile + 1]):
             for j in range(SLOT_WIDTH):
-                slots[members[k, PAIR] * SLOT_WIDTH + j] = _ZERO
+                slots[np.int64(pairs[k]) * SLOT_WIDTH + j] = _ZERO
 
         live_chunks, next_change = 0, latest
         for position in range(latest - 1, -1, -1):
@@ -237,39 +254,40 @@ def blend_backward(
                         live_chunks |= 1 << chunk
                     else:
                         next_change = max(next_change, np.int64(chunk_ends[chunk]))
-            prefetch_record(records, members[begin + max(position - AHEAD, 0), GAUSSIAN])
-            member = members[begin + position]
-            record = records[member[GAUSSIAN]]
-            shape = footprint(record, x0, y0)
+            prefetch_record(records, members[begin + max(position - AHEAD, 0)])
+            record = records[members[begin + position]]
             r, g, b = simd.splat(record[RED]), simd.splat(record[GREEN]), simd.splat(record[BLUE])
             position_lanes = simd.splat_int(np.int32(position))
             sum_r, sum_g, sum_b = zero, zero, zero
             m_0, m_t, m_y, m_tt, m_ty, m_yy = zero, zero, zero, zero, zero, zero
-            todo = reached_chunks(record, x0, y0) & live_chunks
-            while todo != 0:
-                chunk = simd.trailing_zeros(todo)
-                todo &= todo - 1
-                at = chunk * LANES
-                t, dy, uncapped = falloff(shape, chunk)
-                capped = simd.select(uncapped < alpha_max, uncapped, alpha_max)
-                touches = (capped >= alpha_min) & simd.less_int(position_lanes, simd.load_int(ends, at))
-                alpha = simd.select(touches, capped, zero)
-                inverse_rest = one / (one - alpha)
-                before = simd.load(current, at) * inverse_rest
-                simd.store(current, at, before)
-                weight = alpha * before
-                pixel_r, pixel_g, pixel_b = simd.load(d_red, at), simd.load(d_green, at), simd.load(d_blue, at)
-                colour = r * pixel_r + g * pixel_g + b * pixel_b
-                colour_behind = simd.load(behind, at)
-                d_alpha = before * colour - colour_behind * inverse_rest
-                simd.store(behind, at, colour_behind + weight * colour)
-                sum_r, sum_g, sum_b = sum_r + weight * pixel_r, sum_g + weight * pixel_g, sum_b + weight * pixel_b
-                # INRIA passes the gradient through the cap as well: it multiplies by the uncapped alpha.
-                s = simd.select(touches, uncapped, zero) * d_alpha
-                s_t, s_y = s * t, s * dy
-                m_0, m_t, m_y = m_0 + s, m_t + s_t, m_y + s_y
-                m_tt, m_ty, m_yy = m_tt + s_t * t, m_ty + s_t * dy, m_yy + s_y * dy
-            slot = np.int64(member[PAIR]) * SLOT_WIDTH
+            reached = reached_chunks(record, x0, y0) & live_chunks
+            for part in range(PARTS):
+                shape = footprint(record, x0, y0, part)
+                todo = reached
+                while todo != 0:
+                    chunk = simd.trailing_zeros(todo)
+                    todo &= todo - 1
+                    at = chunk * CHUNK + part * simd.LANES
+                    t, dy, uncapped = falloff(shape, chunk)
+                    capped = simd.select(uncapped < alpha_max, uncapped, alpha_max)
+                    touches = (capped >= alpha_min) & simd.less_int(position_lanes, simd.load_int(ends, at))
+                    alpha = simd.select(touches, capped, zero)
+                    inverse_rest = one / (one - alpha)
+                    before = simd.load(current, at) * inverse_rest
+                    simd.store(current, at, before)
+                    weight = alpha * before
+                    pixel_r, pixel_g, pixel_b = simd.load(d_red, at), simd.load(d_green, at), simd.load(d_blue, at)
+                    colour = r * pixel_r + g * pixel_g + b * pixel_b
+                    colour_behind = simd.load(behind, at)
+                    d_alpha = before * colour - colour_behind * inverse_rest
+                    simd.store(behind, at, colour_behind + weight * colour)
+                    sum_r, sum_g, sum_b = sum_r + weight * pixel_r, sum_g + weight * pixel_g, sum_b + weight * pixel_b
+                    # INRIA passes the gradient through the cap as well: it multiplies by the uncapped alpha.
+                    s = simd.select(touches, uncapped, zero) * d_alpha
+                    s_t, s_y = s * t, s * dy
+                    m_0, m_t, m_y = m_0 + s, m_t + s_t, m_y + s_y
+                    m_tt, m_ty, m_yy = m_tt + s_t * t, m_ty + s_t * dy, m_yy + s_y * dy
+            slot = np.int64(pairs[begin + position]) * SLOT_WIDTH
             # In the order of the columns of a slot.
-            simd.store(slots, slot, simd.sums_of_eight(sum_r, sum_g, sum_b, m_0, m_t, m_y, m_tt, m_ty))
-            slots[slot + SLOT_WIDTH - 1] = simd.horizontal_sum(m_yy)
+            simd.store_sums(slots, slot, sum_r, sum_g, sum_b, m_0, m_t, m_y, m_tt, m_ty)
+            slots[slot + M_YY] = simd.horizontal_sum(m_yy)

@@ -25,6 +25,3 @@ RECORD_WIDTH = 12
 # Columns of a gradient slot: sums over pixels of the colour weights, and moments of s = alpha * dL/dalpha.
 D_RED, D_GREEN, D_BLUE, M_0, M_T, M_Y, M_TT, M_TY, M_YY = range(9)
 SLOT_WIDTH = 9
-
-# Columns of a member of a tile: the Gaussian, and the number of the (Gaussian, tile) pair, which is its gradient slot.
-GAUSSIAN, PAIR = range(2)

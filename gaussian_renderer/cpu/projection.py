@@ -21,7 +21,6 @@ from collections import namedtuple
 import numpy as np
 from numba import njit, prange
 
-from gaussian_renderer.cpu import simd
 from gaussian_renderer.cpu.layout import (
     ALPHA_MIN,
     BLUE,
@@ -72,6 +71,31 @@ _Projected = namedtuple(
     "t00 t01 t02 t10 t11 t12 "
     "u00 u01 u02 u10 u11 u12",
 )
+
+
+@njit(**SERIAL)
+def _may_be_seen(mean, log_scale, view, lens, width, height):
+    """Whether a Gaussian can be in front of the camera and touch the image: a few operations that spare the others.
+
+    The longest half axis on the screen is at most the largest scale times the Frobenius norm of the Jacobian.
+    """
+    z = view[2, 0] * mean[0] + view[2, 1] * mean[1] + view[2, 2] * mean[2] + view[2, 3]
+    if not (z > NEAR_PLANE):
+        return False
+    inverse_z = _ONE / z
+    x_ratio = (view[0, 0] * mean[0] + view[0, 1] * mean[1] + view[0, 2] * mean[2] + view[0, 3]) * inverse_z
+    y_ratio = (view[1, 0] * mean[0] + view[1, 1] * mean[1] + view[1, 2] * mean[2] + view[1, 3]) * inverse_z
+    x_clamped = min(lens.x_max, max(lens.x_min, x_ratio))
+    y_clamped = min(lens.y_max, max(lens.y_min, y_ratio))
+    scale = math.exp(max(log_scale[0], log_scale[1], log_scale[2])) * inverse_z
+    stretch_x = lens.fx * lens.fx * (_ONE + x_clamped * x_clamped)
+    stretch_y = lens.fy * lens.fy * (_ONE + y_clamped * y_clamped)
+    # Three deviations of the dilated ellipse, and what rounding up and whole tiles add.
+    reach = f32(3) * math.sqrt(scale * scale * (stretch_x + stretch_y) + _ONE) + f32(2)
+    u, v = lens.fx * x_ratio + lens.cx, lens.fy * y_ratio + lens.cy
+    beyond = f32(TILE) + reach
+    # Comparisons with NaN are false: whatever is not a number is looked at closely.
+    return not (u < -reach or v < -reach or u > f32(width) + beyond or v > f32(height) + beyond)
 
 
 @njit(**SERIAL)
@@ -168,6 +192,8 @@ def project(
         for i in range(chunk * _CHUNK, min(count, (chunk + 1) * _CHUNK)):
             pair_counts[i] = 0
             radii[i] = 0
+            if not _may_be_seen(means[i], log_scales[i], view, lens, width, height):
+                continue
             g = _project(means[i], log_scales[i], quaternions[i], view, lens)
             if not g.in_front:
                 continue
@@ -274,12 +300,11 @@ def project_backward(
                         d_sh_rest[i, k, j] = _ZERO
                 continue
 
-            first_eight, ninth = simd.splat(_ZERO), _ZERO
+            for j in range(SLOT_WIDTH):
+                total[j] = _ZERO
             for pair in range(pair_start[i], pair_start[i + 1]):
-                first_eight = first_eight + simd.load(slots, pair * SLOT_WIDTH)
-                ninth += slots[pair * SLOT_WIDTH + SLOT_WIDTH - 1]
-            simd.store(total, 0, first_eight)
-            total[SLOT_WIDTH - 1] = ninth
+                for j in range(SLOT_WIDTH):
+                    total[j] += slots[pair * SLOT_WIDTH + j]
 
             g = _project(means[i], log_scales[i], quaternions[i], view, lens)
             _, b, c, determinant = _covariance(g)

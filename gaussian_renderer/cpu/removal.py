@@ -15,12 +15,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from gaussian_renderer.cpu import simd
 from gaussian_renderer.cpu.blending import (
     AHEAD,
     ALPHA_MAX,
     CHUNKS,
-    LANES,
     PIXELS,
     falloff,
     footprint,
@@ -28,7 +26,9 @@ from gaussian_renderer.cpu.blending import (
     prefetch_record,
     reached_chunks,
 )
-from gaussian_renderer.cpu.layout import ALPHA_MIN, BLUE, GAUSSIAN, GREEN, PAIR, RED, TILE
+from gaussian_renderer.cpu.lanes import CHUNK, PARTS
+from gaussian_renderer.cpu.lanes import lanes as simd
+from gaussian_renderer.cpu.layout import ALPHA_MIN, BLUE, GREEN, RED, TILE
 from utils.compilation import PARALLEL
 
 f32 = np.float32
@@ -44,8 +44,8 @@ _ZERO, _ONE, _TWO = f32(0), f32(1), f32(2)
 
 @njit(**PARALLEL)
 def measure_removals(
-    tile_start, members, records, tiles_x, width, height, background, has_target, residual, transmittance, pixel_ends,
-    sums,
+    tile_start, members, pairs, records, tiles_x, width, height, background, has_target, residual, transmittance,
+    pixel_ends, sums,
 ):  # fmt: skip
     """Fill ``sums`` (pairs, 4), the sums over the pixels of a tile, of all (Gaussian, tile) pairs.
 
@@ -62,7 +62,7 @@ def measure_removals(
         alpha_min, alpha_max = simd.splat(ALPHA_MIN), simd.splat(ALPHA_MAX)
         x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         ends = pixel_ends[tile]
-        tile_list = members[tile_start[tile] : tile_start[tile + 1]]
+        begin, end = tile_start[tile], tile_start[tile + 1]
         for k in range(PIXELS):
             x, y = pixel(k)
             x += x0
@@ -78,47 +78,48 @@ def measure_removals(
         latest = np.int32(0)
         for chunk in range(CHUNKS):
             latest = max(latest, chunk_ends[chunk])
-        for position in range(latest, tile_list.shape[0]):
+        for k in range(begin + latest, end):
             for j in range(SUMS):
-                sums[tile_list[position, PAIR], j] = _ZERO
+                sums[pairs[k], j] = _ZERO
         for position in range(latest - 1, -1, -1):
-            prefetch_record(records, tile_list[max(position - AHEAD, 0), GAUSSIAN])
-            member = tile_list[position]
-            record = records[member[GAUSSIAN]]
-            shape = footprint(record, x0, y0)
+            prefetch_record(records, members[begin + max(position - AHEAD, 0)])
+            record = records[members[begin + position]]
             r, g, b = simd.splat(record[RED]), simd.splat(record[GREEN]), simd.splat(record[BLUE])
             position_lanes = simd.splat_int(np.int32(position))
             sum_weight, sum_squared, sum_change, sum_loss = zero, zero, zero, zero
-            todo = reached_chunks(record, x0, y0)
-            while todo != 0:
-                chunk = simd.trailing_zeros(todo)
-                todo &= todo - 1
-                if chunk_ends[chunk] <= position:
-                    continue
-                at = chunk * LANES
-                _, _, alpha = falloff(shape, chunk)
-                alpha = simd.select(alpha < alpha_max, alpha, alpha_max)
-                touches = (alpha >= alpha_min) & simd.less_int(position_lanes, simd.load_int(ends, at))
-                alpha = simd.select(touches, alpha, zero)
-                inverse_rest = one / (one - alpha)
-                before = simd.load(current, at) * inverse_rest
-                simd.store(current, at, before)
-                weight = alpha * before
-                behind = simd.load(behind_r, at), simd.load(behind_g, at), simd.load(behind_b, at)
-                step_r, step_g, step_b = r - behind[0], g - behind[1], b - behind[2]
-                simd.store(behind_r, at, behind[0] + alpha * step_r)
-                simd.store(behind_g, at, behind[1] + alpha * step_g)
-                simd.store(behind_b, at, behind[2] + alpha * step_b)
-                # The change is - weight * step.
-                squared_weight = weight * weight
-                change = squared_weight * (step_r * step_r + step_g * step_g + step_b * step_b)
-                loss = zero
-                if has_target:
-                    step = step_r * simd.load(residual_r, at) + step_g * simd.load(residual_g, at)
-                    loss = two * weight * (step + step_b * simd.load(residual_b, at))
-                sum_weight, sum_squared = sum_weight + weight, sum_squared + squared_weight
-                sum_change, sum_loss = sum_change + change, sum_loss + loss
-            pair = member[PAIR]
+            reached = reached_chunks(record, x0, y0)
+            for part in range(PARTS):
+                shape = footprint(record, x0, y0, part)
+                todo = reached
+                while todo != 0:
+                    chunk = simd.trailing_zeros(todo)
+                    todo &= todo - 1
+                    if chunk_ends[chunk] <= position:
+                        continue
+                    at = chunk * CHUNK + part * simd.LANES
+                    _, _, alpha = falloff(shape, chunk)
+                    alpha = simd.select(alpha < alpha_max, alpha, alpha_max)
+                    touches = (alpha >= alpha_min) & simd.less_int(position_lanes, simd.load_int(ends, at))
+                    alpha = simd.select(touches, alpha, zero)
+                    inverse_rest = one / (one - alpha)
+                    before = simd.load(current, at) * inverse_rest
+                    simd.store(current, at, before)
+                    weight = alpha * before
+                    behind = simd.load(behind_r, at), simd.load(behind_g, at), simd.load(behind_b, at)
+                    step_r, step_g, step_b = r - behind[0], g - behind[1], b - behind[2]
+                    simd.store(behind_r, at, behind[0] + alpha * step_r)
+                    simd.store(behind_g, at, behind[1] + alpha * step_g)
+                    simd.store(behind_b, at, behind[2] + alpha * step_b)
+                    # The change is - weight * step.
+                    squared_weight = weight * weight
+                    change = squared_weight * (step_r * step_r + step_g * step_g + step_b * step_b)
+                    loss = zero
+                    if has_target:
+                        step = step_r * simd.load(residual_r, at) + step_g * simd.load(residual_g, at)
+                        loss = two * weight * (step + step_b * simd.load(residual_b, at))
+                    sum_weight, sum_squared = sum_weight + weight, sum_squared + squared_weight
+                    sum_change, sum_loss = sum_change + change, sum_loss + loss
+            pair = pairs[begin + position]
             sums[pair, WEIGHT] = simd.horizontal_sum(sum_weight)
             sums[pair, SQUARED_WEIGHT] = simd.horizontal_sum(sum_squared)
             sums[pair, CHANGE] = simd.horizontal_sum(sum_change)

@@ -1,7 +1,8 @@
 """Eight-lane vector values for Numba, through its public extension interface.
 
 The types map to LLVM's ``<8 x float>``, ``<8 x i32>`` and ``<8 x i1>``, which LLVM lowers to what the machine has:
-one AVX register, two SSE registers or two NEON registers. Only what the rasterizer needs is here.
+one AVX register, two SSE registers or two NEON registers. Only what the rasterizer needs is here;
+:mod:`gaussian_renderer.cpu.scalar` has the same for one lane.
 Arithmetic carries the flags ``contract nsz arcp``: a product and a sum may become one fused operation, but NaNs are
 kept, because the rasterizer's guards rely on comparisons with NaN being false.
 """
@@ -12,10 +13,13 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
+
+from utils.compilation import SERIAL
 
 LANES = 8
 
@@ -79,10 +83,11 @@ def splat_int(typing_context, value):
     return i32x8(types.int32), lambda context, builder, signature, args: _broadcast(builder, args[0], _INTS)
 
 
-def _constant(lanes: list[float]) -> Callable[..., Any]:
+def _constant(values: list[float]) -> Callable[..., Any]:
     @intrinsic
-    def operation(typing_context):
-        return f32x8(), lambda context, builder, signature, args: ir.Constant(_FLOATS, lanes)
+    def operation(typing_context, part):
+        # All lanes are in part 0.
+        return f32x8(part), lambda context, builder, signature, args: ir.Constant(_FLOATS, values)
 
     return operation
 
@@ -266,15 +271,15 @@ def horizontal_sum(typing_context, value):
 
 
 @intrinsic
-def sums_of_eight(typing_context, a, b, c, d, e, f, g, h):
-    """The sums of the lanes of eight vectors, as one vector: lane 0 holds that of the first."""
+def store_sums(typing_context, array, start, a, b, c, d, e, f, g, h):
+    """Write the sums of the lanes of eight vectors."""
 
     def generate(context, builder, signature, args):
         def shuffled(left, right, lanes):
             return builder.shuffle_vector(left, right, ir.Constant(_INTS, lanes))
 
         # Each round adds two vectors into one: of pairs, then of quarters, then of halves.
-        vectors = list(args)
+        vectors = list(args[2:])
         for first, second in (
             ([0, 8, 2, 10, 4, 12, 6, 14], [1, 9, 3, 11, 5, 13, 7, 15]),
             ([0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]),
@@ -284,9 +289,10 @@ def sums_of_eight(typing_context, a, b, c, d, e, f, g, h):
                 builder.fadd(shuffled(left, right, first), shuffled(left, right, second))
                 for left, right in zip(vectors[::2], vectors[1::2], strict=True)
             ]
-        return vectors[0]
+        return store_vector(context, builder, signature, [*args[:2], vectors[0]])
 
-    return f32x8(*[f32x8] * 8), generate
+    store_vector = _storer(_FLOATS)
+    return types.void(array, types.intp, *[f32x8] * 8), generate
 
 
 # Minimax polynomial of 2**f on [-1/2, 1/2], highest power first; relative error below 8e-8 before rounding.
@@ -321,3 +327,10 @@ def exp2(typing_context, value):
         return builder.bitcast(builder.add(builder.bitcast(power, _INTS), shifted), _FLOATS)
 
     return f32x8(f32x8), generate
+
+
+@njit(**SERIAL)
+def double_in_place(values):
+    """Double eight floats, in a way that shows whether the types can be built, loaded, computed with and stored."""
+    value = load(values, 0)
+    store(values, 0, select(value > splat(np.float32(0)), value * exp2(value / value), value))

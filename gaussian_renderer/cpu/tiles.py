@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import njit, prange
 
-from gaussian_renderer.cpu.layout import CUTOFF, FALLOFF_Y, GAUSSIAN, PAIR, SKEW, SLOPE_X, SLOPE_Y, TILE, U, V
+from gaussian_renderer.cpu.layout import CUTOFF, FALLOFF_Y, SKEW, SLOPE_X, SLOPE_Y, TILE, U, V
 from utils.compilation import PARALLEL, SERIAL
 
 f32 = np.float32
@@ -99,12 +99,14 @@ def sort_by_depth(pair_start, depths):
 
 
 @njit(**PARALLEL)
-def fill_tiles(order, records, tile_rects, pair_start, tiles_x, blocks, tile_start, members):
+def fill_tiles(order, records, tile_rects, pair_start, tiles_x, blocks, tile_start, members, pairs):
     """Deal the pairs out to the tiles.
 
-    Tile ``t`` gets the rows ``members[tile_start[t] : tile_start[t + 1]]``, nearest first; the pairs of Gaussian ``i``
-    are ``pair_start[i]`` up to ``pair_start[i + 1]``. The work is done in ``blocks`` parts; any number gives the same.
+    Tile ``t`` gets the Gaussians ``members[tile_start[t] : tile_start[t + 1]]``, nearest first; the pairs of Gaussian
+    ``i`` are ``pair_start[i]`` up to ``pair_start[i + 1]``. Unless it is empty, ``pairs`` gets the numbers of the
+    members' pairs. The work is done in ``blocks`` parts; any number gives the same.
     """
+    numbers_pairs = pairs.shape[0] > 0
     count, visible, tile_count = records.shape[0], order.shape[0], tile_start.shape[0] - 1
     pair_tiles = np.empty(pair_start[count], np.int32)
     for chunk in prange((count + _CHUNK - 1) // _CHUNK):
@@ -140,5 +142,6 @@ def fill_tiles(order, records, tile_rects, pair_start, tiles_x, blocks, tile_sta
                 tile = pair_tiles[pair]
                 at = cursors[block, tile]
                 cursors[block, tile] = at + 1
-                members[at, GAUSSIAN] = i
-                members[at, PAIR] = pair
+                members[at] = i
+                if numbers_pairs:
+                    pairs[at] = pair
