@@ -140,10 +140,12 @@ def _probe(splats: GaussianModel, views: Views, seed: Seed) -> tuple[Tensor, Ten
     parameters = _for_scoring(splats)
     removal = splats.means.new_zeros(len(splats))
     sh_removal = torch.zeros_like(removal)
-    generator = _generator(seed)
+    # Drawn where they are needed: images full of signs would have to be copied to a GPU, which waits for them.
+    generator = _generator(seed, splats.device)
     for camera in views.cameras:
         image = views.render(camera, parameters).image
-        signs = torch.randint(0, 2, image.shape, generator=generator, dtype=torch.int8).to(image).mul_(2).sub_(1)
+        signs = torch.randint(0, 2, image.shape, generator=generator, dtype=torch.int8, device=image.device)
+        signs = signs.to(image.dtype).mul_(2).sub_(1)
         (image * signs).sum().backward()
         assert parameters.opacity_logits.grad is not None
         removal += _by_opacity(parameters.opacity_logits.grad, parameters).square_()
@@ -153,9 +155,10 @@ def _probe(splats: GaussianModel, views: Views, seed: Seed) -> tuple[Tensor, Ten
     return removal, sh_removal
 
 
-def _generator(seed: Seed) -> torch.Generator:
-    """Random numbers that depend on nothing but the seed, and are the same on every device."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
+def _generator(seed: Seed, device: torch.device | str = "cpu") -> torch.Generator:
+    """Random numbers that depend on nothing but the seed and the kind of device."""
+    state = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
+    return torch.Generator(device).manual_seed(state)
 
 
 def _for_scoring(splats: GaussianModel) -> GaussianModel:

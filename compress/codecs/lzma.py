@@ -62,12 +62,16 @@ class AffineGrid:
     The formulas are those of PyTorch's per-tensor affine quantization with its moving-average min-max observer.
 
     Attributes:
-        low: The range's lower end, at most 0.
-        high: The range's upper end, at least 0.
+        low: The range's lower end, at most 0; a float64 scalar on the device of the values. Following a model's range
+            and snapping to it thus never wait for a GPU; only ``scale``, ``zero_point`` and ``symbols`` read it back.
+        high: The range's upper end, at least 0; likewise.
     """
 
-    low: float
-    high: float
+    low: Tensor
+    high: Tensor
+
+    def __post_init__(self) -> None:
+        self.low, self.high = (torch.as_tensor(end, dtype=torch.float64) for end in (self.low, self.high))
 
     @staticmethod
     def fit(values: Tensor) -> AffineGrid:
@@ -76,42 +80,53 @@ class AffineGrid:
     def observe(self, values: Tensor) -> None:
         """Move the range a hundredth of the way towards that of ``values``."""
         low, high = _range(values)
-        self.low += AVERAGING * (low - self.low)
-        self.high += AVERAGING * (high - self.high)
+        self.low = self.low + AVERAGING * (low - self.low)
+        self.high = self.high + AVERAGING * (high - self.high)
 
     @property
     def scale(self) -> float:
         """The step. A float32 number, so that every machine multiplies by the same one."""
-        # The cap keeps 255 steps within float32.
-        step = min((self.high - self.low) / LEVELS, float(np.finfo(np.float32).max) / (LEVELS + 1))
-        return float(np.float32(max(step, SMALLEST_SCALE)))
+        return float(self._step())
 
     @property
     def zero_point(self) -> int:
         """The symbol that stands for 0."""
-        return min(max(round(-self.low / self.scale), 0), LEVELS)
+        return int(self._zero())
+
+    def _step(self) -> Tensor:
+        # The cap keeps 255 steps within float32.
+        cap = float(np.finfo(np.float32).max) / (LEVELS + 1)
+        return ((self.high - self.low) / LEVELS).clamp(SMALLEST_SCALE, cap).float()
+
+    def _zero(self) -> Tensor:
+        return (-self.low / self._step().double()).round().clamp(0, LEVELS)
 
     def snap(self, values: Tensor) -> Tensor:
         """The nearest grid values; gradients pass straight through, except where the range cuts a value off."""
-        return _AffineSnap.apply(values, self.scale, self.zero_point)
+        return _AffineSnap.apply(values, self._step(), self._zero())
 
     def symbols(self, values: Tensor) -> np.ndarray:
         """The uint8 symbols that stand for ``snap(values)``, in the shape of ``values``."""
-        offsets = _offsets(values.detach(), self.scale, self.zero_point)
-        return offsets.add_(self.zero_point).to(torch.uint8).cpu().numpy()
+        offsets = _offsets(values.detach(), self._step(), self._zero())
+        return offsets.add_(self._zero()).to(torch.uint8).cpu().numpy()
 
 
-def _range(values: Tensor) -> tuple[float, float]:
+def _range(values: Tensor) -> tuple[Tensor, Tensor]:
     """The least and the greatest value, widened to contain 0."""
     if values.numel() == 0:
-        return 0.0, 0.0
-    low, high = torch.stack(torch.aminmax(values.detach())).tolist()
-    return min(low, 0.0), max(high, 0.0)
+        return values.new_zeros((), dtype=torch.float64), values.new_zeros((), dtype=torch.float64)
+    low, high = torch.aminmax(values.detach())
+    return low.double().clamp(max=0.0), high.double().clamp(min=0.0)
 
 
-def _offsets(values: Tensor, scale: float, zero_point: int) -> Tensor:
+def _offsets(values: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     """The 8-bit symbols of ``values``, less the zero point, as float32."""
-    return torch.mul(values, 1.0 / scale).round_().clamp_(-zero_point, LEVELS - zero_point)
+    offsets = torch.mul(values, (1.0 / scale.double()).float()).round_()
+    if values.is_cuda:
+        return offsets.clamp_(-zero_point.float(), LEVELS - zero_point.float())
+    # With numbers for bounds it is faster; on the CPU reading them waits for nothing.
+    zero = float(zero_point)
+    return offsets.clamp_(-zero, LEVELS - zero)
 
 
 class _AffineSnap(torch.autograd.Function):
@@ -121,17 +136,19 @@ class _AffineSnap(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, scale: float, zero_point: int) -> Tensor:
-        ctx.save_for_backward(values)
-        ctx.range = (-(zero_point + 0.5) * scale, (LEVELS - zero_point + 0.5) * scale)
+    def forward(ctx: Any, values: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        ctx.save_for_backward(values, scale, zero_point)
         # Adding zero turns -0 into the +0 that a decoder computes.
         return _offsets(values, scale, zero_point).mul_(scale).add_(0.0)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (values,) = ctx.saved_tensors
-        # One fused pass that keeps the gradient between the bounds and zeroes it elsewhere.
-        return torch.ops.aten.hardtanh_backward(gradient, values, *ctx.range), None, None
+        values, scale, zero_point = ctx.saved_tensors
+        low, high = -(zero_point + 0.5) * scale, (LEVELS - zero_point + 0.5) * scale
+        if values.is_cuda:
+            return torch.where((values > low) & (values < high), gradient, 0.0), None, None
+        # The same in one fused pass, which takes the bounds as numbers.
+        return torch.ops.aten.hardtanh_backward(gradient, values, float(low), float(high)), None, None
 
 
 class _HalfSnap(torch.autograd.Function):
