@@ -6,6 +6,10 @@
 CPU time is that of the process, so it hardly depends on who else uses the machine; wall time does. The peer is
 metal-gauss' ``torch_ref`` (PyTorch; ``pip install -r requirements-bench.txt``), the one renderer on PyPI that runs on a
 CPU. Its step uses our loss and the same optimiser, so that the ratio is about rendering alone.
+
+The floor is the time that the arithmetic of blending alone takes: the number of vectors of pixels that are blended,
+times the operations on each (see ``FORWARD`` and ``BACKWARD``), at the rates that fused multiply-adds, divisions and
+exponentials reach in the same run when nothing is loaded or stored.
 """
 
 from __future__ import annotations
@@ -28,15 +32,21 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import tyro  # noqa: E402
+from numba import njit  # noqa: E402
 from torch import Tensor  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from gaussian_renderer import render  # noqa: E402
+from gaussian_renderer import cpu, render  # noqa: E402
+from gaussian_renderer.cpu import blending  # noqa: E402
+from gaussian_renderer.cpu.lanes import CHUNK, PARTS  # noqa: E402
+from gaussian_renderer.cpu.lanes import lanes as simd  # noqa: E402
+from gaussian_renderer.cpu.layout import ALPHA_MIN, TILE  # noqa: E402
 from scene import model_dir  # noqa: E402
 from scene.cameras import Camera  # noqa: E402
 from scene.gaussian_model import GaussianModel  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.cli import say  # noqa: E402
+from utils.compilation import SERIAL  # noqa: E402
 from utils.files import atomic_path, write_text  # noqa: E402
 from utils.losses import photometric_loss  # noqa: E402
 from utils.ssim import SSIMTarget, ssim  # noqa: E402
@@ -48,6 +58,40 @@ PEER_TILES = {"tile": 8, "slab": 64, "tile_chunk": 64}  # The fastest found for 
 SCALING_COUNTS = (10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 4_000_000)
 SCALING_SIZE = (1600, 1064)
 SCALING_REPETITIONS = 3
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Operations on one vector of pixels, counted in the source of :mod:`gaussian_renderer.cpu.blending`.
+
+    Attributes:
+        simple: Additions, multiplications, fused pairs of both, comparisons and selections.
+        divisions, exponentials: The others. Loads, stores and what is done once a Gaussian are not counted.
+    """
+
+    simple: int
+    divisions: int
+    exponentials: int
+
+
+FORWARD = Operations(simple=24, divisions=0, exponentials=1)
+BACKWARD = Operations(simple=36, divisions=1, exponentials=1)
+COLUMNS = {
+    "forward": "forward_cpu_ms",
+    "floor": "forward_floor_cpu_ms",
+    "backward": "backward_cpu_ms",
+    "its floor": "backward_floor_cpu_ms",
+    "SSIM": "ssim_cpu_ms",
+    "step": "step_cpu_ms",
+    "wall: forward": "forward_wall_ms",
+    "wall: backward": "backward_wall_ms",
+    "wall: SSIM": "ssim_wall_ms",
+    "wall: step": "step_wall_ms",
+    "peer's step": "peer_step_cpu_ms",
+}
+"""Headings of the table, and which figures are under them."""
+
+CHAINS = 10  # Independent chains of operations, so that none waits for the one before.
 
 
 @dataclass
@@ -145,16 +189,121 @@ class Stopwatch:
         return statistics.median(self._wall[name])
 
 
+@njit(**SERIAL)
+def _multiply_and_add(steps, values):
+    factor, summand = simd.splat(np.float32(0.5)), simd.splat(np.float32(1))
+    a, b, c, d, e = factor, factor, factor, factor, factor
+    f, g, h, i, j = summand, summand, summand, summand, summand
+    for _ in range(steps):
+        a, b, c = a * factor + summand, b * factor + summand, c * factor + summand
+        d, e, f = d * factor + summand, e * factor + summand, f * factor + summand
+        g, h = g * factor + summand, h * factor + summand
+        i, j = i * factor + summand, j * factor + summand
+    simd.store(values, 0, a + b + c + d + e + f + g + h + i + j)
+
+
+@njit(**SERIAL)
+def _divide(steps, values):
+    one = simd.splat(np.float32(1))
+    a, b, c, d, e = one, one, one, one, one
+    f, g, h, i, j = one, one, one, one, one
+    divisor = simd.splat(values[0])
+    for _ in range(steps):
+        a, b, c, d, e = divisor / a, divisor / b, divisor / c, divisor / d, divisor / e
+        f, g, h, i, j = divisor / f, divisor / g, divisor / h, divisor / i, divisor / j
+    simd.store(values, 0, a + b + c + d + e + f + g + h + i + j)
+
+
+@njit(**SERIAL)
+def _exponentiate(steps, values):
+    zero = simd.splat(np.float32(0))
+    a, b, c, d, e = zero, zero, zero, zero, zero
+    f, g, h, i, j = zero, zero, zero, zero, zero
+    for _ in range(steps):
+        a, b, c, d = simd.exp2(zero - a), simd.exp2(zero - b), simd.exp2(zero - c), simd.exp2(zero - d)
+        e, f, g = simd.exp2(zero - e), simd.exp2(zero - f), simd.exp2(zero - g)
+        h, i, j = simd.exp2(zero - h), simd.exp2(zero - i), simd.exp2(zero - j)
+    simd.store(values, 0, a + b + c + d + e + f + g + h + i + j)
+
+
+def vector_rates(steps: int = 300_000) -> dict[str, float]:
+    """Operations on whole vectors a CPU-second, in registers: the best of five tries."""
+    rates = {}
+    for name, kernel in (("simple", _multiply_and_add), ("divisions", _divide), ("exponentials", _exponentiate)):
+        values = np.full(CHUNK, 1.5, np.float32)
+        kernel(1, values)  # Compiles it.
+        best = math.inf
+        for _ in range(5):
+            start = time.process_time()
+            kernel(steps, np.full(CHUNK, 1.5, np.float32))
+            best = min(best, time.process_time() - start)
+        rates[name] = CHAINS * steps / best
+    return rates
+
+
+@njit(**SERIAL)
+def _count_blends(tile_start, members, records, tiles_x, pixel_ends, counts):
+    """Vectors of pixels that blending and its gradient work on, and pixels in them that a Gaussian contributes to."""
+    visited = np.empty(CHUNK, np.float32)
+    for tile in range(tile_start.shape[0] - 1):
+        ends, begin = pixel_ends[tile], tile_start[tile]
+        x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
+        for position in range(tile_start[tile + 1] - begin):
+            record = records[members[begin + position]]
+            todo = blending.reached_chunks(record, x0, y0)
+            while todo != 0:
+                chunk = simd.trailing_zeros(todo)
+                todo &= todo - 1
+                first = chunk * CHUNK
+                last_end = ends[first : first + CHUNK].max()
+                counts[0] += PARTS if position <= last_end else 0
+                counts[1] += PARTS if position < last_end else 0
+                for part in range(PARTS):
+                    _, _, alpha = blending.falloff(blending.footprint(record, x0, y0, part), chunk)
+                    simd.store(visited, part * simd.LANES, alpha)
+                for lane in range(CHUNK):
+                    counts[2] += visited[lane] >= ALPHA_MIN and position < ends[first + lane]
+
+
+def count_blends(scene: BenchScene) -> tuple[float, float, float]:
+    """Vectors blended forward and backward, and pairs of a pixel and a Gaussian in it: means over the cameras."""
+    counts = np.zeros(3, np.int64)
+    model = scene.model.detach()
+    for camera in scene.cameras:
+        _, frame = cpu.render_frame(camera, model, scene.background, sh_degree=model.sh_degree)
+        tiles_x = -(-camera.width // TILE)
+        _count_blends(frame.tile_start, frame.members, frame.records, tiles_x, frame.pixel_ends, counts)
+    forward, backward, pairs = (counts / len(scene.cameras)).tolist()
+    return forward, backward, pairs
+
+
+def floor_ms(vectors: float, operations: Operations, rates: dict[str, float]) -> float:
+    """CPU-ms that the arithmetic alone takes."""
+    seconds = sum(getattr(operations, name) / rate for name, rate in rates.items())
+    return 1e3 * vectors * seconds
+
+
+def page_faults() -> int | None:
+    """Pages that the process has been given so far; ``None`` where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
 def _adam(model: GaussianModel) -> torch.optim.Adam:
     return torch.optim.Adam([tensor for _, tensor in model.named_parameters()], lr=1e-5, fused=True)
 
 
-def time_ours(scene: BenchScene, repetitions: int) -> dict[str, float]:
+def time_ours(scene: BenchScene, repetitions: int) -> dict[str, float | None]:
     """Medians of the passes one by one, then of the whole step: render, L1 + SSIM, backward, fused Adam."""
     watch, optimizer = Stopwatch(), _adam(scene.model)
+    faults: list[int] = []
     for repetition in tqdm(range(repetitions + 1), desc="ours", leave=False):
         if repetition == 1:
             watch.forget()
+            faults.clear()
         camera = scene.cameras[repetition % len(scene.cameras)]
         target = scene.targets[repetition % len(scene.cameras)]
 
@@ -175,7 +324,11 @@ def time_ours(scene: BenchScene, repetitions: int) -> dict[str, float]:
         optimizer.zero_grad(set_to_none=True)
         leaf = image.detach().requires_grad_()
         watch.time("ssim", lambda leaf=leaf, similarity=similarity: similarity(leaf))
+        before = page_faults()
         watch.time("step", step)
+        after = page_faults()
+        if before is not None and after is not None:
+            faults.append(after - before)
     return {
         "forward_cpu_ms": watch.cpu("forward"),
         "backward_cpu_ms": watch.cpu("backward"),
@@ -185,6 +338,7 @@ def time_ours(scene: BenchScene, repetitions: int) -> dict[str, float]:
         "backward_wall_ms": watch.wall("backward"),
         "ssim_wall_ms": watch.wall("ssim"),
         "step_wall_ms": watch.wall("step"),
+        "step_page_faults": statistics.median(faults) if faults else None,
     }
 
 
@@ -240,28 +394,47 @@ def bench(options: Options) -> dict[str, Any]:
     """All scenes; prints a table."""
     results: dict[str, dict[str, float | None]] = {}
     rows = []
+    rates = vector_rates()
     for name in options.scenes:
         scene = make_scene(name)
         if scene is None:
             continue
         ours = time_ours(scene, options.repetitions)
+        forward, backward, pairs = count_blends(scene)
         peer = time_peer(scene, options.peer_repetitions) if options.peer_repetitions else None
-        ratio = None if peer is None else peer / ours["step_cpu_ms"]
-        results[name] = {**ours, "peer_step_cpu_ms": peer, "ratio": ratio}
+        step = ours["step_cpu_ms"]
+        result = {
+            **ours,
+            "forward_floor_cpu_ms": floor_ms(forward, FORWARD, rates),
+            "backward_floor_cpu_ms": floor_ms(backward, BACKWARD, rates),
+            "vectors_forward": forward,
+            "vectors_backward": backward,
+            "blends": pairs,
+            "peer_step_cpu_ms": peer,
+            "ratio": None if peer is None or step is None else peer / step,
+        }
+        results[name] = result
         camera = scene.cameras[0]
-        figures = [*ours.values(), peer]
         rows.append(
             [name, f"{len(scene.model):,}", f"{camera.width}x{camera.height}"]
-            + [cell(figure, ".1f") for figure in figures]
-            + [cell(ratio, ".0f")]
+            + [cell(result[key], ".1f") for key in COLUMNS.values()]
+            + [cell(result["ratio"], ".0f")]
         )
-    header = ["scene", "Gaussians", "pixels", "forward", "backward", "SSIM", "step"]
-    header += ["wall: forward", "backward", "SSIM", "step", "peer's step", "ratio"]
-    say(f"CPU-ms and wall-ms, medians; {options.threads} thread(s)")
-    say(format_table(header, rows))
+    say(f"{cpu.DESCRIPTION}; CPU-ms and wall-ms, medians; {options.threads} thread(s)")
+    say(format_table(["scene", "Gaussians", "pixels", *COLUMNS, "ratio"], rows))
+    million = {name: f"{rate / 1e6:,.0f}" for name, rate in rates.items()}
+    say(
+        f"millions of vectors of {simd.LANES} a CPU-second: {million['simple']} fused multiply-adds, "
+        f"{million['divisions']} divisions, {million['exponentials']} exponentials"
+    )
     if any(result["peer_step_cpu_ms"] is None for result in results.values()) and options.peer_repetitions:
         say("metal-gauss is not installed: pip install -r requirements-bench.txt")
-    return {"threads": options.threads, "scenes": results}
+    return {
+        "threads": options.threads,
+        "lanes": cpu.DESCRIPTION,
+        "vectors_per_second": rates,
+        "scenes": results,
+    }
 
 
 def measure_count(count: int) -> dict[str, float]:
