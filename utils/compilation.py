@@ -36,11 +36,12 @@ if "NUMBA_THREADING_LAYER" not in os.environ:
     # The portable layer: unlike OpenMP's, it survives fork(), and its idle threads sleep.
     numba.config.THREADING_LAYER = "workqueue"
 
-# No "nnan" and no "ninf" among the flags: the kernels reject NaN and infinity by comparisons.
-_FLAGS = {"nsz", "arcp", "contract", "afn", "reassoc"}
-SERIAL: dict[str, Any] = {"fastmath": _FLAGS, "cache": True, "error_model": "numpy", "nogil": True}
+# No fast-math flags. What they allow depends on what a kernel is compiled together with, and the process that compiles
+# runs kernels compiled one by one where later ones load them linked: with "contract" or "reassoc" the two compute
+# other last bits. What is to be summed in vectors is written so.
+SERIAL: dict[str, Any] = {"cache": True, "error_model": "numpy", "nogil": True}
 PARALLEL: dict[str, Any] = {**SERIAL, "parallel": True}
-INLINE: dict[str, Any] = {"fastmath": _FLAGS, "error_model": "numpy", "nogil": True, "inline": "always"}
+INLINE: dict[str, Any] = {"error_model": "numpy", "nogil": True, "inline": "always"}
 
 
 def match_torch_threads() -> int:

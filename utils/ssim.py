@@ -127,13 +127,13 @@ def _forward(image, target, target_mean, target_square, d_mean, d_square, d_prod
             _blur_row(padded, rows[y - first + _RADIUS])
             _blur_row(padded_square, rows_square[y - first + _RADIUS])
             _blur_row(padded_product, rows_product[y - first + _RADIUS])
-        similarity_sum, difference_sum = 0.0, 0.0
+        # Sums go column by column: one running sum along a row would have to be added up one pixel at a time.
+        similarity_sums, difference_sums = np.zeros((2, _BLOCK), np.float32)
         for y in range(first, last):
             values, wanted = image[y, left:right], target[y, left:right]
             mean_row, square_row = target_mean[y, left:right], target_square[y, left:right]
             d_mean_row, d_square_row = d_mean[y, left:right], d_square[y, left:right]
             d_product_row = d_product[y, left:right]
-            row_similarity, row_difference = f32(0), f32(0)
             for x in range(right - left):
                 mean_x = _blur_column(rows, y - first, x)
                 mean_y = mean_row[x]
@@ -144,8 +144,8 @@ def _forward(image, target, target_mean, target_square, d_mean, d_square, d_prod
                 mean_norm, variance_norm = mean_x * mean_x + mean_y * mean_y + c1, variance_x + variance_y + c2
                 inverse = f32(1) / (mean_norm * variance_norm)
                 similarity = luminance * structure * inverse
-                row_similarity += similarity
-                row_difference += abs(values[x] - wanted[x])
+                similarity_sums[x] += similarity
+                difference_sums[x] += abs(values[x] - wanted[x])
                 by_square = -similarity * mean_norm * inverse
                 by_product = two * luminance * inverse
                 d_square_row[x] = by_square
@@ -156,10 +156,9 @@ def _forward(image, target, target_mean, target_square, d_mean, d_square, d_prod
                     - two * mean_x * by_square
                     - mean_y * by_product
                 )
-            similarity_sum += row_similarity
-            difference_sum += row_difference
-        sums[job, 0] = similarity_sum
-        sums[job, 1] = difference_sum
+        for x in range(right - left):
+            sums[job, 0] += similarity_sums[x]
+            sums[job, 1] += difference_sums[x]
 
 
 @njit(**PARALLEL)
@@ -243,7 +242,7 @@ class _CpuSimilarity(torch.autograd.Function):
         assert target.mean is not None and target.mean_of_square is not None
         height, width, _ = image.shape
         match_torch_threads()
-        sums = np.empty((-(-height // _BAND) * -(-width * _CHANNELS // _BLOCK), 2))
+        sums = np.zeros((-(-height // _BAND) * -(-width * _CHANNELS // _BLOCK), 2))
         statics = [_rows(tensor) for tensor in (target.image, target.mean, target.mean_of_square)]
         _forward(_rows(image), *statics, *map(_rows, derivatives), sums)
         ctx.target, ctx.weights = target, (ssim_weight, l1_weight)

@@ -3,8 +3,8 @@
 The types map to LLVM's ``<8 x float>``, ``<8 x i32>`` and ``<8 x i1>``, which LLVM lowers to what the machine has:
 one AVX register, two SSE registers or two NEON registers. Only what the rasterizer needs is here;
 :mod:`gaussian_renderer.cpu.scalar` has the same for one lane.
-Arithmetic carries the flags ``contract nsz arcp``: a product and a sum may become one fused operation, but NaNs are
-kept, because the rasterizer's guards rely on comparisons with NaN being false.
+Arithmetic carries no fast-math flags (:mod:`utils.compilation` says why), and the rasterizer's guards rely on
+comparisons with NaN being false.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ LANES = 8
 
 _FLOAT, _INT, _BIT, _BYTE, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(1), ir.IntType(8), ir.IntType(64)
 _FLOATS, _INTS, _BITS = (ir.VectorType(element, LANES) for element in (_FLOAT, _INT, _BIT))
-_ARITHMETIC = ("contract", "nsz", "arcp")
 
 
 class _Vector(types.Type):
@@ -176,7 +175,7 @@ def _overload(python_operator: Callable[..., Any], operand: types.Type, operatio
 
 
 def _float_arithmetic(name: str) -> Callable[[Any, Any, Any], Any]:
-    return lambda builder, x, y: getattr(builder, name)(x, y, flags=_ARITHMETIC)
+    return lambda builder, x, y: getattr(builder, name)(x, y)
 
 
 def _float_comparison(symbol: str) -> Callable[[Any, Any, Any], Any]:
@@ -321,8 +320,8 @@ def exp2(typing_context, value):
         fraction = builder.fsub(exponent, whole)
         power = constant(_EXP2_POLYNOMIAL[0])
         for coefficient in _EXP2_POLYNOMIAL[1:]:
-            product = builder.fmul(power, fraction, flags=_ARITHMETIC)
-            power = builder.fadd(product, constant(coefficient), flags=_ARITHMETIC)
+            product = builder.fmul(power, fraction)
+            power = builder.fadd(product, constant(coefficient))
         shifted = builder.shl(builder.fptosi(whole, _INTS), ir.Constant(_INTS, [23] * LANES))
         return builder.bitcast(builder.add(builder.bitcast(power, _INTS), shifted), _FLOATS)
 
