@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -16,10 +17,11 @@ from torch import Tensor
 from compress.codecs.contract import Codec, CodecError, Grid
 from compress.codecs.gsz import container, fast3dgs, native, symbols
 from compress.codecs.gsz.container import Header
+from compress.codecs.gsz.device import DeviceSteps
 from compress.codecs.gsz.rate import RateModel
 from compress.codecs.gsz.settings import DEFAULT_QUALITY, GRIDS, GridSettings, preset
 from compress.codecs.gsz.streams import ATTRIBUTES, Coding, Hints, Layout, Sink, Values, column_sizes
-from compress.codecs.gsz.symbols import Frames, Steps
+from compress.codecs.gsz.symbols import Steps
 from compress.codecs.lzma import LzmaCodec, LzmaGrid
 from compress.codecs.rans import LANES, StreamError
 from scene.gaussian_model import GaussianModel
@@ -113,6 +115,7 @@ class GszGrid(LayeredGrid):
     def __init__(self, steps: Steps, layers: int = 1):
         super().__init__(layers)
         self.steps = steps
+        self._on_device: DeviceSteps | None = None
         self._rate: RateModel | None = None
         self._rate_uses = 0
 
@@ -120,11 +123,12 @@ class GszGrid(LayeredGrid):
         """An estimate of the size of :meth:`encode`'s file in bits: a scalar with gradients, for a rate term in a loss.
 
         See :mod:`compress.codecs.gsz.rate`. The statistics behind it are taken at the first call, when the number of
-        Gaussians has changed, and again every :data:`RATE_LIFE` calls; right after that the estimate is exact.
+        Gaussians has changed, and again every :data:`RATE_LIFE` calls; right after that the estimate is exact. Only
+        then does the CPU see a model that is on another device.
         """
         if len(splats) == 0:
             return splats.means.sum() * 0
-        if self._rate is None or self._rate.count != len(splats) or self._rate_uses >= RATE_LIFE:
+        if self._rate is None or not self._rate.fits(splats) or self._rate_uses >= RATE_LIFE:
             self._rate, self._rate_uses = RateModel(self, splats), 0
         self._rate_uses += 1
         return self._rate.bits(splats)
@@ -133,11 +137,19 @@ class GszGrid(LayeredGrid):
         """See :class:`compress.codecs.contract.Grid`.
 
         The axes of a snapped Gaussian are sorted by scale, largest first, and its quaternion is turned to match:
-        the same Gaussian in other words. Gradients are turned back. On a CUDA device the values go through the CPU,
-        where a decoder computes them too; that is what makes the law hold bit for bit.
+        the same Gaussian in other words. Gradients are turned back. A model on a CUDA device stays there and gets
+        the same values bit for bit; see :mod:`compress.codecs.gsz.device`.
         """
         tensors = [tensor for _, tensor in splats.named_parameters()]
-        return GaussianModel(*_Snap.apply(self.steps, *tensors))
+        return GaussianModel(*_Snap.apply(self.steps_on(splats.device), *tensors))
+
+    def steps_on(self, device: torch.device) -> Steps | DeviceSteps:
+        """The steps for models on a device: as they are for the kernels of the CPU, and in tensors for any other."""
+        if device.type == "cpu":
+            return self.steps
+        if self._on_device is None or self._on_device.device != device:
+            self._on_device = DeviceSteps(self.steps, device)
+        return self._on_device
 
     def _prepare(self, splats: GaussianModel) -> _Prepared:
         quantised, _ = symbols.quantise(splats, self.steps)
@@ -201,22 +213,23 @@ class _Snap(torch.autograd.Function):
     """Round to the grid; in the backward pass, straight through the rounding."""
 
     @staticmethod
-    def forward(ctx: Any, steps: Steps, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, steps: Steps | DeviceSteps, *tensors: Tensor) -> tuple[Tensor, ...]:
         model = GaussianModel(*tensors)
-        quantised, frames = symbols.quantise(model, steps)
-        ctx.frames = frames
-        ctx.save_for_backward(tensors[2])
-        snapped = symbols.dequantise(quantised, steps)
-        return tuple(tensor.to(model.device) for _, tensor in snapped.named_parameters())
+        ctx.save_for_backward(model.quaternions)
+        if isinstance(steps, DeviceSteps):
+            snapped, device_frames = steps.snap(model)
+            ctx.back = partial(steps.shape_gradients, device_frames)
+        else:
+            quantised, frames = symbols.quantise(model, steps)
+            snapped = symbols.dequantise(quantised, steps)
+            ctx.back = partial(symbols.shape_gradients, frames)
+        return tuple(tensor for _, tensor in snapped.named_parameters())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         means, log_scales, quaternions, *others = gradients
-        frames: Frames = ctx.frames
         (original,) = ctx.saved_tensors
-        arrays = [tensor.detach().cpu().contiguous().numpy() for tensor in (original, quaternions, log_scales)]
-        back = symbols.shape_gradients(frames, *arrays)
-        quaternions, log_scales = (torch.from_numpy(array).to(means.device) for array in back)
+        quaternions, log_scales = ctx.back(original, quaternions, log_scales)
         return (None, means, log_scales, quaternions, *others)
 
 

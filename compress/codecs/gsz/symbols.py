@@ -1,8 +1,9 @@
 """From parameters to integers and back: the part of the format that rounds.
 
 :func:`quantise` and :func:`dequantise` are the whole of it. ``snap`` is one after the other, ``encode`` the first and
-``decode`` the second, so the law holds by construction. :func:`dequantise` uses nothing but additions,
-multiplications, divisions and square roots of float64, in a fixed order: every IEEE machine returns the same bits.
+``decode`` the second, so the law holds by construction. Both use nothing but comparisons, additions, multiplications,
+divisions and square roots, in a fixed order, and tables: every IEEE machine returns the same bits.
+:mod:`compress.codecs.gsz.device` has the same arithmetic for models on a GPU.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import math
 from dataclasses import dataclass, fields
 
 import numpy as np
+import torch
 from numba import njit
+from torch import Tensor
 
+from compress.codecs.quantizers import nearest_levels
 from scene.gaussian_model import GaussianModel
 
 MEAN_LIMIT = (1 << 20) - 1
@@ -21,6 +25,9 @@ SCALE_LIMIT = (1 << 17) - 1
 ROTATION_LIMIT = (1 << 15) - 1
 DC_LIMIT = 1 << 20
 SH_LIMIT = (1 << 13) - 1
+LARGEST_MEAN = 3.0e38
+LARGEST_EXPONENT = 200
+"""Binary exponents of positions, in radii, beyond which decoders do not go."""
 RECONSTRUCTED = 4
 """Magnitudes below this have a stored reconstruction value; larger ones are multiples of the step."""
 
@@ -83,6 +90,28 @@ class Steps:
         """
         opacity = (np.arange(self.opacity_levels) + 0.5) / self.opacity_levels
         return (np.rint(np.log(opacity / (1 - opacity)) * 4096) / 4096).astype(np.float32)
+
+    def opacity_thresholds(self) -> np.ndarray:
+        """``(opacity_levels - 1,)`` float32: the logits of opacities ``level / levels``, from which a level begins."""
+        opacity = np.arange(1, self.opacity_levels) / self.opacity_levels
+        return np.log(opacity / (1 - opacity)).astype(np.float32)
+
+    def sh_per_unit(self) -> np.ndarray:
+        """``(2 * sh_range + 1, 3)`` float32, by fineness: luma, orange and green, in steps, of a unit of the sums.
+
+        The sums are red + green + blue, red - blue, and red - 2 green + blue.
+        """
+        return ((1 / self.sh_steps)[:, None] * (1 / np.array([3, 2, 6])) / [1, *self.sh_colours]).astype(np.float32)
+
+    def coverage(self) -> tuple[np.ndarray, int]:
+        """What :func:`finenesses` looks up, in 1/16 octaves.
+
+        Returns:
+            ``(opacity_levels,)`` int64, the logarithm of each opacity; and that of a step of scales, times ``2**16``.
+        """
+        levels = np.arange(self.opacity_levels)
+        covered = np.rint(16 * np.log2((levels + 0.5) / self.opacity_levels)).astype(np.int64)
+        return covered, round(self.scale_step / math.log(2) * (16 << 16))
 
 
 @dataclass
@@ -151,7 +180,7 @@ class Finenesses:
     sh: np.ndarray
 
 
-_ORDERS = np.array([[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 2, 1], [1, 0, 2], [2, 1, 0]], np.uint8)
+AXIS_ORDERS = np.array([[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 2, 1], [1, 0, 2], [2, 1, 0]], np.uint8)
 """The orders of three axes; the last three are odd."""
 
 
@@ -164,7 +193,7 @@ def _half_octaves(step: float, span: int) -> np.ndarray:
 def _turns() -> np.ndarray:
     """``(24, 4)`` float64 unit quaternions, wxyz: row ``4 * order + flip``.
 
-    Multiplying a rotation by it from the right reorders its axes as ``_ORDERS[order]`` says (one of them reversed
+    Multiplying a rotation by it from the right reorders its axes as ``AXIS_ORDERS[order]`` says (one of them reversed
     where the order is odd), and then turns it by pi about the axis ``flip - 1``, for a ``flip`` above 0. Neither
     changes a Gaussian whose scales are reordered alike.
     """
@@ -191,6 +220,13 @@ def _multiply(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 TURNS = _turns()
 
+FLIPS = np.array([[1, 2, 3], [0, 3, 2], [3, 0, 1], [2, 1, 0]])
+FLIP_SIGNS = np.array([[1.0, 1, 1], [-1, -1, 1], [1, -1, -1], [-1, 1, -1]])
+"""The vector part of a quaternion after the turn by pi about axis ``flip - 1``: which components, with which signs.
+
+The scalar part becomes the component ``flip``.
+"""
+
 
 def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
     """The symbols of a model on the CPU, in its order. NaN becomes some symbol or other; nothing is raised."""
@@ -204,8 +240,8 @@ def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
         sign=np.ones(count, np.int8),
         norm=np.zeros(count, np.float32),
     )
-    _quantise_means(means, steps.centre, steps.radius, float(1 << steps.mean_bits), symbols.means)
-    _quantise_opacities(opacity_logits.reshape(-1), steps.opacity_levels, symbols.opacities)
+    _quantise_means(means, steps.centre, 1 / steps.radius, float(1 << steps.mean_bits), symbols.means)
+    symbols.opacities[:] = nearest_levels(opacity_logits.reshape(-1), steps.opacity_thresholds())
     vectors = np.empty((count, 3))
     _quantise_shapes(
         log_scales,
@@ -224,7 +260,8 @@ def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
     everywhere = np.zeros(count, np.uint8)
     _quantise_rows(sh_dc.reshape(count, 3), everywhere, np.array([1 / steps.dc_step]), 0.5, DC_LIMIT, symbols.dc)
     in_steps = sh_in_steps(sh_rest, fineness.sh, steps)
-    _quantise_rows(in_steps, everywhere, np.ones(1), 1 - steps.sh_threshold, SH_LIMIT, symbols.sh)
+    rounding = np.float32(1 - steps.sh_threshold)
+    _quantise_rows(in_steps, everywhere, np.ones(1, np.float32), rounding, SH_LIMIT, symbols.sh)
     return symbols, frames
 
 
@@ -283,7 +320,7 @@ def sh_in_steps(sh_rest: np.ndarray, fineness: np.ndarray, steps: Steps) -> np.n
     twice green. View-dependent light is nearly white, so that luma has nearly all there is.
     """
     values = np.empty((len(sh_rest), 3 * sh_rest.shape[1]), np.float32)
-    _sh_in_steps(sh_rest.reshape(values.shape), fineness, 1 / steps.sh_steps, 1 / steps.sh_colours, values)
+    _sh_in_steps(sh_rest.reshape(values.shape), fineness, steps.sh_per_unit(), values)
     return values
 
 
@@ -301,14 +338,10 @@ def finenesses(scales: np.ndarray, opacities: np.ndarray, steps: Steps) -> Finen
     the square of the ratio of its two largest scales.
     """
     fineness = Finenesses(np.empty(len(scales), np.uint8), np.empty(len(scales), np.uint8))
-    levels = np.arange(steps.opacity_levels)
-    covered = np.rint(16 * np.log2((levels + 0.5) / steps.opacity_levels)).astype(np.int64)
-    per_scale = round(steps.scale_step / math.log(2) * (16 << 16))
     _fineness(
         scales,
         opacities,
-        covered,
-        per_scale,
+        *steps.coverage(),
         steps.rotation_pivot,
         steps.rotation_range,
         steps.sh_pivot,
@@ -330,29 +363,28 @@ def pivots(log_scales: np.ndarray, opacity_logits: np.ndarray) -> tuple[int, int
 
 
 def shape_gradients(
-    frames: Frames, unit: np.ndarray, quaternion_gradient: np.ndarray, log_scale_gradient: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    frames: Frames, original: Tensor, quaternion_gradient: Tensor, log_scale_gradient: Tensor
+) -> tuple[Tensor, Tensor]:
     """Gradients with respect to the original ``(N, 4)`` quaternions and ``(N, 3)`` log-scales.
 
     Rounding passes them straight through. The turn into the canonical frame is linear, its transpose is the turn
     back; normalising a quaternion q takes out the component along q and divides by its length.
 
     Args:
-        unit: ``(N, 4)`` float32, the original quaternions (of any length).
+        original: ``(N, 4)`` float32, the original quaternions (of any length).
     """
-    quaternions = np.empty_like(quaternion_gradient)
-    log_scales = np.empty_like(log_scale_gradient)
+    quaternions, log_scales = torch.empty(original.shape), torch.empty(log_scale_gradient.shape)
     _turn_back(
         TURNS,
         frames.turn,
         frames.order,
         frames.sign,
         frames.norm,
-        unit,
-        quaternion_gradient,
-        log_scale_gradient,
-        quaternions,
-        log_scales,
+        original.detach().contiguous().numpy(),
+        quaternion_gradient.contiguous().numpy(),
+        log_scale_gradient.contiguous().numpy(),
+        quaternions.numpy(),
+        log_scales.numpy(),
     )
     return quaternions, log_scales
 
@@ -368,11 +400,11 @@ def _clamp(value, limit):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _quantise_means(means, centre, radius, per_unit, symbols):
+def _quantise_means(means, centre, per_radius, per_unit, symbols):
     """Contract with a piecewise linear logarithm: y within 1, and beyond it ``2**e * (1 + f)`` becomes 1 + e + f."""
     for i in range(len(means)):
         for axis in range(3):
-            value = (float(means[i, axis]) - centre[axis]) / radius
+            value = (np.float64(means[i, axis]) - centre[axis]) * per_radius
             size = abs(value)
             if size > 1.0:
                 fraction, exponent = math.frexp(size)  # size == fraction * 2**exponent, fraction in [1/2, 1)
@@ -386,10 +418,10 @@ def _dequantise_means(symbols, centre, radius, step, means):
         for axis in range(3):
             size = abs(symbols[i, axis]) * step
             if size > 1.0:
-                exponent = min(int(size) - 1, 200)
+                exponent = min(int(size) - 1, LARGEST_EXPONENT)
                 size = math.ldexp(size - exponent, exponent)
             value = math.copysign(size, symbols[i, axis]) * radius + centre[axis]
-            means[i, axis] = min(max(value, -3.0e38), 3.0e38)
+            means[i, axis] = min(max(value, -LARGEST_MEAN), LARGEST_MEAN)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -403,15 +435,12 @@ def _quantise_shapes(log_scales, quaternions, per_scale, turns, scales, vectors,
         else:
             kind = 4 if s0 >= s2 else (1 if s1 >= s2 else 5)
         for axis in range(3):
-            source = _ORDERS[kind, axis]
+            source = AXIS_ORDERS[kind, axis]
             order[i, axis] = source
-            scales[i, axis] = _clamp(float(log_scales[i, source]) * per_scale / (1 << axis), SCALE_LIMIT >> axis)
-        w, x, y, z = (
-            float(quaternions[i, 0]),
-            float(quaternions[i, 1]),
-            float(quaternions[i, 2]),
-            float(quaternions[i, 3]),
-        )
+            scales[i, axis] = _clamp(np.float64(log_scales[i, source]) * per_scale / (1 << axis), SCALE_LIMIT >> axis)
+        # In Numba float() keeps single precision.
+        w, x = np.float64(quaternions[i, 0]), np.float64(quaternions[i, 1])
+        y, z = np.float64(quaternions[i, 2]), np.float64(quaternions[i, 3])
         length = math.sqrt(w * w + x * x + y * y + z * z)
         norm[i] = length
         if not (length > 1e-30 and length < 1e300):
@@ -423,11 +452,9 @@ def _quantise_shapes(log_scales, quaternions, per_scale, turns, scales, vectors,
             if abs(turned[k]) > abs(turned[largest]):
                 largest = k
         turn[i] = 4 * kind + largest
-        if largest > 0:
-            _times(w / length, x / length, y / length, z / length, turns[turn[i]], turned)
-        sign[i] = 1 if turned[0] >= 0 else -1
+        sign[i] = 1 if turned[largest] >= 0 else -1
         for k in range(3):
-            vectors[i, k] = sign[i] * turned[k + 1]
+            vectors[i, k] = sign[i] * FLIP_SIGNS[largest, k] * turned[FLIPS[largest, k]]
 
 
 @njit(cache=True, nogil=True)
@@ -452,13 +479,6 @@ def _dequantise_shapes(scales, rotations, fineness, scale_step, rotation_steps, 
         quaternions[i, 1] = x
         quaternions[i, 2] = y
         quaternions[i, 3] = z
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _quantise_opacities(logits, levels, symbols):
-    for i in range(len(logits)):
-        level = levels / (1.0 + math.exp(-float(logits[i])))
-        symbols[i] = min(int(level), levels - 1) if level > 0.0 else 0
 
 
 @njit(cache=True, nogil=True)
@@ -488,16 +508,14 @@ def _quantise_rows(values, kinds, per_unit, rounding, limit, symbols):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sh_in_steps(harmonics, kinds, per_unit, per_colour, values):
+def _sh_in_steps(harmonics, kinds, per_unit, values):
     for i in range(harmonics.shape[0]):
-        scale = per_unit[kinds[i]]
-        orange, green = scale * per_colour[0] / 2, scale * per_colour[1] / 6
-        scale /= 3
+        luma, orange, green = per_unit[kinds[i], 0], per_unit[kinds[i], 1], per_unit[kinds[i], 2]
         for j in range(0, harmonics.shape[1], 3):
-            r, g, b = float(harmonics[i, j]), float(harmonics[i, j + 1]), float(harmonics[i, j + 2])
-            values[i, j] = (r + g + b) * scale
+            r, g, b = harmonics[i, j], harmonics[i, j + 1], harmonics[i, j + 2]
+            values[i, j] = (r + g + b) * luma
             values[i, j + 1] = (r - b) * orange
-            values[i, j + 2] = (r - 2 * g + b) * green
+            values[i, j + 2] = (r - np.float32(2) * g + b) * green
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -538,10 +556,10 @@ def _turn_back(turns, turn, order, sign, norm, original, gradient, scale_gradien
         for k in range(1, 4):
             conjugate[k] = -turns[turn[i], k]
         _times(gradient[i, 0], gradient[i, 1], gradient[i, 2], gradient[i, 3], conjugate, product)
-        along = 0.0
         for k in range(4):
             product[k] *= sign[i]
-            along += product[k] * original[i, k]
-        along /= norm[i] * norm[i]
+        w, x, y, z = original[i, 0], original[i, 1], original[i, 2], original[i, 3]
+        length = np.float64(norm[i])  # Its square would not be a float32.
+        along = (product[0] * w + product[1] * x + product[2] * y + product[3] * z) / (length * length)
         for k in range(4):
-            quaternions[i, k] = (product[k] - along * original[i, k]) / norm[i]
+            quaternions[i, k] = (product[k] - along * original[i, k]) / length
