@@ -2,24 +2,32 @@
 
     python scripts/bench_codecs.py models/*/point_cloud/iteration_30000/point_cloud.ply --json codecs.json
     python scripts/bench_codecs.py garden.ply --codecs gsz gsz:quality=low lzma -s data/garden -i images_4
+    python scripts/bench_codecs.py garden.ply --codecs gsz spz --scaling     # speed and memory up to 4M Gaussians
 
 Every codec of the registry that can write is fitted to the model as it is; nothing is fine-tuned. Settings may follow
 a codec's name. Where other people's converters are at hand, the files they write are measured too: PlayCanvas'
 ``splat-transform`` on the PATH or in ``.interop``, and the package ``gaussforge``.
 Times are processor seconds of this one process, after a first run that lets Numba compile; for splat-transform, of the
 process that it is. The table is Markdown.
+
+With ``--scaling`` the model is laid out over and over, each copy in a place of its own and slightly changed, to as many
+Gaussians as are asked for. Peak memory is that of a process that does nothing else, less what it took before the model
+(encoding) or the file (decoding) was read.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import math
+import multiprocessing
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +36,7 @@ import numpy as np
 import torch
 import tyro
 from torch import Tensor
+from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -42,6 +51,7 @@ from utils.cli import say
 from utils.errors import UserError
 from utils.files import write_text
 from utils.metrics import ViewMetrics, mean_metrics, measure
+from utils.tables import format_table
 
 WARM_UP = 3000
 """Gaussians that are encoded and decoded once before the clock runs."""
@@ -76,6 +86,10 @@ class Options:
     """Measure the first N Gaussians of each model only; 0 takes all."""
     peers: bool = True
     """Measure other people's converters where they are installed; splat-transform takes minutes for a SOG."""
+    scaling: bool = False
+    """Measure speed and peak memory at --counts, instead of errors and quality at the model's own."""
+    counts: list[int] = field(default_factory=lambda: [100_000, 1_000_000, 4_000_000])
+    """Numbers of Gaussians, with --scaling."""
 
 
 @dataclass(frozen=True)
@@ -347,11 +361,136 @@ def table_row(name: str, result: Result, count: int, columns: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def replicated(splats: GaussianModel, count: int) -> GaussianModel:
+    """``count`` Gaussians: copies of a model side by side on a square, each parameter of each Gaussian moved a little.
+
+    Harmonics that are zero stay so, since how many are not decides what they cost.
+    """
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.arange(count)
+    copies = splats.select(numbers % len(splats)).detach()
+    side = math.ceil(math.sqrt(math.ceil(count / len(splats))))
+    copy = numbers // len(splats)
+    places = torch.stack([copy % side, torch.zeros_like(copy), copy // side], dim=1)
+
+    def noise(values: Tensor, size: float | Tensor) -> Tensor:
+        return torch.randn(values.shape, generator=generator).mul_(size)
+
+    extent = splats.means.quantile(0.9, dim=0) - splats.means.quantile(0.1, dim=0)
+    smallest = copies.log_scales.min(dim=1, keepdim=True).values.exp()
+    copies.means += places * extent.max() + noise(copies.means, smallest)
+    for values, size in (
+        (copies.log_scales, 0.1),
+        (copies.quaternions, 0.02),
+        (copies.opacity_logits, 0.1),
+        (copies.sh_dc, 0.02),
+    ):
+        values += noise(values, size)
+    copies.sh_rest *= 1 + noise(copies.sh_rest, 0.1)
+    return copies
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process had until now."""
+    import resource  # Not on Windows.
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _warm_up(text: str, sh_degree: int) -> Codec:
+    """A codec whose kernels are loaded."""
+    torch.set_num_threads(1)
+    codec = parse_codec(text)
+    coefficients = (sh_degree + 1) ** 2 - 1
+    widths = {"means": (3,), "log_scales": (3,), "quaternions": (4,), "opacity_logits": (1,)}
+    shapes = {**widths, "sh_dc": (1, 3), "sh_rest": (coefficients, 3)}
+    random = np.random.default_rng(0)
+    arrays = {name: random.normal(0, 1, (WARM_UP, *shape)).astype(np.float32) for name, shape in shapes.items()}
+    sample = GaussianModel.from_arrays(**arrays)
+    codec.decode(codec.fit(sample).encode(sample))
+    return codec
+
+
+def _write_arrays(path: Path, count: int, folder: Path) -> int:
+    """Write the parameters of a model replicated to ``count`` Gaussians, each to a file. Returns its SH degree."""
+    torch.set_num_threads(1)
+    splats = replicated(codecs.read(path), count)
+    for name, tensor in splats.named_parameters():
+        np.save(folder / f"{name}.npy", tensor.numpy())
+    return splats.sh_degree
+
+
+def _measure_encoding(text: str, sh_degree: int, folder: Path) -> dict[str, float]:
+    codec = _warm_up(text, sh_degree)
+    before = _peak_bytes()
+    splats = GaussianModel.from_arrays(**{file.stem: np.load(file) for file in folder.glob("*.npy")})
+    grid, fit_s = timed(lambda: codec.fit(splats))
+    data, encode_s = timed(lambda: grid.encode(splats))
+    peak = _peak_bytes() - before
+    (folder / "file").write_bytes(data)
+    size = sum(tensor.numel() * tensor.element_size() for _, tensor in splats.named_parameters())
+    return {"model_bytes": size, "fit_s": fit_s, "encode_s": encode_s, "encode_peak_bytes": peak}
+
+
+def _measure_decoding(text: str, sh_degree: int, folder: Path) -> dict[str, float]:
+    codec = _warm_up(text, sh_degree)
+    before = _peak_bytes()
+    data = (folder / "file").read_bytes()
+    splats, decode_s = timed(lambda: codec.decode(data))
+    return {"bytes": len(data), "count": len(splats), "decode_s": decode_s, "decode_peak_bytes": _peak_bytes() - before}
+
+
+def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def bench_scaling(path: Path, options: Options) -> dict[str, dict[str, dict[str, float]]]:
+    """Speed and peak memory by codec and number of Gaussians. Prints a table."""
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    chosen = options.codecs or ["gsz"]
+    rows = []
+    with tqdm(total=len(chosen) * len(options.counts), desc="scaling") as bar:
+        for count in options.counts:
+            with tempfile.TemporaryDirectory() as folder:
+                sh_degree = _alone(_write_arrays, path, count, Path(folder))
+                for text in chosen:
+                    measured = _alone(_measure_encoding, text, sh_degree, Path(folder))
+                    measured |= _alone(_measure_decoding, text, sh_degree, Path(folder))
+                    results.setdefault(text, {})[str(count)] = measured
+                    rows.append(scaling_row(text, measured))
+                    bar.update()
+    headers = ["codec", "Gaussians", "B/G", "fit s", "encode M/s", "decode M/s", "model MB", "x encoding", "x decoding"]
+    say(f"\n{path}, replicated, SH degree {sh_degree}; peak memory in sizes of the float model\n")
+    say(format_table(headers, rows, "markdown"))
+    return results
+
+
+def scaling_row(text: str, measured: dict[str, float]) -> list[str]:
+    """A line of the table of :func:`bench_scaling`."""
+    count, size = measured["count"], measured["model_bytes"]
+    return [
+        text,
+        f"{count:,}",
+        f"{measured['bytes'] / count:.2f}",
+        f"{measured['fit_s']:.1f}",
+        f"{count / max(measured['encode_s'], 1e-9) / 1e6:.2f}",
+        f"{count / max(measured['decode_s'], 1e-9) / 1e6:.2f}",
+        f"{size / 1e6:,.0f}",
+        f"{measured['encode_peak_bytes'] / size:.2f}",
+        f"{measured['decode_peak_bytes'] / size:.2f}",
+    ]
+
+
 def main() -> None:
     options = tyro.cli(Options, description=__doc__, config=(tyro.conf.OmitArgPrefixes,))
     torch.set_num_threads(1)
-    judge = Judge(options.scene)
-    models = {str(path): bench_model(path, options, judge) for path in options.models}
+    if options.scaling:
+        models: dict[str, Any] = {str(path): bench_scaling(path, options) for path in options.models}
+    else:
+        judge = Judge(options.scene)
+        models = {str(path): bench_model(path, options, judge) for path in options.models}
     if options.json is not None:
         write_text(options.json, json.dumps({"models": models}, indent=1) + "\n")
         say(f"wrote {options.json}")
