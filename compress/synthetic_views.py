@@ -6,7 +6,6 @@ and accepted or rejected here, where there is a renderer to look through them.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -33,22 +32,18 @@ MAX_NEAR_SHARE = 0.1
 """Share of the image that may be in the way."""
 MIN_COVERAGE = {"orbit": 0.02, "inside": 0.3}
 """Share of the image in which there must be something."""
-MAX_BLUR = 2.5
-"""How blurred a view may be, relative to the sharp ones: behind walls and under floors, where nobody took photographs,
+MIN_WORTH = 0.4
+"""How much a view must show, relative to the best ones: behind walls and under floors, where nobody took photographs,
 a trained model is a fog of large Gaussians, which nobody will look at and no byte should be spent on."""
 
 ASSUMED_QUALITY = ViewMetrics(psnr=27.0, ssim=0.82)
 """What the original is taken to have against the photographs that nobody has: about the mean of 3DGS on the outdoor and
 indoor scenes of Mip-NeRF 360. See :func:`compress.views.against_photographs`."""
 
-FULL_SHARE = 0.5
-"""How full a view must be, relative to the fullest ones: nothing is learned where it is empty."""
-
 _TRIES_A_VIEW = 20
 _FEWEST_VIEWS = 4
-_SHARP_QUANTILE = 0.25
-_FULL_QUANTILE = 0.9
-_PILOT_VIEWS = 32
+_BEST_QUANTILE = 0.9
+_PILOT_VIEWS = 64
 _CHECK_WIDTH = 160
 _SH_DC_BASIS = 0.28209479177387814
 
@@ -132,8 +127,8 @@ def placed_cameras(
 ) -> list[Camera]:
     """Cameras placed around or in a model, each looked through before it is taken.
 
-    One whose image is filled by what is right before it, or is much emptier or more blurred than others' are, is
-    replaced by another. The same model, options, seed and backend give the same cameras.
+    One whose image is filled by what is right before it, or shows much less than others' do, is replaced by another.
+    The same model, options, seed and backend give the same cameras.
 
     Raises:
         UserError: there are hardly any views of the model to be had.
@@ -144,12 +139,11 @@ def placed_cameras(
     tries = 0
     with tqdm(total=placement.view_count, desc=f"placing cameras ({placer.kind})", unit="view", leave=False) as bar:
         pilots = [(camera, look(camera)) for camera in islice(placer, _PILOT_VIEWS)]
-        blurs = [sight.blur for _, sight in pilots if sight.is_clear(placer.kind)]
-        max_blur = MAX_BLUR * float(np.quantile(blurs, _SHARP_QUANTILE)) if blurs else math.inf
-        min_coverage = FULL_SHARE * float(np.quantile([sight.coverage for _, sight in pilots], _FULL_QUANTILE))
+        worths = [sight.worth for _, sight in pilots if sight.is_clear(placer.kind)]
+        least = MIN_WORTH * float(np.quantile(worths, _BEST_QUANTILE)) if worths else 0.0
         for camera, sight in chain(pilots, ((camera, look(camera)) for camera in placer)):
             tries += 1
-            if sight.is_clear(placer.kind) and sight.blur <= max_blur and sight.coverage >= min_coverage:
+            if sight.is_clear(placer.kind) and sight.worth >= least:
                 accepted.append(replace(camera, name=f"placed_{len(accepted):05d}"))
                 bar.update()
             if len(accepted) == placement.view_count or tries == _TRIES_A_VIEW * placement.view_count:
@@ -174,11 +168,19 @@ class Sight:
         near_share: Share of the image taken by Gaussians nearer than the limit, in [0, 1].
         coverage: Share of the image taken by any, in [0, 1].
         blur: Mean standard deviation, along their longest axis, of the Gaussians in the image, as a share of its width.
+        view_dependence: Mean absolute difference that ``sh_rest`` makes to the image; photographs teach it to a model
+            in the directions that they were taken from. Models without ``sh_rest`` have their coverage in its place.
     """
 
     near_share: float
     coverage: float
     blur: float
+    view_dependence: float
+
+    @property
+    def worth(self) -> float:
+        """How much there is to see, and how sharp it is."""
+        return self.view_dependence / max(self.blur, 1e-12)
 
     def is_clear(self, kind: Kind) -> bool:
         """Whether nothing is in the way, and something is to be seen."""
@@ -212,6 +214,13 @@ class Looker:
             splats, sh_dc=((colors - 0.5) / _SH_DC_BASIS)[:, None], sh_rest=splats.sh_rest.new_zeros(len(splats), 0, 3)
         )
         small = camera.at_resolution(_CHECK_WIDTH, max(1, round(_CHECK_WIDTH * camera.height / camera.width)))
-        image = render(small, measured, torch.zeros(3, device=splats.device), backend=self._backend).image
-        near_share, coverage, size_share = image.mean(dim=(0, 1)).tolist()
-        return Sight(near_share, coverage, size_share / max(coverage, 1e-12))
+        near_share, coverage, size_share = self._image(small, measured).mean(dim=(0, 1)).tolist()
+        view_dependence = coverage
+        if splats.sh_rest.shape[1]:
+            plain = replace(splats, sh_rest=measured.sh_rest)
+            view_dependence = (self._image(small, splats) - self._image(small, plain)).abs().mean().item()
+        return Sight(near_share, coverage, size_share / max(coverage, 1e-12), view_dependence)
+
+    def _image(self, camera: Camera, splats: GaussianModel) -> Tensor:
+        black = torch.zeros(3, device=splats.device)
+        return render(camera, splats, black, backend=self._backend).image.clamp(0.0, 1.0)

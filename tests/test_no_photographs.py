@@ -243,6 +243,17 @@ def test_views_through_fog_are_replaced_by_others():
     assert all(look(camera).near_share <= MAX_NEAR_SHARE for camera in cameras)
 
 
+def test_sides_that_photographs_taught_nothing_are_left_out():
+    """A wall of blobs whose colours depend on the direction, with a dull one at its back."""
+    random = np.random.default_rng(9)
+    front, back = (np.stack([np.full(600, x), *random.uniform(-1, 1, (2, 600))], axis=1) for x in (0.1, -0.1))
+    splats = blobs(np.concatenate([front, back]), size=0.08)
+    splats.sh_rest = torch.zeros(1200, 3, 3)
+    splats.sh_rest[:600, 2] = 0.3
+    cameras = placed_cameras(splats, PlacementOptions(view_count=12, view_size="80x60"))
+    assert all(camera.center[0] > 0 for camera in cameras)
+
+
 def test_a_model_that_cannot_be_seen_is_refused():
     faint = ball()
     faint.opacity_logits[:] = -9.0
