@@ -7,6 +7,7 @@ is shown with tensors on PyTorch's ``meta`` device, which have no values that an
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from compress import codecs
+from compress.codecs import Codec, Grid, codebooks, quantizers
+from compress.codecs.codebooks import centroids_of
 from compress.codecs.gsz import QUALITIES, GszCodec, GszGrid
-from compress.codecs.gsz.codec import LayeredGrid
 from compress.codecs.gsz.device import DeviceSteps
+from compress.codecs.sog import SogGrid
+from compress.codecs.spz import SpzCodec
 from scene.gaussian_model import GaussianModel
 from tests.helpers import assert_same_up_to_order, degenerate_models, random_model
 
@@ -76,14 +80,13 @@ def same_bits(first: Tensor, second: Tensor) -> bool:
     return first.dtype == second.dtype and torch.equal(first.view(torch.int32), second.view(torch.int32))
 
 
-def snap_and_pull(grid: LayeredGrid, splats: GaussianModel) -> dict[str, Tensor]:
+def snap_and_pull(grid: Grid, splats: GaussianModel) -> dict[str, Tensor]:
     """What ``snap`` makes of a model and what its gradients are, by name."""
     leaves = splats.clone().requires_grad_()
     snapped = grid.snap(leaves)
-    generator = torch.Generator().manual_seed(0)
-    found = dict(snapped.named_parameters())
-    pulls = [torch.randn(values.shape, generator=generator).to(values.device) for values in found.values()]
-    torch.autograd.backward(list(found.values()), pulls)
+    found = [values for _, values in snapped.named_parameters()]
+    pulls = [torch.arange(values.numel(), device=values.device) % 101 * 0.37 - 17.0 for values in found]
+    torch.autograd.backward(found, [pull.reshape(values.shape) for pull, values in zip(pulls, found, strict=True)])
     return {
         **snapped.detach().__dict__,
         **{f"gradient of {name}": leaf.grad for name, leaf in leaves.named_parameters()},
@@ -183,6 +186,83 @@ def test_fine_tuning_on_gsz_waits_for_nothing() -> None:
         (loss + grid.estimated_bits(leaves)).backward()
     assert all(leaf.grad is not None and leaf.grad.device == device for _, leaf in leaves.named_parameters())
     assert counted.kernels < 420
+
+
+@pytest.mark.parametrize("name", ["sog", "spz", "spz:version=2"])
+def test_the_viewers_grids_in_tensors_are_those_in_kernels_bit_for_bit(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values and gradients, of random and degenerate models, of another model than was fitted, of what is snapped."""
+    codec = codec_of(name)
+    for case, splats in models().items():
+        grid = codec.fit(splats)
+        for kind, other in (("", splats), ("moved", splats.map(lambda tensor: tensor * 1.3)), ("", grid.snap(splats))):
+            kernels = snap_and_pull(grid, other)
+            with monkeypatch.context() as patched:
+                patched.setattr(quantizers, "on_cpu", lambda tensor: False)
+                tensors = snap_and_pull(grid, other)
+            for key, values in kernels.items():
+                assert same_bits(values, tensors[key]), (case, kind, key)
+
+
+def test_ties_and_edges_are_decided_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Levels on thresholds, components of equal size, halves: where a kernel and tensors could differ."""
+    rng = np.random.default_rng(0)
+    thresholds = torch.from_numpy(np.sort(rng.choice(np.arange(-20, 20) / 4, 200)).astype(np.float32))
+    values = torch.from_numpy((rng.integers(-30, 30, 2000) / 4).astype(np.float32))
+    quaternions = torch.from_numpy(rng.choice([-1.0, -0.5, -0.0, 0.0, 0.5, 1.0], (2000, 4)).astype(np.float32))
+    steps = 2.0 ** torch.randint(0, 7, (2000,))
+    wide = torch.from_numpy(rng.choice([-1.0, 1.0], 2000) * 10.0 ** rng.uniform(-30, 30, 2000)).float()
+
+    def results() -> list[Tensor]:
+        return [
+            quantizers.nearest_levels(values, thresholds),
+            *quantizers.drop_largest(quaternions),
+            *quantizers.drop_largest(quaternions, identity=3),
+            quantizers.round_to_multiples(values[:, None], torch.tensor([2.0]), steps, -20, 19),
+            quantizers.signed_log(wide),
+            centroids_of(quaternions, steps, torch.arange(2000) % 7, torch.ones(9, 4)),
+        ]
+
+    kernels = results()
+    for module in (quantizers, codebooks):
+        monkeypatch.setattr(module, "on_cpu", lambda tensor: False)
+    for kernel, tensor in zip(kernels, results(), strict=True):
+        assert kernel.dtype == tensor.dtype
+        assert torch.equal(kernel.contiguous().view(torch.uint8), tensor.contiguous().view(torch.uint8))
+
+
+def test_the_logarithm_of_positions_is_one() -> None:
+    values = torch.from_numpy(np.float32([0.0, -0.0, 1e-30, 1e-7, 0.41, 0.42, 1.0, -3.5, 1e10, -3e38]))
+    wide = values.double()
+    torch.testing.assert_close(quantizers.signed_log(values), wide.sign() * wide.abs().log1p(), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("name", ["sog", "spz", "spz:version=2", "lzma", "ply"])
+def test_fine_tuning_on_any_codec_waits_for_nothing(name: str) -> None:
+    """A step of it on a device without values, as :func:`test_fine_tuning_on_gsz_waits_for_nothing`."""
+    splats = random_model(500)
+    grid, device = codec_of(name).fit(splats), torch.device("meta")
+    leaves = splats.to(device).requires_grad_()
+    for part in (grid, *vars(grid).values()):
+        for key, value in vars(part).items() if hasattr(part, "__dict__") else ():
+            if isinstance(value, Tensor):
+                setattr(part, key, value.to(device))
+    if isinstance(grid, SogGrid):
+        assert grid.sh is not None
+        grid.sh._know(leaves.means)
+    for counted in (nullcontext(), NoWaiting()):  # Tables are made in the first step.
+        with counted:
+            grid.observe(leaves)
+            snapped = grid.snap(leaves)
+            torch.stack([tensor.square().sum() for _, tensor in snapped.named_parameters()]).sum().backward()
+    assert isinstance(counted, NoWaiting)
+    assert counted.kernels < 200
+    assert all(leaf.grad is not None and leaf.grad.device == device for _, leaf in leaves.named_parameters())
+
+
+def codec_of(name: str) -> Codec:
+    return SpzCodec(version=2) if name == "spz:version=2" else codecs.get(name)
 
 
 @pytest.mark.cuda

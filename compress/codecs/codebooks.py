@@ -8,7 +8,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from tqdm import tqdm
+
+from compress.codecs.quantizers import on_cpu
 
 Float32s = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -83,13 +86,20 @@ def _add_rows(rows, weights, labels, sums, masses):
             sums[label, column] += weight * rows[row, column]
 
 
-def centroids_of(rows: Float32s, weights: Float32s, labels: Labels, previous: Float32s) -> Float32s:
-    """``(K, C)`` weighted means of the rows of each label; labels without rows keep their ``previous`` centroid."""
-    sums = np.zeros(previous.shape, np.float64)
-    masses = np.zeros(len(previous), np.float64)
-    _add_rows(rows, weights, labels, sums, masses)
-    filled = masses > 0
-    return np.where(filled[:, None], sums / np.where(filled, masses, 1.0)[:, None], previous).astype(np.float32)
+def centroids_of(rows: Tensor, weights: Tensor, labels: Tensor, previous: Tensor) -> Tensor:
+    """``(K, C)`` weighted means of the rows of each label; labels without rows keep their ``previous`` centroid.
+
+    On a GPU the order of the sums, and with it the last bits of the means, is left to chance.
+    """
+    sums = torch.zeros(previous.shape, dtype=torch.float64, device=rows.device)
+    masses = torch.zeros(len(previous), dtype=torch.float64, device=rows.device)
+    if on_cpu(rows):
+        _add_rows(*(each.contiguous().numpy() for each in (rows, weights, labels, sums, masses)))
+    else:
+        sums.index_add_(0, labels, rows.double() * weights.double()[:, None])
+        masses.index_add_(0, labels, weights.double())
+    filled = (masses > 0)[:, None]
+    return torch.where(filled, (sums / masses[:, None]).float(), previous)
 
 
 SCORES_AT_ONCE = 1 << 24
@@ -184,16 +194,20 @@ class PaletteFitter:
         return Palette(labels, np.concatenate(parts))
 
     def _lloyd(self, rows: Float32s, weights: Float32s, size: int, rng: np.random.Generator) -> Palette:
+        def means() -> Float32s:
+            tensors = (torch.from_numpy(each) for each in (rows, weights, labels, centroids))
+            return centroids_of(*tensors).numpy()
+
         centroids = _starting_rows(rows, weights, size, rng)
         labels, distances = nearest_centroids(rows, centroids)
         for _ in range(self.iterations):
             unused = np.flatnonzero(np.bincount(labels, minlength=size) == 0)
-            centroids = centroids_of(rows, weights, labels, centroids)
+            centroids = means()
             # A centroid that nobody chose moves to one of the rows that fare worst.
             worst = np.argsort(-distances * weights, kind="stable")[: len(unused)]
             centroids[unused] = rows[worst]
             labels, distances = nearest_centroids(rows, centroids)
-        return Palette(labels, centroids_of(rows, weights, labels, centroids))
+        return Palette(labels, means())
 
 
 def _starting_rows(rows: Float32s, weights: Float32s, size: int, rng: np.random.Generator) -> Float32s:

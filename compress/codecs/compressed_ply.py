@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from compress.codecs.contract import Codec, CodecError
 from compress.codecs.quantizers import OPACITY_LOGITS, SH_C0, restore_largest
@@ -54,12 +55,13 @@ class CompressedPlyCodec(Codec):
         if "min_r" in (chunks.dtype.names or ()):
             rgb = _within(chunks, "min_{}", "max_{}", "rgb", rgb, source)
         rotation = _fields(word["packed_rotation"], 2, 10, 10, 10)
+        largest, others = (torch.from_numpy(fields) for fields in (rotation[:, 0], 2 * rotation[:, 1:] - 1023))
         positions = _fields(word["packed_position"], 11, 10, 11) / [2047, 1023, 2047]
         scales = _fields(word["packed_scale"], 11, 10, 11) / [2047, 1023, 2047]
         return GaussianModel.from_arrays(
             means=_within(chunks, "min_{}", "max_{}", "xyz", positions, source),
             log_scales=_within(chunks, "min_scale_{}", "max_scale_{}", "xyz", scales, source),
-            quaternions=restore_largest(rotation[:, 0], 2 * rotation[:, 1:] - 1023, ROTATION_UNIT),
+            quaternions=restore_largest(largest, others, ROTATION_UNIT).numpy(),
             opacity_logits=OPACITY_LOGITS[color[:, 3]],
             sh_dc=(rgb - 0.5) / SH_C0,
             sh_rest=_sh_rest(elements.get("sh"), count, source),

@@ -122,7 +122,7 @@ def _range(values: Tensor) -> tuple[Tensor, Tensor]:
 def _offsets(values: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     """The 8-bit symbols of ``values``, less the zero point, as float32."""
     offsets = torch.mul(values, (1.0 / scale.double()).float()).round_()
-    if values.is_cuda:
+    if values.device.type != "cpu":
         return offsets.clamp_(-zero_point.float(), LEVELS - zero_point.float())
     # With numbers for bounds it is faster; on the CPU reading them waits for nothing.
     zero = float(zero_point)
@@ -145,7 +145,7 @@ class _AffineSnap(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         values, scale, zero_point = ctx.saved_tensors
         low, high = -(zero_point + 0.5) * scale, (LEVELS - zero_point + 0.5) * scale
-        if values.is_cuda:
+        if values.device.type != "cpu":
             return torch.where((values > low) & (values < high), gradient, 0.0), None, None
         # The same in one fused pass, which takes the bounds as numbers.
         return torch.ops.aten.hardtanh_backward(gradient, values, float(low), float(high)), None, None

@@ -2,12 +2,17 @@
 
 Every value a decoder returns comes from a table or from arithmetic on the stored integers, and ``snap`` takes the same
 path, so the law of :mod:`compress.codecs.contract` holds by construction: rounding decides the integers, the integers
-alone decide the values. The kernels are compiled without fast-math, so that every machine rounds alike.
+alone decide the values.
+
+What is slow in PyTorch on a CPU is written twice: as a kernel for the CPU, compiled without fast-math, and in tensors
+for other devices, where nothing goes to the CPU or waits for it. Both give the same bits, for the reasons that
+:mod:`compress.codecs.gsz.device` gives.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numba
@@ -18,9 +23,13 @@ from torch import Tensor
 
 from scene.gaussian_model import GaussianModel
 
-Floats = npt.NDArray[np.floating]
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.integer]
+
+
+def on_cpu(tensor: Tensor) -> bool:
+    """Whether a tensor is where the kernels can work on it."""
+    return tensor.device.type == "cpu"
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -28,8 +37,7 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, snapped: Tensor, low: float, high: float) -> Tensor:
-        smallest, largest = torch.aminmax(values) if values.numel() else (values.new_zeros(()),) * 2
-        ctx.clamps = bool(smallest < low) or bool(largest > high)
+        ctx.clamps = _may_leave(values, low, high)
         ctx.low, ctx.high = low, high
         ctx.save_for_backward(*([values] if ctx.clamps else []))
         return snapped
@@ -44,29 +52,34 @@ class _StraightThrough(torch.autograd.Function):
         return gradient, None, None, None
 
 
-def straight_through(values: Tensor, snapped: npt.NDArray[np.float32], low: float = -math.inf, high: float = math.inf):
-    """``snapped`` as a tensor like ``values``, whose gradient is handed to ``values`` unchanged.
+def _may_leave(values: Tensor, low: float, high: float) -> bool:
+    """Whether a value may be outside of ``[low, high]``; the CPU looks, since that waits for nothing there."""
+    if not on_cpu(values):
+        return low > -math.inf or high < math.inf
+    smallest, largest = torch.aminmax(values) if values.numel() else (values.new_zeros(()),) * 2
+    return bool(smallest < low) or bool(largest > high)
+
+
+def straight_through(values: Tensor, snapped: Tensor, low: float = -math.inf, high: float = math.inf) -> Tensor:
+    """``snapped`` in the shape of ``values``, with a gradient that is handed to ``values`` unchanged.
 
     Outside of ``[low, high]``, where the grid ends, a gradient is dropped if descending it would lead further out;
     one that leads back in passes, so that no parameter is stranded.
     """
-    result = torch.from_numpy(snapped).reshape(values.shape).to(values.device)
+    snapped = snapped.reshape(values.shape)
     if not (torch.is_grad_enabled() and values.requires_grad):
-        return result
-    return _StraightThrough.apply(values, result, low, high)
+        return snapped
+    return _StraightThrough.apply(values, snapped, low, high)
 
 
-def straight_through_rotation(
-    quaternions: Tensor, snapped: npt.NDArray[np.float32], signs: npt.NDArray[np.float32]
-) -> Tensor:
+def straight_through_rotation(quaternions: Tensor, snapped: Tensor, signs: Tensor) -> Tensor:
     """Grid rotations whose gradient goes to ``quaternions`` through their normalisation.
 
     ``signs`` ``(N,)`` says where the stored quaternion is the negated one: the same rotation, the opposite gradient.
     """
     if not (torch.is_grad_enabled() and quaternions.requires_grad):
         return straight_through(quaternions, snapped)
-    sign = torch.from_numpy(signs).to(quaternions.device)[:, None]
-    return straight_through(torch.nn.functional.normalize(quaternions, dim=1) * sign, snapped)
+    return straight_through(torch.nn.functional.normalize(quaternions, dim=1) * signs[:, None], snapped)
 
 
 def as_array(tensor: Tensor) -> npt.NDArray[np.float32]:
@@ -75,62 +88,110 @@ def as_array(tensor: Tensor) -> npt.NDArray[np.float32]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _round_to_multiples(values, scale, steps, middle, symbols):
+def _round_to_multiples(values, scale, steps, low, high, rounded):
     for row in range(values.shape[0]):
         step = steps[row]
         for column in range(values.shape[1]):
-            level = middle + step * np.rint(values[row, column] * scale[column] / step)
-            # Written so that NaN becomes byte 0.
-            symbols[row, column] = np.uint8(min(level, np.float32(255)) if level > 0 else np.float32(0))
+            multiple = step * np.rint(values[row, column] * scale[column] / step)
+            # Adding zero turns -0 into 0; written so that NaN becomes the lower end.
+            rounded[row, column] = min(multiple, high) + np.float32(0) if multiple > low else low
 
 
-def round_to_multiples(values: Floats, scale: Floats, steps: Floats, middle: float) -> Bytes:
-    """``(N, C)`` bytes, nearest to ``middle + values * scale`` of those that differ from ``middle`` by multiples.
+def round_to_multiples(values: Tensor, scale: Tensor, steps: Tensor, low: float, high: float) -> Tensor:
+    """``(N, C)`` float32 multiples of ``steps``, those nearest to ``values * scale``; never -0.
 
     Args:
         values: ``(N, C)`` float32.
-        scale: ``(C,)`` by column.
-        steps: ``(N,)`` of what, by row; powers of two, so that nothing is rounded but the level.
-        middle: The byte of 0. Results are clamped to 0 and 255, whether those are multiples or not.
+        scale: ``(C,)`` float32 by column.
+        steps: ``(N,)`` float32 by row; powers of two, so that nothing is rounded but the multiple.
+        low, high: Results are clamped to these, whether they are multiples or not.
     """
-    symbols = np.empty(values.shape, np.uint8)
-    rows = (np.asarray(row, np.float32) for row in (scale, steps))
-    _round_to_multiples(values, *rows, np.float32(middle), symbols)
-    return symbols
+    if not on_cpu(values):
+        multiples = (values * scale / steps[:, None]).round() * steps[:, None]
+        return multiples.nan_to_num(low, high, low).clamp(low, high) + 0.0
+    rounded = torch.empty(values.shape)
+    ends = np.float32(low), np.float32(high)
+    _round_to_multiples(values.contiguous().numpy(), scale.numpy(), steps.numpy(), *ends, rounded.numpy())
+    return rounded
 
 
 @numba.njit(cache=True, nogil=True)
-def _look_up_columns(tables, levels, values):
-    for row in range(levels.shape[0]):
-        for column in range(levels.shape[1]):
-            values[row, column] = tables[column, levels[row, column]]
-
-
-def look_up_columns(tables: npt.NDArray[np.float32], levels: Integers) -> npt.NDArray[np.float32]:
-    """``(N, C)`` values ``tables[c, levels[:, c]]``. The caller has made sure that no level is past its table."""
-    values = np.empty(levels.shape, np.float32)
-    _look_up_columns(tables, levels, values)
-    return values
-
-
-@numba.njit(cache=True, nogil=True)
-def _nearest_levels(values, midpoints, levels):
+def _nearest_levels(values, thresholds, levels):
     for index in range(values.size):
         value = values[index]
         # A binary search over 255 entries whose only condition becomes a conditional move.
         level = 0
         for step in (128, 64, 32, 16, 8, 4, 2, 1):
-            level += step if midpoints[level + step - 1] <= value else 0
+            level += step if thresholds[level + step - 1] <= value else 0
         levels[index] = level
 
 
-def nearest_levels(values: Floats, midpoints: npt.NDArray[np.float32]) -> Bytes:
-    """For every value, how many of the ascending ``midpoints`` (at most 255) are no larger: its level, same shape."""
-    levels = np.empty(values.shape, np.uint8)
-    padded = np.full(255, np.inf, np.float32)
-    padded[: midpoints.size] = midpoints
-    _nearest_levels(values.reshape(-1), padded, levels.reshape(-1))
+def nearest_levels(values: Tensor, thresholds: Tensor) -> Tensor:
+    """For every float32 value how many of the ascending ``thresholds``, at most 255, are no larger: int32."""
+    values = values.detach().contiguous()
+    if not on_cpu(values):
+        return torch.searchsorted(thresholds, values, right=True, out_int32=True)
+    # Nothing is as large as NaN, so that no level is beyond the last.
+    padded = np.full(255, np.nan, np.float32)
+    padded[: len(thresholds)] = thresholds.numpy()
+    levels = torch.empty(values.shape, dtype=torch.int32)
+    _nearest_levels(values.numpy().reshape(-1), padded, levels.numpy().reshape(-1))
     return levels
+
+
+_LN2 = math.log(2)
+_ROOT = math.sqrt(0.5)
+_SERIES = tuple(2.0 / odd for odd in range(17, 0, -2))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _signed_log(values, logs):
+    for index in range(values.size):
+        size = abs(np.float64(values[index]))
+        fraction, exponent = math.frexp(1.0 + size)
+        if fraction < _ROOT:
+            fraction, exponent = 2.0 * fraction, exponent - 1
+        ratio = size / (2.0 + size) if exponent == 0 else (fraction - 1.0) / (fraction + 1.0)
+        square = ratio * ratio
+        total = 0.0
+        for factor in _SERIES:
+            total = total * square + factor
+        logs[index] = math.copysign(exponent * _LN2 + total * ratio, values[index])
+
+
+def signed_log(values: Tensor) -> Tensor:
+    """``sign(x) log(1 + abs(x))`` of finite float32 values, as float64, to 1e-14 of it.
+
+    The library's logarithm has other last bits on other machines. This is the exponent of ``1 + abs(x)`` times the
+    logarithm of 2, and the series ``log(1 + a) = 2 (r + r**3 / 3 + r**5 / 5 + ...)`` with ``r = a / (2 + a)`` for the
+    rest, ``r`` being at most 0.18.
+    """
+    values = values.detach().contiguous()
+    if on_cpu(values):
+        logs = torch.empty(values.shape, dtype=torch.float64)
+        _signed_log(values.numpy().reshape(-1), logs.numpy().reshape(-1))
+        return logs
+    size = values.double().abs()
+    fraction, exponent = torch.frexp(size + 1.0)
+    small = fraction < _ROOT
+    fraction = torch.where(small, 2.0 * fraction, fraction)
+    exponent = (exponent - small.int()).double()
+    ratio = torch.where(exponent == 0, size / (size + 2.0), (fraction - 1.0) / (fraction + 1.0))
+    square = ratio * ratio
+    total = torch.zeros_like(ratio)
+    for factor in _SERIES:
+        total = total * square + factor
+    return torch.copysign(exponent * _LN2 + total * ratio, values)
+
+
+def whole(values: Tensor, low: int, high: int) -> Tensor:
+    """The nearest whole numbers from ``low`` to ``high``, as int32; NaN becomes ``low``."""
+    return values.round().nan_to_num(low, high, low).clamp(low, high).int()
+
+
+def look_up(table: Tensor, levels: Tensor) -> Tensor:
+    """``table[levels]`` of a flat table, in the shape of ``levels``."""
+    return table.index_select(0, levels.reshape(-1)).reshape(levels.shape)
 
 
 def midpoints_of(codebook: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -153,6 +214,11 @@ OPACITY_MIDPOINTS = logit((np.arange(255) + 0.5) / 255).astype(np.float32)
 """Logits at which the nearest 8-bit opacity changes: level ``k`` lies between entries ``k - 1`` and ``k``."""
 
 
+def constant(values: Any, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A table on a device. Copying it there makes a GPU wait, so that a table is to be made once."""
+    return torch.as_tensor(np.asarray(values), dtype=dtype).to(device)
+
+
 @numba.njit(cache=True, nogil=True)
 def _drop_largest(quaternions, identity, largest, signs, others):
     for row in range(quaternions.shape[0]):
@@ -160,10 +226,12 @@ def _drop_largest(quaternions, identity, largest, signs, others):
         for i in range(4):
             squares += np.float64(quaternions[row, i]) * np.float64(quaternions[row, i])
         length = math.sqrt(squares)
-        chosen = identity
-        for i in range(4):
+        chosen = 0
+        for i in range(1, 4):
             if abs(quaternions[row, i]) > abs(quaternions[row, chosen]):
                 chosen = i
+        if length == 0:
+            chosen = identity
         sign = -1.0 if quaternions[row, chosen] < 0 else 1.0
         largest[row] = chosen
         signs[row] = sign
@@ -174,23 +242,47 @@ def _drop_largest(quaternions, identity, largest, signs, others):
                 slot += 1
 
 
-def drop_largest(
-    quaternions: Floats, identity: int = 0
-) -> tuple[Bytes, npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+_OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
+"""By the index of the largest component, those of the others."""
+_PLACES = np.array([[0, 1, 2, 3], [1, 0, 2, 3], [1, 2, 0, 3], [1, 2, 3, 0]])
+"""By the index of the largest component, where each of the four is in the largest followed by the others."""
+
+
+@cache
+def _rotation_tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """:data:`_OTHERS`, :data:`_PLACES` and the four unit rows, on a device."""
+    others, places = (constant(table, device, torch.int64) for table in (_OTHERS, _PLACES))
+    return others, places, constant(np.eye(4), device, torch.float64)
+
+
+def drop_largest(quaternions: Tensor, identity: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """The smallest-three form of rotations: what is left when the component of largest magnitude is made positive.
 
     Args:
-        quaternions: ``(N, 4)`` of any length; one of length zero stands for the rotation that turns nothing.
+        quaternions: ``(N, 4)`` float32 of any length; one of length zero stands for the rotation that turns nothing.
         identity: Which component is the real one.
 
     Returns:
-        ``(N,)`` index of the largest component, ``(N,)`` float32 sign that made it positive, and ``(N, 3)`` float64
-        other components in their order, each within ``1 / sqrt(2)`` of zero.
+        ``(N,)`` int64 index of the largest component, ``(N,)`` float32 sign that made it positive, and ``(N, 3)``
+        float64 other components in their order, each within ``1 / sqrt(2)`` of zero.
     """
-    count = len(quaternions)
-    largest, signs, others = np.empty(count, np.uint8), np.empty(count, np.float32), np.empty((count, 3))
-    _drop_largest(quaternions, identity, largest, signs, others)
-    return largest, signs, others
+    count, device = len(quaternions), quaternions.device
+    quaternions = quaternions.detach()
+    if on_cpu(quaternions):
+        largest, signs = torch.empty(count, dtype=torch.int64), torch.empty(count)
+        others = torch.empty((count, 3), dtype=torch.float64)
+        _drop_largest(quaternions.contiguous().numpy(), identity, largest.numpy(), signs.numpy(), others.numpy())
+        return largest, signs, others
+    rest, _, units = _rotation_tables(device)
+    wide = quaternions.double()
+    w, x, y, z = (wide * wide).unbind(1)
+    length = (w + x + y + z).sqrt()[:, None]
+    nothing = length == 0
+    wide = torch.where(nothing, units[identity], wide)
+    largest = wide.abs().argmax(1)
+    sign = 1.0 - 2.0 * (wide.gather(1, largest[:, None]) < 0)
+    others = sign * wide.gather(1, rest[largest]) / length.masked_fill(nothing, 1.0)
+    return largest, sign[:, 0], others
 
 
 @numba.njit(cache=True, nogil=True)
@@ -209,18 +301,37 @@ def _restore_largest(largest, others, unit, quaternions):
                 slot += 1
 
 
-def restore_largest(largest: Integers, others: Integers, unit: float) -> npt.NDArray[np.float32]:
-    """``(N, 4)`` quaternions from smallest-three integers: ``others / unit``, and the rest of the unit length."""
-    quaternions = np.empty((len(others), 4), np.float32)
-    _restore_largest(largest, others, unit, quaternions)
-    return quaternions
+def restore_largest(largest: Tensor, others: Tensor, unit: float) -> Tensor:
+    """``(N, 4)`` float32 quaternions from smallest-three integers: ``others / unit``, and the rest of unit length."""
+    if on_cpu(others):
+        quaternions = torch.empty((len(others), 4))
+        _restore_largest(largest.numpy(), others.numpy(), unit, quaternions.numpy())
+        return quaternions
+    _, places, units = _rotation_tables(others.device)
+    wide = others.long()
+    squares = (wide * wide).sum(1, keepdim=True)
+    # A tensor of ones times the divisor: by a number CUDA would not divide, but multiply with its reciprocal.
+    one = units[:1, :1]
+    rest = (1.0 - squares / (one * (unit * unit))).clamp(min=0.0).sqrt()
+    return torch.cat([rest, wide / (one * unit)], 1).gather(1, places[largest]).float()
 
 
-def log2_prominence(splats: GaussianModel) -> npt.NDArray[np.float64]:
-    """``(N,)`` how much an error of each Gaussian's colour shows: opacity times the geometric mean of its longer axes.
+@cache
+def _log2_opacities(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Thresholds of 8-bit opacities, and the binary logarithm of each."""
+    opacities = np.log2(np.maximum(np.arange(256), 0.5) / 255)
+    return constant(OPACITY_MIDPOINTS, device), constant(opacities, device, torch.float64)
+
+
+def log2_prominence(splats: GaussianModel) -> Tensor:
+    """``(N,)`` float64: how much an error of each Gaussian's colour shows, which is its opacity, to 8 bits, times the
+    geometric mean of its longer axes.
 
     Its area in place of the root of its area was no better, neither for palettes nor for steps.
     """
-    logs = np.sort(as_array(splats.log_scales).astype(np.float64), axis=1)
-    logits = as_array(splats.opacity_logits)[:, 0].astype(np.float64)
-    return ((logs[:, 1] + logs[:, 2]) / 2 - np.logaddexp(0, -logits)) / math.log(2)
+    thresholds, log2_opacities = _log2_opacities(splats.device)
+    first, second, third = splats.log_scales.detach().double().unbind(1)
+    low, high = torch.minimum(first, second), torch.maximum(first, second)
+    longer = torch.maximum(high, third) + torch.maximum(low, torch.minimum(high, third))
+    levels = nearest_levels(splats.opacity_logits.reshape(-1), thresholds)
+    return longer * (0.5 / math.log(2)) + look_up(log2_opacities, levels)

@@ -14,17 +14,18 @@ import zipfile
 import zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import ref
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from torch import Tensor
 
 from compress.codecs.codebooks import (
     CODEBOOK_SIZE,
     Float32s,
-    Labels,
     Palette,
     PaletteFitter,
     centroids_of,
@@ -38,16 +39,18 @@ from compress.codecs.quantizers import (
     OPACITY_LOGITS,
     OPACITY_MIDPOINTS,
     Bytes,
-    Integers,
     as_array,
+    constant,
     drop_largest,
     log2_prominence,
-    look_up_columns,
+    look_up,
     midpoints_of,
     nearest_levels,
     restore_largest,
+    signed_log,
     straight_through,
     straight_through_rotation,
+    whole,
 )
 from scene.gaussian_model import MAX_SH_DEGREE, GaussianModel
 from utils.errors import UserError
@@ -110,6 +113,33 @@ class _Tables:
     colors: Float32s
 
     @cached_property
+    def _on_devices(self) -> dict[torch.device, _DeviceTables]:
+        return {}
+
+    def on(self, device: torch.device) -> _DeviceTables:
+        """These tables on a device; they are copied there once."""
+        if device not in self._on_devices:
+            self._on_devices[device] = _DeviceTables(
+                means=constant(self.means.reshape(-1), device),
+                mean_lows=constant(self.lows, device, torch.float64),
+                mean_rates=constant(self.rates, device, torch.float64),
+                mean_offsets=constant(np.arange(3) << 16, device, torch.int32),
+                scales=constant(self.scales, device),
+                scale_thresholds=constant(midpoints_of(self.scales), device),
+                colors=constant(self.colors, device),
+                color_thresholds=constant(midpoints_of(self.colors), device),
+                opacities=constant(OPACITY_LOGITS, device),
+                opacity_thresholds=constant(OPACITY_MIDPOINTS, device),
+            )
+        return self._on_devices[device]
+
+    @property
+    def rates(self) -> npt.NDArray[np.float64]:
+        """``(3,)`` levels of positions in a unit of their logarithm."""
+        spans = self.highs - self.lows
+        return np.divide(MEAN_STEPS, spans, out=np.zeros(3), where=spans > 0)
+
+    @cached_property
     def means(self) -> Float32s:
         """``(3, 65536)`` coordinates by axis and 16-bit level."""
         share = np.arange(MEAN_STEPS + 1) / MEAN_STEPS
@@ -118,37 +148,57 @@ class _Tables:
         return np.clip(coordinates, -LARGEST_FLOAT, LARGEST_FLOAT).astype(np.float32)
 
 
-@dataclass(eq=False)
-class _Levels:
-    """The integers of a file, a row a Gaussian.
+class _DeviceTables(NamedTuple):
+    """Ascending values, and the thresholds between them at which the nearest one changes.
 
     Attributes:
-        means: ``(N, 3)`` uint16.
-        largest: ``(N,)`` index of the largest component of the rotation, w x y z.
+        means: ``(3 * 65536,)``, axis by axis; an axis begins at its entry of ``mean_offsets``.
+        mean_lows, mean_rates: ``(3,)`` float64, logarithms of the first levels, and levels in a unit of them.
+    """
+
+    means: Tensor
+    mean_lows: Tensor
+    mean_rates: Tensor
+    mean_offsets: Tensor
+    scales: Tensor
+    scale_thresholds: Tensor
+    colors: Tensor
+    color_thresholds: Tensor
+    opacities: Tensor
+    opacity_thresholds: Tensor
+
+
+@dataclass(eq=False)
+class _Levels:
+    """The integers of a file, a row a Gaussian; int32 but for ``largest``.
+
+    Attributes:
+        means: ``(N, 3)`` of 16 bits.
+        largest: ``(N,)`` int64 index of the largest component of the rotation, w x y z.
         others: ``(N, 3)`` bytes of the other components.
         scales, colors: ``(N, 3)`` indices into the codebooks.
         opacities: ``(N,)`` bytes.
         sh_rest: ``(N, K, 3)`` values of the palette.
     """
 
-    means: npt.NDArray[np.uint16]
-    largest: Bytes
-    others: Bytes
-    scales: Bytes
-    colors: Bytes
-    opacities: Bytes
-    sh_rest: Float32s
+    means: Tensor
+    largest: Tensor
+    others: Tensor
+    scales: Tensor
+    colors: Tensor
+    opacities: Tensor
+    sh_rest: Tensor
 
-    def values(self, tables: _Tables) -> dict[str, Float32s]:
+    def values(self, tables: _DeviceTables) -> GaussianModel:
         """What the integers stand for: the one path that both decoding and snapping take."""
-        return {
-            "means": look_up_columns(tables.means, self.means),
-            "log_scales": look_up_columns(np.stack([tables.scales] * 3), self.scales),
-            "quaternions": restore_largest(self.largest, 2 * self.others.astype(np.int16) - 255, ROTATION_UNIT),
-            "opacity_logits": OPACITY_LOGITS[self.opacities],
-            "sh_dc": look_up_columns(np.stack([tables.colors] * 3), self.colors),
-            "sh_rest": self.sh_rest,
-        }
+        return GaussianModel(
+            means=look_up(tables.means, self.means + tables.mean_offsets),
+            log_scales=look_up(tables.scales, self.scales),
+            quaternions=restore_largest(self.largest, 2 * self.others - 255, ROTATION_UNIT),
+            opacity_logits=look_up(tables.opacities, self.opacities)[:, None],
+            sh_dc=look_up(tables.colors, self.colors)[:, None],
+            sh_rest=self.sh_rest,
+        )
 
 
 FOLLOW_EVERY = 4
@@ -166,49 +216,69 @@ class _ShGrid:
 
     Which vector a Gaussian has is settled when the grid is fitted, since searching among thousands of vectors anew
     in every iteration would take seconds. Where the vectors are follows their Gaussians.
+
+    Attributes:
+        codebook: ``(256,)`` float32, on the CPU.
+        entries: ``(vectors, 3 K)`` int32 indices into it, on the device of the model.
     """
 
-    def __init__(self, palette: Palette, codebook: Float32s, weights: Float32s, means: Float32s) -> None:
-        self.palette, self.codebook, self._weights = palette, codebook, weights
-        self._means = _witnesses(means)
+    def __init__(self, palette: Palette, codebook: Float32s, weights: Float32s, splats: GaussianModel) -> None:
+        device = splats.device
+        self.codebook = codebook
+        self._labels = constant(palette.labels, device, torch.int64)
+        self._weights = constant(weights, device)
+        self._levels, self._thresholds = constant(codebook, device), constant(midpoints_of(codebook), device)
         self._observed = 0
-        self._follow(palette.centroids)
+        self._know(splats.means)
+        self._follow(constant(palette.centroids, device))
 
-    def observe(self, rows: Float32s, means: Float32s) -> None:
+    def observe(self, splats: GaussianModel) -> None:
         """Take note of where the Gaussians are, and now and then move the vectors to their means."""
-        if not self._are_the_same(means):
+        if not self._are_the_same(splats.means):
             return
-        self._means = _witnesses(means)
+        self._know(splats.means)
         self._observed += 1
         if self._observed % FOLLOW_EVERY == 1:
-            self._follow(centroids_of(rows, self._weights, self.palette.labels, self.palette.centroids))
+            self._follow(centroids_of(_rows(splats.sh_rest), self._weights, self._labels, self._centroids))
 
-    def labels_of(self, rows: Float32s, means: Float32s) -> Labels:
-        """Which vector stands for each row: as settled for the Gaussians fitted, the nearest for any others."""
-        if self._are_the_same(means):
-            return self.palette.labels
-        return nearest_centroids(rows, self.codebook[self.entries])[0]
+    def labels_of(self, splats: GaussianModel) -> Tensor:
+        """``(N,)`` int64 vectors of rows: as settled for the Gaussians fitted, the nearest for any others."""
+        if self._are_the_same(splats.means):
+            return self._labels
+        vectors = look_up(self._levels, self.entries).cpu().numpy()
+        labels, _ = nearest_centroids(as_array(_rows(splats.sh_rest)), vectors)
+        return constant(labels, splats.device, torch.int64)
 
-    def values(self, labels: Labels) -> Float32s:
-        return np.take(self.codebook[self.entries], labels, axis=0)
+    def values(self, labels: Tensor) -> Tensor:
+        """``(N, 3 K)`` numbers of the vectors."""
+        return look_up(self._levels, self.entries).index_select(0, labels)
 
-    def _follow(self, centroids: Float32s) -> None:
-        self.palette.centroids = centroids
-        self.entries = nearest_levels(centroids, midpoints_of(self.codebook))
+    def _follow(self, centroids: Tensor) -> None:
+        self._centroids = centroids
+        self.entries = nearest_levels(centroids, self._thresholds)
 
-    def _are_the_same(self, means: Float32s) -> bool:
-        """Whether these are the Gaussians last observed, in their order: as many, and about where they were."""
-        if len(means) != len(self.palette.labels):
+    def _know(self, means: Tensor) -> None:
+        self._known = ref(means)
+        self._means = _witnesses(means).clone()
+
+    def _are_the_same(self, means: Tensor) -> bool:
+        """Whether these are the Gaussians last observed, in their order: as many, and about where they were.
+
+        The very tensor that was observed is known at once: fine-tuning moves it in place, and on a GPU need not wait.
+        """
+        if self._known() is means:
+            return True
+        if len(means) != len(self._labels):
             return False
         if len(means) == 0:
             return True
-        moved = np.abs(_witnesses(means) - self._means)
-        distances = np.abs(self._means - np.median(self._means, axis=0))
-        return bool(np.median(moved) <= SAME_PLACE * np.median(distances))
+        witnesses, known = as_array(_witnesses(means)), as_array(self._means)
+        distances = np.abs(known - np.median(known, axis=0))
+        return bool(np.median(np.abs(witnesses - known)) <= SAME_PLACE * np.median(distances))
 
 
-def _witnesses(means: Float32s) -> Float32s:
-    return means[:: max(1, len(means) // WITNESSES)].copy()
+def _witnesses(means: Tensor) -> Tensor:
+    return means.detach()[:: max(1, len(means) // WITNESSES)]
 
 
 @dataclass(eq=False)
@@ -225,20 +295,19 @@ class SogGrid(Grid):
 
     def observe(self, splats: GaussianModel) -> None:
         if self.sh is not None:
-            self.sh.observe(_rows(splats.sh_rest), as_array(splats.means))
+            self.sh.observe(splats)
 
     def snap(self, splats: GaussianModel) -> GaussianModel:
         levels, _, signs = self._levels(splats)
-        values = levels.values(self.tables)
-        tables = self.tables
+        values, tables = levels.values(self.tables.on(splats.device)), self.tables
         return GaussianModel(
             # Bounds by axis would matter little: positions leave the model's own box rarely and not far.
-            means=straight_through(splats.means, values["means"]),
-            log_scales=straight_through(splats.log_scales, values["log_scales"], *_ends(tables.scales)),
-            quaternions=straight_through_rotation(splats.quaternions, values["quaternions"], signs),
-            opacity_logits=straight_through(splats.opacity_logits, values["opacity_logits"], *_ends(OPACITY_LOGITS)),
-            sh_dc=straight_through(splats.sh_dc, values["sh_dc"], *_ends(tables.colors)),
-            sh_rest=straight_through(splats.sh_rest, values["sh_rest"]),
+            means=straight_through(splats.means, values.means),
+            log_scales=straight_through(splats.log_scales, values.log_scales, *_ends(tables.scales)),
+            quaternions=straight_through_rotation(splats.quaternions, values.quaternions, signs),
+            opacity_logits=straight_through(splats.opacity_logits, values.opacity_logits, *_ends(OPACITY_LOGITS)),
+            sh_dc=straight_through(splats.sh_dc, values.sh_dc, *_ends(tables.colors)),
+            sh_rest=straight_through(splats.sh_rest, values.sh_rest),
         )
 
     def encode(self, splats: GaussianModel) -> bytes:
@@ -248,18 +317,18 @@ class SogGrid(Grid):
         width = 4 * max(1, math.ceil(math.sqrt(count) / 4))
         height = 4 * max(1, math.ceil(count / width / 4))
 
-        def image(columns: Integers) -> bytes:
+        def image(columns: Tensor) -> bytes:
             pixels = np.zeros((height * width, columns.shape[1]), np.uint8)
-            pixels[:count] = columns[order]
+            pixels[:count] = columns.to(torch.uint8).cpu().numpy()[order]
             return _write_webp(pixels.reshape(height, width, -1))
 
         tag = (levels.largest + ROTATION_TAG)[:, None]
         members = {
             "means_l.webp": image(levels.means & 255),
             "means_u.webp": image(levels.means >> 8),
-            "quats.webp": image(np.concatenate([levels.others, tag], axis=1)),
+            "quats.webp": image(torch.cat([levels.others, tag], 1)),
             "scales.webp": image(levels.scales),
-            "sh0.webp": image(np.concatenate([levels.colors, levels.opacities[:, None]], axis=1)),
+            "sh0.webp": image(torch.cat([levels.colors, levels.opacities[:, None]], 1)),
         }
         meta = {
             "version": VERSION,
@@ -271,9 +340,9 @@ class SogGrid(Grid):
             "sh0": {"codebook": _decimals(self.tables.colors), "files": FILES["sh0"]},
         }
         if self.sh is not None and labels is not None:
-            entries = self.sh.entries
+            entries = self.sh.entries.to(torch.uint8).cpu().numpy()
             members["shN_centroids.webp"] = _write_webp(_palette_image(entries))
-            members["shN_labels.webp"] = image(np.stack([labels & 255, labels >> 8, np.zeros_like(labels)], axis=1))
+            members["shN_labels.webp"] = image(torch.stack([labels & 255, labels >> 8, torch.zeros_like(labels)], 1))
             meta["shN"] = {
                 "count": len(entries),
                 "bands": splats.sh_degree,
@@ -282,44 +351,33 @@ class SogGrid(Grid):
             }
         return _write_zip({META: json.dumps(meta, separators=(",", ":")).encode(), **members})
 
-    def _levels(self, splats: GaussianModel) -> tuple[_Levels, Labels | None, Float32s]:
+    def _levels(self, splats: GaussianModel) -> tuple[_Levels, Tensor | None, Tensor]:
         """The integers of every Gaussian in the order of ``splats``, its palette vector, and its quaternion's sign."""
-        count = len(splats)
-        largest, signs, others = drop_largest(as_array(splats.quaternions))
-        labels, sh_rest = None, as_array(splats.sh_rest)
+        tables = self.tables.on(splats.device)
+        labels, sh_rest = None, splats.sh_rest.detach()
         if self.sh is not None:
-            labels = self.sh.labels_of(_rows(splats.sh_rest), as_array(splats.means))
-            sh_rest = self.sh.values(labels)
+            labels = self.sh.labels_of(splats)
+            sh_rest = self.sh.values(labels).reshape(sh_rest.shape)
+        largest, signs, others = drop_largest(splats.quaternions)
         levels = _Levels(
-            means=self._mean_levels(as_array(splats.means)),
+            means=whole((signed_log(splats.means) - tables.mean_lows) * tables.mean_rates, 0, MEAN_STEPS),
             largest=largest,
-            others=np.rint((others * math.sqrt(2) + 1) * 127.5).astype(np.uint8),
-            scales=nearest_levels(as_array(splats.log_scales), midpoints_of(self.tables.scales)),
-            colors=nearest_levels(as_array(splats.sh_dc).reshape(count, 3), midpoints_of(self.tables.colors)),
-            opacities=nearest_levels(as_array(splats.opacity_logits).reshape(count), OPACITY_MIDPOINTS),
-            sh_rest=sh_rest.reshape(splats.sh_rest.shape),
+            others=whole((others * math.sqrt(2) + 1.0) * 127.5, 0, 255),
+            scales=nearest_levels(splats.log_scales, tables.scale_thresholds),
+            colors=nearest_levels(splats.sh_dc.reshape(-1, 3), tables.color_thresholds),
+            opacities=nearest_levels(splats.opacity_logits.reshape(-1), tables.opacity_thresholds),
+            sh_rest=sh_rest,
         )
         return levels, labels, signs
 
-    def _mean_levels(self, means: Float32s) -> npt.NDArray[np.uint16]:
-        spans = self.tables.highs - self.tables.lows
-        rates = np.divide(MEAN_STEPS, spans, out=np.zeros(3), where=spans > 0)
-        steps = np.rint((_signed_log(means) - self.tables.lows) * rates)
-        return np.clip(steps, 0, MEAN_STEPS).astype(np.uint16)
 
-
-def _rows(sh_rest: Tensor) -> Float32s:
+def _rows(sh_rest: Tensor) -> Tensor:
     """``(N, 3 K)`` coefficients of ``(N, K, 3)``, the channels of one adjacent."""
-    return as_array(sh_rest).reshape(len(sh_rest), 3 * sh_rest.shape[1])
+    return sh_rest.detach().reshape(len(sh_rest), 3 * sh_rest.shape[1])
 
 
 def _ends(table: Float32s) -> tuple[float, float]:
     return float(table[0]), float(table[-1])
-
-
-def _signed_log(means: Float32s) -> npt.NDArray[np.float64]:
-    wide = means.astype(np.float64)
-    return np.copysign(np.log1p(np.abs(wide)), wide)
 
 
 def _decimals(codebook: Float32s) -> list[float]:
@@ -380,7 +438,7 @@ class SogCodec(Codec):
         if len(splats) == 0:
             lows = highs = np.zeros(3)
         else:
-            logs = _signed_log(as_array(splats.means))
+            logs = signed_log(splats.means).cpu().numpy()
             lows, highs = logs.min(axis=0), logs.max(axis=0)
         scales = fit_codebook(as_array(splats.log_scales))
         colors = fit_codebook(as_array(splats.sh_dc))
@@ -389,13 +447,13 @@ class SogCodec(Codec):
     def _fit_sh(self, splats: GaussianModel) -> _ShGrid | None:
         if splats.sh_degree == 0:
             return None
-        rows, means = _rows(splats.sh_rest), as_array(splats.means)
+        rows = as_array(_rows(splats.sh_rest))
         weights = _weights(splats)
         palette = self._fit_palette(rows, weights)
         mass = np.bincount(palette.labels, weights, len(palette.centroids))
         codebook = fit_codebook(palette.centroids, np.broadcast_to(mass[:, None], palette.centroids.shape))
         codebook[np.abs(codebook).argmin()] = 0.0  # Still ascending: no entry is nearer to 0 than the one replaced.
-        return _ShGrid(palette, codebook, weights, means)
+        return _ShGrid(palette, codebook, weights, splats)
 
     def _fit_palette(self, rows: Float32s, weights: Float32s) -> Palette:
         """A palette in which rows of zeros have the first vector for themselves.
@@ -432,7 +490,7 @@ def _weights(splats: GaussianModel) -> Float32s:
     """``(N,)`` weights of the Gaussians in the palette: they halve what an unweighted one loses on the demo's model."""
     if len(splats) == 0:
         return np.zeros(0, np.float32)
-    logs = log2_prominence(splats)
+    logs = log2_prominence(splats).cpu().numpy()
     prominence = np.exp2(logs - logs.max())
     return (prominence / prominence.mean() + 1e-6).astype(np.float32)
 
@@ -484,16 +542,20 @@ class _Reader:
         for indices, codebook in ((scales, self._tables.scales), (colors[:, :3], self._tables.colors)):
             if count and indices.max() >= len(codebook):
                 raise self._bad("an index is past the end of its codebook")
-        levels = _Levels(
-            means=(low | high.astype(np.uint16) << 8).astype(np.uint16),
-            largest=rotations[:, 3] - ROTATION_TAG,
-            others=rotations[:, :3],
-            scales=scales,
-            colors=colors[:, :3],
-            opacities=colors[:, 3],
-            sh_rest=self._sh_rest(),
+
+        def levels(columns: Bytes) -> Tensor:
+            return torch.from_numpy(columns.astype(np.int32))
+
+        read = _Levels(
+            means=levels(low) | levels(high) << 8,
+            largest=torch.from_numpy(rotations[:, 3].astype(np.int64)) - ROTATION_TAG,
+            others=levels(rotations[:, :3]),
+            scales=levels(scales),
+            colors=levels(colors[:, :3]),
+            opacities=levels(colors[:, 3]),
+            sh_rest=torch.from_numpy(self._sh_rest()),
         )
-        return GaussianModel.from_arrays(**levels.values(self._tables))
+        return read.values(self._tables.on(torch.device("cpu")))
 
     def _sh_rest(self) -> Float32s:
         coefficients = (self.sh_degree + 1) ** 2 - 1

@@ -16,6 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from compress.codecs.contract import Codec, CodecError, Grid
 from compress.codecs.morton import morton_order
@@ -23,15 +25,17 @@ from compress.codecs.quantizers import (
     OPACITY_MIDPOINTS,
     Bytes,
     as_array,
+    constant,
     drop_largest,
     log2_prominence,
     logit,
-    look_up_columns,
+    look_up,
     nearest_levels,
     restore_largest,
     round_to_multiples,
     straight_through,
     straight_through_rotation,
+    whole,
 )
 from scene.gaussian_model import MAX_SH_DEGREE, GaussianModel
 from utils.cli import warn
@@ -96,19 +100,24 @@ def sh_signs(y: float, z: float, x: float = 1.0) -> npt.NDArray[np.float32]:
 
 
 class _Axes(NamedTuple):
-    """Signs that turn INRIA's axes into the file's, and back."""
+    """Signs that turn INRIA's axes into the file's, and back; float32, on one device.
 
-    means: npt.NDArray[np.float32]
-    imaginary: npt.NDArray[np.float32]
-    sh: npt.NDArray[np.float32]
+    Attributes:
+        means, imaginary: ``(3,)``.
+        sh: ``(45,)``, the channels of a coefficient adjacent.
+    """
 
-    @staticmethod
-    def of(system: int = RIGHT_UP_BACK) -> _Axes:
-        different = (system - 1) ^ (RIGHT_DOWN_FRONT - 1)
-        x, y, z = (-1.0 if different >> axis & 1 else 1.0 for axis in range(3))
-        return _Axes(
-            np.array([x, y, z], np.float32), np.array([y * z, x * z, x * y], np.float32), sh_signs(y=y, z=z, x=x)
-        )
+    means: Tensor
+    imaginary: Tensor
+    sh: Tensor
+
+
+@cache
+def _axes(device: torch.device, system: int = RIGHT_UP_BACK) -> _Axes:
+    different = (system - 1) ^ (RIGHT_DOWN_FRONT - 1)
+    x, y, z = (-1.0 if different >> axis & 1 else 1.0 for axis in range(3))
+    signs = [x, y, z], [y * z, x * z, x * y], np.repeat(sh_signs(y=y, z=z, x=x), 3)
+    return _Axes(*(constant(values, device) for values in signs))
 
 
 def _plane_widths(version: int, sh_degree: int) -> dict[str, int]:
@@ -138,76 +147,127 @@ class _Header:
 
 
 @cache
-def _byte_tables() -> dict[str, npt.NDArray[np.float32]]:
-    """The value of each byte: of a colour, a log-scale, an opacity logit and an SH coefficient."""
+def _byte_tables(device: torch.device) -> dict[str, Tensor]:
+    """The float32 value of each byte: of a colour, a log-scale and an opacity logit; and the thresholds of the last."""
     byte = np.arange(256, dtype=np.float64)
     values = {
         "sh_dc": (byte / 255 - 0.5) / 0.15,
         "log_scales": byte / 16 - 10,
         "opacity_logits": logit(np.clip(byte, 1, 254) / 255),
-        "sh_rest": (byte - SH_UNIT) / SH_UNIT,
+        "opacity_thresholds": OPACITY_MIDPOINTS,
     }
-    return {name: table.astype(np.float32) for name, table in values.items()}
+    return {name: constant(table, device) for name, table in values.items()}
 
 
-def _values(planes: Planes, version: int, fractional_bits: int, axes: _Axes) -> dict[str, npt.NDArray[np.float32]]:
-    """What the bytes stand for: the one path that both decoding and snapping take."""
-    tables = _byte_tables()
-    count, sh_columns = planes["sh_rest"].shape
-    signs = np.repeat(axes.sh, 3)[:sh_columns, None]
-    return {
-        "means": _fixed_to_means(planes["means"], version, fractional_bits) * axes.means,
-        "log_scales": tables["log_scales"][planes["log_scales"]],
-        "quaternions": _bytes_to_quaternions(planes["quaternions"], axes),
-        "opacity_logits": tables["opacity_logits"][planes["opacity_logits"]],
-        "sh_dc": tables["sh_dc"][planes["sh_dc"]],
-        "sh_rest": look_up_columns(signs * tables["sh_rest"], planes["sh_rest"]).reshape(count, sh_columns // 3, 3),
-    }
+ENDS = {
+    "log_scales": (-10.0, 5.9375),
+    "opacity_logits": (-math.log(254), math.log(254)),
+    "sh_dc": (-10 / 3, 10 / 3),
+    "sh_rest": (-1.0, 127 / 128),
+}
+"""The least and the greatest value that bytes stand for."""
 
 
-def _fixed_to_means(plane: Bytes, version: int, fractional_bits: int) -> npt.NDArray[np.float32]:
+@dataclass(eq=False)
+class _Levels:
+    """The integers of a file, a row a Gaussian.
+
+    Attributes:
+        means: ``(N, 3)`` int32 in steps of the fractional bits, or float32 half-precision values (version 1).
+        opacities: ``(N,)`` bytes, as int32.
+        colors, scales: ``(N, 3)`` bytes, likewise.
+        largest: ``(N,)`` int64 index of the largest component of the rotation, x y z w.
+        others: ``(N, 3)`` int32, the other components.
+        rotation_unit: what these stand for 1 as.
+        sh_rest: ``(N, 3 K)`` float32 whole numbers, the bytes less 128.
+    """
+
+    means: Tensor
+    opacities: Tensor
+    colors: Tensor
+    scales: Tensor
+    largest: Tensor
+    others: Tensor
+    rotation_unit: float
+    sh_rest: Tensor
+
+    def values(self, fractional_bits: int, axes: _Axes) -> GaussianModel:
+        """What the integers stand for: the one path that both decoding and snapping take."""
+        tables = _byte_tables(self.means.device)
+        count, sh_columns = self.sh_rest.shape
+        xyzw = restore_largest(self.largest, self.others, self.rotation_unit)
+        step = 1.0 if self.means.is_floating_point() else 2.0**-fractional_bits
+        return GaussianModel(
+            means=self.means.float() * step * axes.means,
+            log_scales=look_up(tables["log_scales"], self.scales),
+            quaternions=torch.cat([xyzw[:, 3:], xyzw[:, :3] * axes.imaginary], 1),
+            opacity_logits=look_up(tables["opacity_logits"], self.opacities)[:, None],
+            sh_dc=look_up(tables["sh_dc"], self.colors)[:, None],
+            sh_rest=(self.sh_rest * (axes.sh[:sh_columns] * (1 / SH_UNIT))).reshape(count, sh_columns // 3, 3),
+        )
+
+    @staticmethod
+    def of(planes: Planes, version: int) -> _Levels:
+        """The integers in a file's planes."""
+
+        def levels(name: str) -> Tensor:
+            return torch.from_numpy(planes[name].astype(np.int32))
+
+        largest, others = _rotation_fields(planes["quaternions"])
+        return _Levels(
+            means=torch.from_numpy(_fixed_means(planes["means"], version)),
+            opacities=levels("opacity_logits").reshape(-1),
+            colors=levels("sh_dc"),
+            scales=levels("log_scales"),
+            largest=torch.from_numpy(largest),
+            others=torch.from_numpy(others),
+            rotation_unit=MAGNITUDE_UNIT if version >= 3 else 255.0,
+            sh_rest=torch.from_numpy(planes["sh_rest"].astype(np.float32)) - SH_UNIT,
+        )
+
+    def planes(self, version: int) -> Planes:
+        """The bytes of each attribute, in the order of the file."""
+        fixed = self.means.cpu().numpy().astype("<i4").view(np.uint8).reshape(-1, 3, 4)
+        return {
+            "means": fixed[..., :3].reshape(-1, 9),
+            "opacity_logits": _bytes(self.opacities)[:, None],
+            "sh_dc": _bytes(self.colors),
+            "log_scales": _bytes(self.scales),
+            "quaternions": _rotation_bytes(self.largest.cpu().numpy(), self.others.cpu().numpy(), version),
+            "sh_rest": _bytes(self.sh_rest + SH_UNIT),
+        }
+
+
+def _bytes(levels: Tensor) -> Bytes:
+    return levels.to(torch.uint8).cpu().numpy()
+
+
+def _fixed_means(plane: Bytes, version: int) -> npt.NDArray[Any]:
+    """``(N, 3)`` int32 in steps of the fractional bits; of version 1 float32 positions."""
     if version == 1:
         return plane.reshape(-1).view("<f2").astype(np.float32).reshape(len(plane), 3)
     parts = plane.reshape(len(plane), 3, 3).astype(np.int32)
     # The sign comes back by shifting the 24 bits to the top of the word and down again.
-    fixed = (parts[..., 0] << 8 | parts[..., 1] << 16 | parts[..., 2] << 24) >> 8
-    return fixed.astype(np.float32) * np.float32(2.0**-fractional_bits)
+    return (parts[..., 0] << 8 | parts[..., 1] << 16 | parts[..., 2] << 24) >> 8
 
 
-def _bytes_to_quaternions(plane: Bytes, axes: _Axes) -> npt.NDArray[np.float32]:
-    """``(N, 4)`` w x y z in INRIA's axes from the file's bytes, three (to version 2) or four a rotation."""
+def _rotation_fields(plane: Bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Index of the largest component and the others, from the file's bytes: three (to version 2) or four a rotation."""
     if plane.shape[1] == 3:
-        largest = np.full(len(plane), 3, np.uint8)
-        xyzw = restore_largest(largest, 2 * plane.astype(np.int16) - 255, 255.0)
-    else:
-        word = np.ascontiguousarray(plane).reshape(-1).view("<u4")
-        fields = np.stack([word >> 20, word >> 10, word], axis=1)
-        magnitudes = (fields & 511).astype(np.int16)
-        others = np.where(fields & 512, -magnitudes, magnitudes)
-        xyzw = restore_largest((word >> 30).astype(np.uint8), others, MAGNITUDE_UNIT)
-    wxyz = np.empty_like(xyzw)
-    wxyz[:, 0] = xyzw[:, 3]
-    wxyz[:, 1:] = xyzw[:, :3] * axes.imaginary
-    return wxyz
+        return np.full(len(plane), 3), 2 * plane.astype(np.int32) - 255
+    word = np.ascontiguousarray(plane).reshape(-1).view("<u4")
+    fields = np.stack([word >> 20, word >> 10, word], axis=1)
+    magnitudes = (fields & 511).astype(np.int32)
+    return (word >> 30).astype(np.int64), np.where(fields & 512, -magnitudes, magnitudes)
 
 
-def _quaternions_to_bytes(
-    quaternions: npt.NDArray[np.float32], version: int, axes: _Axes
-) -> tuple[Bytes, npt.NDArray[np.float32]]:
-    """The bytes of rotations, and the sign by which each stored quaternion differs from the given one."""
-    xyzw = np.empty_like(quaternions)
-    xyzw[:, :3] = quaternions[:, 1:] * axes.imaginary
-    xyzw[:, 3] = quaternions[:, 0]
+def _rotation_bytes(largest: npt.NDArray[np.int64], others: npt.NDArray[np.int32], version: int) -> Bytes:
+    """The inverse of :func:`_rotation_fields`."""
     if version == 2:
-        length = np.sqrt(np.square(xyzw, dtype=np.float64).sum(axis=1, keepdims=True))
-        signs = np.where(xyzw[:, 3] < 0, np.float32(-1), np.float32(1))
-        unit = signs[:, None] * xyzw[:, :3] / np.where(length > 0, length, 1.0)
-        return np.rint((unit + 1) * 127.5).astype(np.uint8), signs
-    largest, signs, others = drop_largest(xyzw, identity=3)
-    magnitudes = np.rint(np.abs(others) * MAGNITUDE_UNIT).astype(np.uint32)
-    fields = np.minimum(magnitudes, 511) | np.where(others < 0, np.uint32(512), np.uint32(0))
-    word = largest.astype(np.uint32) << 30 | fields[:, 0] << 20 | fields[:, 1] << 10 | fields[:, 2]
-    return word.astype("<u4").view(np.uint8).reshape(-1, 4), signs
+        return ((others + 255) // 2).astype(np.uint8)
+    fields = np.abs(others) | np.where(others < 0, 512, 0)
+    word = largest << 30 | fields[:, 0] << 20 | fields[:, 1] << 10 | fields[:, 2]
+    return word.astype("<u4").view(np.uint8).reshape(-1, 4)
 
 
 @dataclass(eq=False)
@@ -225,63 +285,79 @@ class SpzGrid(Grid):
     average_prominence: float
 
     def snap(self, splats: GaussianModel) -> GaussianModel:
-        planes, signs = self._planes(splats)
-        values = _values(planes, self.version, self.fractional_bits, _Axes.of())
+        levels, signs = self._levels(splats.detach())
+        values = levels.values(self.fractional_bits, _axes(splats.device))
         reach = LARGEST_FIXED * 2.0**-self.fractional_bits
-        tables = _byte_tables()
-
-        def ends(name: str) -> tuple[float, float]:
-            return float(tables[name][0]), float(tables[name][-1])
-
         return GaussianModel(
-            means=straight_through(splats.means, values["means"], -reach, reach),
-            log_scales=straight_through(splats.log_scales, values["log_scales"], *ends("log_scales")),
-            quaternions=straight_through_rotation(splats.quaternions, values["quaternions"], signs),
-            opacity_logits=straight_through(splats.opacity_logits, values["opacity_logits"], *ends("opacity_logits")),
-            sh_dc=straight_through(splats.sh_dc, values["sh_dc"], *ends("sh_dc")),
-            sh_rest=straight_through(splats.sh_rest, values["sh_rest"], *ends("sh_rest")),
+            means=straight_through(splats.means, values.means, -reach, reach),
+            log_scales=straight_through(splats.log_scales, values.log_scales, *ENDS["log_scales"]),
+            quaternions=straight_through_rotation(splats.quaternions, values.quaternions, signs),
+            opacity_logits=straight_through(splats.opacity_logits, values.opacity_logits, *ENDS["opacity_logits"]),
+            sh_dc=straight_through(splats.sh_dc, values.sh_dc, *ENDS["sh_dc"]),
+            sh_rest=straight_through(splats.sh_rest, values.sh_rest, *ENDS["sh_rest"]),
         )
 
     def encode(self, splats: GaussianModel) -> bytes:
-        planes, _ = self._planes(splats)
+        levels, _ = self._levels(splats.detach())
         order = morton_order(as_array(splats.means))
-        streams = [np.ascontiguousarray(plane[order]).tobytes() for plane in planes.values()]
+        streams = [np.ascontiguousarray(plane[order]).tobytes() for plane in levels.planes(self.version).values()]
         header = _Header(self.version, len(splats), splats.sh_degree, self.fractional_bits, flags=0, streams=0)
         return _write_v4(header, streams) if self.version == 4 else _write_gzip(header, streams)
 
-    def _planes(self, splats: GaussianModel) -> tuple[Planes, npt.NDArray[np.float32]]:
-        """The bytes of every attribute in the order of ``splats``, and the signs of the quaternions."""
-        axes = _Axes.of()
-        count = len(splats)
-        quaternions, signs = _quaternions_to_bytes(as_array(splats.quaternions), self.version, axes)
-        levels = nearest_levels(as_array(splats.opacity_logits), OPACITY_MIDPOINTS)
-        planes = {
-            "means": self._means_to_fixed(as_array(splats.means) * axes.means),
+    def _levels(self, splats: GaussianModel) -> tuple[_Levels, Tensor]:
+        """The integers of every Gaussian in the order of ``splats``, and the signs of the stored quaternions."""
+        axes, tables = _axes(splats.device), _byte_tables(splats.device)
+        largest, others, signs = self._rotations(splats.quaternions, axes)
+        opacities = nearest_levels(splats.opacity_logits.reshape(-1), tables["opacity_thresholds"])
+        levels = _Levels(
+            means=self._fixed(splats.means, axes),
             # Readers disagree about what 0 and 255 are, so they are not written.
-            "opacity_logits": np.clip(levels, 1, 254),
-            "sh_dc": _round_evenly(as_array(splats.sh_dc).reshape(count, 3), COLOR_STEPS, 127.5),
-            "log_scales": _round_evenly(as_array(splats.log_scales), 16.0, 160.0),
-            "quaternions": quaternions,
-            "sh_rest": self._sh_to_bytes(splats, axes),
-        }
-        return planes, signs
+            opacities=opacities.clamp(1, 254),
+            colors=_round_evenly(splats.sh_dc.reshape(-1, 3), COLOR_STEPS, 127.5),
+            scales=_round_evenly(splats.log_scales, 16.0, 160.0),
+            largest=largest,
+            others=others,
+            rotation_unit=MAGNITUDE_UNIT if self.version >= 3 else 255.0,
+            sh_rest=self._sh_levels(splats, axes),
+        )
+        return levels, signs
 
-    def _means_to_fixed(self, means: npt.NDArray[np.float32]) -> Bytes:
-        steps = np.rint(means.astype(np.float64) * 2.0**self.fractional_bits)
-        fixed = np.clip(steps, -LARGEST_FIXED, LARGEST_FIXED).astype("<i4")
-        return fixed.view(np.uint8).reshape(len(means), 3, 4)[..., :3].reshape(len(means), 9)
+    def _fixed(self, means: Tensor, axes: _Axes) -> Tensor:
+        steps = (means * axes.means).double() * 2.0**self.fractional_bits
+        return whole(steps, -LARGEST_FIXED, LARGEST_FIXED)
 
-    def _sh_to_bytes(self, splats: GaussianModel, axes: _Axes) -> Bytes:
-        """Bytes about 128, which stands for 0: multiples of 1 to 64 of them, the coarser the less a Gaussian shows."""
+    def _rotations(self, quaternions: Tensor, axes: _Axes) -> tuple[Tensor, Tensor, Tensor]:
+        """Index of the largest component, the others, and the sign by which the stored quaternion differs."""
+        xyzw = torch.cat([quaternions[:, 1:] * axes.imaginary, quaternions[:, :1]], 1)
+        if self.version == 2:
+            wide = xyzw.double()
+            x, y, z, w = (wide * wide).unbind(1)
+            length = (x + y + z + w).sqrt()
+            signs = 1.0 - 2.0 * (xyzw[:, 3] < 0)
+            unit = signs[:, None] * wide[:, :3] / length.masked_fill(length == 0, 1.0)[:, None]
+            return torch.full_like(length, 3, dtype=torch.int64), 2 * whole((unit + 1.0) * 127.5, 0, 255) - 255, signs
+        largest, signs, others = drop_largest(xyzw, identity=3)
+        return largest, whole(others * MAGNITUDE_UNIT, -511, 511), signs
+
+    def _sh_levels(self, splats: GaussianModel, axes: _Axes) -> Tensor:
+        """Bytes less 128, which stands for 0: multiples of 1 to 64, the coarser the less a Gaussian shows."""
         count, coefficients, _ = splats.sh_rest.shape
-        rows = as_array(splats.sh_rest).reshape(count, 3 * coefficients)
-        prominence = log2_prominence(splats) - self.average_prominence
-        bits = np.clip(np.rint(self.sh_bits + prominence / 2), LEAST_SH_BITS, 8)
-        return round_to_multiples(rows, SH_UNIT * np.repeat(axes.sh[:coefficients], 3), 2.0 ** (8 - bits), SH_UNIT)
+        rows = splats.sh_rest.reshape(count, 3 * coefficients)
+        prominence = (log2_prominence(splats) - self.average_prominence) * 0.5
+        bits = whole(prominence + self.sh_bits, LEAST_SH_BITS, 8)
+        steps = look_up(_powers(splats.device), 8 - bits)
+        return round_to_multiples(rows, axes.sh[: 3 * coefficients] * SH_UNIT, steps, -SH_UNIT, SH_UNIT - 1)
 
 
-def _round_evenly(values: npt.NDArray[np.float32], scale: float, offset: float) -> Bytes:
-    return np.clip(np.rint(values * np.float32(scale) + np.float32(offset)), 0, 255).astype(np.uint8)
+@cache
+def _powers(device: torch.device) -> Tensor:
+    """1, 2, 4, ... 64."""
+    return constant(2.0 ** np.arange(9 - LEAST_SH_BITS), device)
+
+
+def _round_evenly(values: Tensor, scale: float, offset: float) -> Tensor:
+    """``(N, 3)`` bytes, as int32."""
+    return whole(values * scale + offset, 0, 255)
 
 
 def _write_gzip(header: _Header, streams: list[bytes]) -> bytes:
@@ -361,8 +437,8 @@ class SpzCodec(Codec):
             raise CodecError(
                 f"{source}: its axes are turned by a quarter (coordinate system {system}); convert it to RUB"
             )
-        values = _values(planes, header.version, header.fractional_bits, _Axes.of(system))
-        return GaussianModel.from_arrays(**values)
+        axes = _axes(torch.device("cpu"), system)
+        return _Levels.of(planes, header.version).values(header.fractional_bits, axes)
 
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
         if data[:2] == GZIP_MAGIC:

@@ -32,6 +32,7 @@ from compress.codecs.gsz.symbols import (
     TURNS,
     Steps,
 )
+from compress.codecs.quantizers import nearest_levels
 from scene.gaussian_model import GaussianModel
 
 
@@ -160,8 +161,7 @@ class DeviceSteps:
 
     def _opacities(self, splats: GaussianModel) -> Tensor:
         """``(N,)`` int64 levels."""
-        logits = splats.opacity_logits.reshape(-1)
-        return torch.searchsorted(self._opacity_thresholds, logits, right=True)
+        return nearest_levels(splats.opacity_logits.reshape(-1), self._opacity_thresholds).long()
 
     def _scales(self, log_scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``(N,)`` kinds of order, ``(N, 3)`` which axis comes first, second and third, and float64 symbols."""

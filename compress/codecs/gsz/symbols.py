@@ -241,7 +241,8 @@ def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
         norm=np.zeros(count, np.float32),
     )
     _quantise_means(means, steps.centre, 1 / steps.radius, float(1 << steps.mean_bits), symbols.means)
-    symbols.opacities[:] = nearest_levels(opacity_logits.reshape(-1), steps.opacity_thresholds())
+    thresholds = torch.from_numpy(steps.opacity_thresholds())
+    symbols.opacities = nearest_levels(torch.from_numpy(opacity_logits).reshape(-1), thresholds).numpy()
     vectors = np.empty((count, 3))
     _quantise_shapes(
         log_scales,
@@ -303,9 +304,8 @@ def dequantise_into(arrays: dict[str, np.ndarray], symbols: Symbols, fineness: n
         arrays["log_scales"],
         arrays["quaternions"],
     )
-    dc = arrays["sh_dc"].reshape(len(symbols), 3)
-    np.multiply(symbols.dc, steps.dc_step, out=dc, casting="same_kind")
-    arrays["opacity_logits"][:, 0] = steps.opacity_logits()[symbols.opacities]
+    _multiples(symbols.dc.reshape(-1), steps.dc_step, arrays["sh_dc"].reshape(-1))
+    _looked_up(steps.opacity_logits(), symbols.opacities, arrays["opacity_logits"].reshape(-1))
 
 
 def dequantise_sh(sh_rest: np.ndarray, symbols: np.ndarray, fineness: np.ndarray, steps: Steps) -> None:
@@ -422,6 +422,18 @@ def _dequantise_means(symbols, centre, radius, step, means):
                 size = math.ldexp(size - exponent, exponent)
             value = math.copysign(size, symbols[i, axis]) * radius + centre[axis]
             means[i, axis] = min(max(value, -LARGEST_MEAN), LARGEST_MEAN)
+
+
+@njit(cache=True, nogil=True)
+def _looked_up(table, symbols, values):
+    for i in range(len(symbols)):
+        values[i] = table[symbols[i]]
+
+
+@njit(cache=True, nogil=True)
+def _multiples(symbols, step, values):
+    for i in range(len(symbols)):
+        values[i] = symbols[i] * step
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
