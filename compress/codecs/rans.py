@@ -14,6 +14,9 @@ larger ones are named by bit length and leading bits, and the rest of their bits
 
 Decoding never reads or writes out of bounds, whatever the bytes: words beyond the end read as zero, symbols come
 from tables that hold valid symbols only, and a stream that was not used up exactly is refused at the end.
+
+Kernels index by unsigned numbers (``at``), because a signed index costs Numba a test for its being negative, and
+decide by arithmetic where data would mislead a processor that guesses branches.
 """
 
 from __future__ import annotations
@@ -34,7 +37,6 @@ CHUNK = 1 << 14
 """Most items coded between two updates of the tables."""
 
 ONE = 1 << PROBABILITY_BITS
-GUIDE_SHIFT = 4
 MASK = ONE - 1
 LANE_MASK = LANES - 1
 LOW = 1 << 16
@@ -48,8 +50,14 @@ MOST_AT_ONCE = 15 * CHUNK
 """Most values that a column takes at a time: where items have 15 values each, a chunk of items has so many."""
 NO_TOKENS = np.zeros(MOST_AT_ONCE, np.uint8)
 """Stands for a column that a context does not look at."""
+NO_VALUES = np.empty(0, np.int64)
 ANY = np.zeros(256, np.uint16)
 """The context map of a column that is not looked at: every token means the same."""
+MOST_PIECES = 6
+"""Of raw bits, in a value."""
+GUARD = 2 * LANES
+"""Zeros that a decoder puts behind the words, so that it has to look for their end every few symbols only."""
+at = np.uint64
 
 
 class StreamError(ValueError):
@@ -111,13 +119,21 @@ class Tables:
     def __init__(self, contexts: int, size: int):
         self.counts = np.zeros((contexts, size), np.int64)
         self.symbols = np.zeros((contexts, size), np.uint32)  # Start << 16 | frequency.
-        self.guide = np.zeros((contexts, ONE >> GUIDE_SHIFT), np.uint8)  # For the decoder, see find_symbol.
         self.built_at = np.full((contexts, 2), -1, np.int64)
+        self._slots: np.ndarray | None = None
         self.learn()
+
+    @property
+    def slots(self) -> np.ndarray:
+        """``(contexts, 4096)`` uint8, the symbol of each slot; what decoders need, and keep up to date."""
+        if self._slots is None:
+            self._slots = np.empty((len(self.symbols), ONE), np.uint8)
+            _fill_slots(self.symbols, self._slots)
+        return self._slots
 
     def learn(self) -> None:
         """Rebuild the tables of the contexts whose counts have grown by a quarter since they were built."""
-        _rebuild(self.counts, self.built_at, self.symbols, self.guide)
+        _rebuild(self.counts, self.built_at, self.symbols, self._slots)
 
     def forget(self) -> None:
         """Weaken old counts, at the start of a stream with statistics of its own."""
@@ -141,6 +157,7 @@ class Column:
     ):
         self.alphabet = alphabet
         self.maps = (first, second, previous)
+        self.used_maps = tuple(None if values is ANY else values for values in self.maps)
         self.size = min(size or alphabet.size, alphabet.size)
         self.tables = Tables(1 + sum(int(values.max()) for values in self.maps), self.size)
         self.history = np.zeros(LANES, np.uint8)
@@ -217,35 +234,49 @@ class Decoder:
     def __init__(self, data: bytes | memoryview):
         if len(data) < STATE_BYTES or len(data) % 2:
             raise StreamError(f"a stream of {len(data)} bytes")
-        self.states = np.frombuffer(data, "<u4", LANES).astype(np.int64)
-        self.words = np.frombuffer(data, "<u2", offset=STATE_BYTES)
-        self.cursor = np.zeros(2, np.int64)  # Words read, lane of the next symbol.
+        self.states = np.frombuffer(data, "<u4", LANES).astype(np.uint64)
+        self.length = (len(data) - STATE_BYTES) // 2
+        self.words = np.zeros(self.length + GUARD, np.uint16)
+        self.words[: self.length] = np.frombuffer(data, "<u2", offset=STATE_BYTES)
+        self.cursor = np.zeros(2, np.uint64)  # Words read, lane of the next symbol.
+
+    def tokens(
+        self, column: Column, count: int, first: np.ndarray | None = None, second: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The next ``(count,)`` uint8 tokens of a column that has no raw bits."""
+        return self._decode(column, count, NO_VALUES, first, second)
 
     def integers(
         self, column: Column, values: np.ndarray, first: np.ndarray | None = None, second: np.ndarray | None = None
     ) -> np.ndarray:
-        """Fill in the next ``(n,)`` int64 ``values`` of a column. Returns their tokens."""
+        """Fill in the next ``(n,)`` values of a column, int64 or of as many bits as they need. Returns their tokens."""
+        return self._decode(column, len(values), values, first, second)
+
+    def _decode(
+        self, column: Column, count: int, values: np.ndarray, first: np.ndarray | None, second: np.ndarray | None
+    ) -> np.ndarray:
         alphabet, tables = column.alphabet, column.tables
-        tokens = np.empty(len(values), np.uint8)
+        recent = np.empty(LANES + count, np.uint8)
+        recent[:LANES] = column.history
         _decode(
             self.words,
             self.cursor,
             self.states,
-            tokens,
+            recent,
             values,
             tables.counts,
             tables.built_at,
             tables.symbols,
-            tables.guide,
-            NO_TOKENS if first is None else first,
-            NO_TOKENS if second is None else second,
-            *column.maps,
-            column.history,
+            tables.slots,
+            first,
+            second,
+            *column.used_maps,
             alphabet.signed,
             alphabet.direct_bits,
             alphabet.leading_bits,
         )
-        return tokens
+        column.history[:] = recent[count:]
+        return recent[LANES:]
 
     def finish(self) -> None:
         """Check that the stream was used up exactly.
@@ -253,7 +284,7 @@ class Decoder:
         Raises:
             StreamError: words are left over or were missing, or a state is not where the encoder began.
         """
-        if self.cursor[0] != len(self.words) or (self.states != LOW).any():
+        if self.cursor[0] != self.length or (self.states != LOW).any():
             raise StreamError("the stream does not end where its symbols do")
 
 
@@ -356,74 +387,92 @@ def _encode(buffer):
     return states, words[position:]
 
 
-@njit(cache=True, nogil=True, inline="always")
-def next_word(words, position):
-    """The word at ``position``, zero beyond the end."""
-    return np.int64(words[position]) if position < len(words) else 0
-
-
-@njit(cache=True, nogil=True, inline="always")
-def find_symbol(symbols, guide, context, slot):
-    """The token of a slot below 4096, its start and its frequency.
-
-    The guide has the token of every sixteenth slot, from which it is a step or two. A table of all slots would need
-    none, but hundreds of those do not fit in a processor's cache.
-    """
-    token = np.int64(guide[context, slot >> GUIDE_SHIFT])
-    symbol = np.int64(symbols[context, token])
-    while slot >= (symbol >> 16) + (symbol & 0xFFFF):
-        token += 1
-        symbol = np.int64(symbols[context, token])
-    return token, symbol >> 16, symbol & 0xFFFF
-
-
 @njit(cache=True, nogil=True)
 def _decode_tokens(
-    words, cursor, states, tokens, counts, symbols, guide, first, second, first_map, second_map, previous_map, history
+    words, cursor, states, recent, counts, symbols, slots, first, second, first_map, second_map, previous_map
 ):
-    position, lane = cursor[0], cursor[1]
-    for i in range(len(tokens)):
-        previous = tokens[i - LANES] if i >= LANES else history[i]
-        context = np.int64(first_map[first[i]]) + second_map[second[i]] + previous_map[previous]
-        state = states[lane]
-        token, start, frequency = find_symbol(symbols, guide, context, state & MASK)
-        state = frequency * (state >> PROBABILITY_BITS) + (state & MASK) - start
-        tokens[i] = token
-        counts[context, token] += 1
-        word = next_word(words, position)
-        short = np.int64(state < LOW)
-        position += short
-        states[lane] = (state << (short << 4)) | (word & -short)
-        lane = (lane + 1) & LANE_MASK
-    cursor[0], cursor[1] = position, lane
-    _remember(tokens, history)
+    """Decode as many tokens as ``recent`` has room for behind the last eight. Maps that are None are not looked at."""
+    count = at(len(recent) - LANES)
+    size = at(counts.shape[1])
+    flat_counts, flat_symbols, flat_slots = counts.reshape(-1), symbols.reshape(-1), slots.reshape(-1)
+    position, last = cursor[0], at(len(words) - LANES)
+    # The lane whose turn it is comes first here, so that the inner loop below has a fixed number of turns.
+    turned = np.empty(LANES, np.uint64)
+    for lane in range(LANES):
+        turned[lane] = states[(cursor[1] + at(lane)) & at(LANE_MASK)]
+    begin = at(0)
+    while begin < count:
+        # Beyond the end there are zeros enough for a turn of each lane.
+        position = min(position, last)
+        turns = min(at(LANES), count - begin)
+        for lane in range(at(LANES)):
+            if lane >= turns:
+                break
+            item = begin + lane
+            context = at(0)
+            if first_map is not None:
+                context += at(first_map[at(first[item])])
+            if second_map is not None:
+                context += at(second_map[at(second[item])])
+            if previous_map is not None:
+                context += at(previous_map[at(recent[item])])
+            state = turned[lane]
+            slot = state & at(MASK)
+            token = at(flat_slots[(context << at(PROBABILITY_BITS)) | slot])
+            cell = context * size + token
+            symbol = at(flat_symbols[cell])
+            recent[item + at(LANES)] = token
+            flat_counts[cell] += 1
+            state = (symbol & at(0xFFFF)) * (state >> at(PROBABILITY_BITS)) + slot - (symbol >> at(16))
+            longer = (state << at(16)) | at(words[position])
+            short = state < at(LOW)
+            turned[lane] = longer if short else state
+            position += at(short)
+        begin += at(LANES)
+    for lane in range(LANES):
+        states[(cursor[1] + at(lane)) & at(LANE_MASK)] = turned[lane]
+    cursor[0], cursor[1] = position, (cursor[1] + count) & at(LANE_MASK)
 
 
 @njit(cache=True, nogil=True)
 def _decode_raw(words, cursor, states, tokens, values, signed, direct_bits, leading_bits):
-    position, lane = cursor[0], cursor[1]
+    """The values of tokens, with the raw bits that some of them have."""
     direct = 1 << direct_bits
+    largest = np.uint8(0)
     for i in range(len(tokens)):
-        value = np.int64(tokens[i])
-        if value >= direct:
-            value -= direct
-            left = (value >> leading_bits) + direct_bits - leading_bits
-            value = ((value & ((1 << leading_bits) - 1)) | (1 << leading_bits)) << left
-            shift = 0
-            while left > 0:
-                width = min(left, PROBABILITY_BITS)
-                rest = PROBABILITY_BITS - width
-                state = states[lane]
-                slot = state & MASK
-                value |= (slot >> rest) << shift
-                state = ((state >> PROBABILITY_BITS) << rest) | (slot & ((1 << rest) - 1))
-                if state < LOW:
-                    state = (state << 16) | next_word(words, position)
-                    position += 1
-                states[lane] = state
-                lane = (lane + 1) & LANE_MASK
-                shift += width
-                left -= width
+        token = np.int32(tokens[i])
+        values[i] = ((token >> 1) ^ -(token & 1)) if signed else token
+        largest = max(largest, tokens[i])
+    if largest < direct:
+        return
+    long = np.empty(len(tokens) + 1, np.uint32)
+    found = at(0)
+    for i in range(at(len(tokens))):
+        long[found] = i
+        found += at(tokens[i] >= direct)
+    position, lane, last = cursor[0], cursor[1], at(len(words) - LANES)
+    for j in range(found):
+        i = at(long[j])
+        token = np.int64(tokens[i]) - direct
+        left = (token >> leading_bits) + direct_bits - leading_bits
+        value = at((token & ((1 << leading_bits) - 1)) | (1 << leading_bits)) << at(left)
+        left, shift = at(left), at(0)
+        position = min(position, last)
+        # A piece may have no bits and then changes nothing, so that there are nearly always as many.
+        for _ in range(2 if left <= at(2 * PROBABILITY_BITS) else MOST_PIECES):
+            width = min(left - shift, at(PROBABILITY_BITS))
+            rest = at(PROBABILITY_BITS) - width
+            state = states[lane]
+            slot = state & at(MASK)
+            value |= (slot >> rest) << shift
+            state = ((state >> at(PROBABILITY_BITS)) << rest) | (slot & ((at(1) << rest) - at(1)))
+            longer = (state << at(16)) | at(words[position])
+            short = state < at(LOW)
+            states[lane] = longer if short else state
+            position += at(short)
+            lane = (lane + at(width > at(0))) & at(LANE_MASK)
+            shift += width
+        value = np.int64(value)
         values[i] = ((value >> 1) ^ -(value & 1)) if signed else value
     cursor[0], cursor[1] = position, lane
 
@@ -433,18 +482,17 @@ def _decode(
     words,
     cursor,
     states,
-    tokens,
+    recent,
     values,
     counts,
     built_at,
     symbols,
-    guide,
+    slots,
     first,
     second,
     first_map,
     second_map,
     previous_map,
-    history,
     signed,
     direct_bits,
     leading_bits,
@@ -454,19 +502,19 @@ def _decode(
         words,
         cursor,
         states,
-        tokens,
+        recent,
         counts,
         symbols,
-        guide,
+        slots,
         first,
         second,
         first_map,
         second_map,
         previous_map,
-        history,
     )
-    _decode_raw(words, cursor, states, tokens, values, signed, direct_bits, leading_bits)
-    _rebuild(counts, built_at, symbols, guide)
+    if len(values):
+        _decode_raw(words, cursor, states, recent[LANES:], values, signed, direct_bits, leading_bits)
+    _rebuild(counts, built_at, symbols, slots)
 
 
 @njit(cache=True, nogil=True)
@@ -485,38 +533,53 @@ def _distribute(weights, frequencies):
 
 
 @njit(cache=True, nogil=True)
-def _rebuild(counts, built_at, symbols, guide):
-    """Bring the tables up to the counts."""
+def _rebuild(counts, built_at, symbols, slots):
+    """Bring the tables up to the counts; ``slots`` too unless it is None."""
     contexts, size = counts.shape
-    shared = np.zeros(size, np.int64)
+    own = np.empty(contexts, np.int64)
     for context in range(contexts):
+        total = 0
         for symbol in range(size):
-            shared[symbol] += counts[context, symbol]
-    everything = shared.sum()
+            total += counts[context, symbol]
+        own[context] = total
+    everything = own.sum()
+    shared = np.zeros(size, np.int64)
     parent = np.empty(size, np.int64)
-    for symbol in range(size):
-        shared[symbol] = shared[symbol] * 256 + 4096 // (symbol + 2)
-    _distribute(shared, parent)
     weights = np.empty(size, np.int64)
     frequencies = np.empty(size, np.int64)
+    idle = True
     for context in range(contexts):
-        own = counts[context].sum()
-        grown = own * 4 >= built_at[context, 0] * 5 + 4
+        grown = own[context] * 4 >= built_at[context, 0] * 5 + 4
         if not grown and everything < 2 * built_at[context, 1] and built_at[context, 0] >= 0:
             continue
-        built_at[context, 0] = own
+        if idle:
+            idle = False
+            for row in range(contexts):
+                for symbol in range(size):
+                    shared[symbol] += counts[row, symbol]
+            for symbol in range(size):
+                shared[symbol] = shared[symbol] * 256 + 4096 // (symbol + 2)
+            _distribute(shared, parent)
+        built_at[context, 0] = own[context]
         built_at[context, 1] = max(everything, 64)
         for symbol in range(size):
             weights[symbol] = counts[context, symbol] * ONE + parent[symbol] * _PARENT_WEIGHT
         _distribute(weights, frequencies)
         start = 0
         for symbol in range(size):
-            frequency = frequencies[symbol]
-            symbols[context, symbol] = (start << 16) | frequency
-            first = (start + (1 << GUIDE_SHIFT) - 1) >> GUIDE_SHIFT
-            start += frequency
-            for place in range(first, (start - 1 >> GUIDE_SHIFT) + 1):
-                guide[context, place] = symbol
+            symbols[context, symbol] = (start << 16) | frequencies[symbol]
+            start += frequencies[symbol]
+        if slots is not None:
+            _fill_slots(symbols[context : context + 1], slots[context : context + 1])
+
+
+@njit(cache=True, nogil=True)
+def _fill_slots(symbols, slots):
+    """The symbol of each slot, from where each symbol starts and how many slots it has."""
+    for context in range(len(symbols)):
+        for symbol in range(symbols.shape[1]):
+            start = np.int64(symbols[context, symbol] >> 16)
+            slots[context, start : start + np.int64(symbols[context, symbol] & 0xFFFF)] = symbol
 
 
 @njit(cache=True, nogil=True)

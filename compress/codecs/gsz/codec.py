@@ -18,6 +18,7 @@ from compress.codecs.contract import Codec, CodecError, Grid
 from compress.codecs.gsz import container, fast3dgs, native, symbols
 from compress.codecs.gsz.container import Header
 from compress.codecs.gsz.device import DeviceSteps
+from compress.codecs.gsz.harmonics import Palette
 from compress.codecs.gsz.rate import RateModel
 from compress.codecs.gsz.settings import DEFAULT_QUALITY, GRIDS, GridSettings, preset
 from compress.codecs.gsz.streams import ATTRIBUTES, Coding, Hints, Layout, Sink, Values, column_sizes
@@ -373,12 +374,10 @@ class GszCodec(Codec):
         for layer in range(wanted):
             views = container.layer_streams(data, header, layer, source)
             end = begin + header.counts[layer]
-            rows = {name: array[begin:end] for name, array in arrays.items()}
             try:
-                values = coding.decode_layer(views, header.counts[layer], filling.sink(rows["sh_rest"]))
+                coding.decode_layer(views, arrays["sh_rest"][begin:end], filling.palette, filling.sink(arrays, begin))
             except StreamError as error:
                 raise CodecError(f"{source}: layer {layer + 1}: {error}; the file is damaged") from error
-            filling.fill(rows, values)
             begin = end
         return GaussianModel.from_arrays(**arrays)
 
@@ -419,14 +418,17 @@ class _Filling:
 
     Attributes:
         fill: puts those of all columns into rows of a model's arrays.
-        fill_sh: puts those of ``(n, 3 K)`` symbols of ``(n,)`` fineness into ``(n, K, 3)`` rows.
+        palette: what harmonics stand for.
     """
 
     fill: Callable[[dict[str, np.ndarray], Values], None]
-    fill_sh: Callable[[np.ndarray, np.ndarray, Any], None]
+    palette: Palette
 
-    def sink(self, sh_rest: np.ndarray) -> Sink:
-        return lambda begin, end, sh, fineness: self.fill_sh(sh_rest[begin:end], sh, fineness)
+    def sink(self, arrays: dict[str, np.ndarray], row: int) -> Sink:
+        """Fills the rows of a layer that begins at ``row``."""
+        return lambda begin, end, values: self.fill(
+            {name: array[row + begin : row + end] for name, array in arrays.items()}, values
+        )
 
 
 def _open(data: bytes, source: str) -> tuple[Header, _Filling, Hints]:
@@ -439,7 +441,7 @@ def _open(data: bytes, source: str) -> tuple[Header, _Filling, Hints]:
             dc_step, sh_step, wide = fast3dgs.unpack_parameters(header.parameters)
             published = _Filling(
                 lambda arrays, values: fast3dgs.fill(arrays, values, dc_step, wide),
-                lambda sh_rest, sh, _: fast3dgs.fill_sh(sh_rest, sh, sh_step),
+                Palette(lambda sh_rest, sh, _: fast3dgs.fill_sh(sh_rest, sh, sh_step), 1),
             )
             return header, published, _no_hints
         steps, top = native.unpack_parameters(header.parameters)
@@ -449,8 +451,8 @@ def _open(data: bytes, source: str) -> tuple[Header, _Filling, Hints]:
     def fill(arrays: dict[str, np.ndarray], values: Values) -> None:
         symbols.dequantise_into(arrays, native.to_symbols(values, top), values["rotation_fineness"], steps)
 
-    native_filling = _Filling(fill, lambda sh_rest, sh, fineness: symbols.dequantise_sh(sh_rest, sh, fineness, steps))
-    return header, native_filling, native.hints(steps, top)
+    palette = Palette(partial(symbols.dequantise_sh, steps=steps), len(steps.sh_steps))
+    return header, _Filling(fill, palette), native.hints(steps, top)
 
 
 def _whole_layers(header: Header, available: int) -> int:

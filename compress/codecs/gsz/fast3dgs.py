@@ -18,7 +18,6 @@ from compress.codecs.gsz.streams import (
     Values,
     from_luma,
     lane_differences,
-    lane_sums,
     to_luma,
 )
 from compress.codecs.lzma import FLOAT_WIDTHS, LzmaGrid
@@ -36,7 +35,9 @@ _PARAMETERS = struct.Struct("<ffBxxx")
 
 
 def _layout() -> Layout:
-    layout: Layout = {f"mean_{axis}": ColumnPlan("means", Alphabet(4, 3, 33, signed=True)) for axis in range(3)}
+    layout: Layout = {
+        f"mean_{axis}": ColumnPlan("means", Alphabet(4, 3, 33, signed=True), summed=True) for axis in range(3)
+    }
     for name, attribute in _FLOATS.items():
         for index in range(FLOAT_WIDTHS[name]):
             for byte in (3, 2, 1, 0):
@@ -102,12 +103,12 @@ def to_columns(grid: LzmaGrid, splats: GaussianModel, rows: np.ndarray) -> Value
 def fill(arrays: dict[str, np.ndarray], values: Values, dc_step: float, wide: frozenset[str]) -> None:
     """Put the parameters that columns stand for into rows of a model's arrays; all but the harmonics.
 
-    Numbers that are not finite are possible in a strange file.
+    Columns of positions are the sums of what is stored. Numbers that are not finite are possible in a strange file.
     """
-    floats = {"means": np.stack([lane_sums(values[f"mean_{axis}"]) for axis in range(3)], axis=1)}
+    floats = {"means": np.stack([values[f"mean_{axis}"] for axis in range(3)], axis=1)}
     for name in _FLOATS:
         whole = [
-            sum(values[f"{name}_{index}_{byte}"] << (8 * byte) for byte in range(4))
+            sum(values[f"{name}_{index}_{byte}"].astype(np.int64) << (8 * byte) for byte in range(4))
             for index in range(FLOAT_WIDTHS[name])
         ]
         numbers = np.stack(whole, axis=1)

@@ -8,13 +8,18 @@ zero, and otherwise an escape and three values, of which luma goes first and the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 from numba import njit
 
-from compress.codecs.rans import Alphabet, Column, Decoder, Encoder, bit_length, buckets
+from compress.codecs.rans import Alphabet, Column, Decoder, Encoder, at, bit_length, buckets
 
 GROUPS = (3, 5, 4, 3)
 """Coefficients that share a mask; degrees 1, 2 and 3 end with the first, second and last group."""
+COEFFICIENTS = sum(GROUPS)
 KINDS = 4
 """Contexts tell the classes 1 to 4 apart; higher ones count as the last."""
 DENSITIES = 5
@@ -31,6 +36,33 @@ VALUE_KINDS = 7
 _EACH = buckets(list(range(1, 256)))
 """The map of a context that is given as a number."""
 _VALUE = Alphabet(5, 1, 14, signed=True)
+
+
+@dataclass(frozen=True)
+class Palette:
+    """What the symbols of harmonics stand for.
+
+    Attributes:
+        fill: puts the colours of ``(n, 3)`` int16 symbols of ``(n,)`` uint8 fineness into ``(n, 1, 3)`` float32.
+        finenesses: how many finenesses there are.
+    """
+
+    fill: Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+    finenesses: int
+
+    @cached_property
+    def triples(self) -> np.ndarray:
+        """``(finenesses * ESCAPE, 3)`` float32, the colours of triples without escapes."""
+        digits = np.delete(np.arange(ESCAPE + 1), ESCAPE // 2)
+        symbols = np.stack([digits // 9, digits // 3 % 3, digits % 3], axis=1).astype(np.int16) - np.int16(1)
+        fineness = np.repeat(np.arange(self.finenesses, dtype=np.uint8), ESCAPE)
+        return self.colours(np.tile(symbols, (self.finenesses, 1)), fineness)
+
+    def colours(self, symbols: np.ndarray, fineness: np.ndarray) -> np.ndarray:
+        """The ``(n, 3)`` float32 that ``(n, 3)`` symbols stand for."""
+        colours = np.empty((len(symbols), 1, 3), np.float32)
+        self.fill(colours, symbols, fineness)
+        return colours[:, 0]
 
 
 class Harmonics:
@@ -55,32 +87,43 @@ class Harmonics:
         for column in (self.classes, *self.masks, self.triples, self.luma, *self.others):
             column.begin()
 
-    def code(self, coder: Encoder | Decoder, sh: np.ndarray, fineness: np.ndarray | None) -> None:
-        """Append a chunk of ``(n, 3 K)`` harmonics, or fill in a chunk of zeros."""
-        encoding = isinstance(coder, Encoder)
-        kinds = sh_classes(sh).astype(np.int64) if encoding else np.empty(len(sh), np.int64)
-        coder.integers(self.classes, kinds, fineness)
-        rows = np.flatnonzero(kinds)
-        kinds = kinds[rows]
-        masks = np.zeros(len(rows), np.int64)
+    def encode(self, coder: Encoder, sh: np.ndarray, fineness: np.ndarray | None) -> None:
+        """Append a chunk of ``(n, 3 K)`` int16 harmonics."""
+        classes = sh_classes(sh)
+        coder.integers(self.classes, classes.astype(np.int64), fineness)
+        rows, kinds = _present(classes)
+        masks = np.zeros(len(rows), np.uint16)
         for (begin, end), column in zip(self.groups, self.masks, strict=True):
-            group = _group_masks(sh, rows, begin, end) if encoding else np.empty(len(rows), np.int64)
+            group = _group_masks(sh, rows, begin, end)
             coder.integers(column, group, _mask_contexts(kinds, masks, begin))
-            masks |= group << begin
-        members, coefficients = _members(masks)
-        triples = _triples(sh, rows, members, coefficients) if encoding else np.empty(len(members), np.int64)
-        coder.integers(self.triples, triples, _triple_contexts(kinds, masks, members))
-        if not encoding:
-            _put_triples(sh, rows, members, coefficients, triples)
-        places, kinds, crowds = _escapes(rows, kinds, members, coefficients, triples, sh.shape[1])
-        flat = sh.reshape(-1)
-        luma, *others = (flat[places + colour].astype(np.int64) for colour in range(3))
+            _add_group(masks, group, begin)
+        members, contexts, bounds = _members(kinds, masks)
+        triples = coder.integers(self.triples, _triples(sh, rows, members, bounds), contexts)
+        escaped, kinds, crowds = _escapes(kinds, members, triples)
+        luma, *others = _escaped_values(sh, rows, members, triples, bounds, len(escaped))
         coder.integers(self.luma, luma, crowds)
         beside = _beside(kinds, luma)
         for column, values in zip(self.others, others, strict=True):
             coder.integers(column, values, beside)
-        if not encoding:
-            _put_values(flat, places, luma, *others)
+
+    def decode(self, coder: Decoder, sh_rest: np.ndarray, fineness: np.ndarray, palette: Palette) -> None:
+        """Fill in a chunk of ``(n, K, 3)`` float32 harmonics of ``(n,)`` uint8 ``fineness``."""
+        rows, kinds = _present(coder.tokens(self.classes, len(sh_rest), fineness))
+        masks = np.zeros(len(rows), np.uint16)
+        for (begin, _), column in zip(self.groups, self.masks, strict=True):
+            _add_group(masks, coder.tokens(column, len(rows), _mask_contexts(kinds, masks, begin)), begin)
+        members, contexts, bounds = _members(kinds, masks)
+        triples = coder.tokens(self.triples, len(members), contexts)
+        escaped, kinds, crowds = _escapes(kinds, members, triples)
+        values = np.empty((3, len(escaped)), np.int32)
+        coder.integers(self.luma, values[0], crowds)
+        beside = _beside(kinds, values[0])
+        for column, others in zip(self.others, values[1:], strict=True):
+            coder.integers(column, others, beside)
+        symbols, finest = _gathered(values, rows, escaped, fineness)
+        colours = np.concatenate([palette.triples, palette.colours(symbols, finest)])
+        flat = sh_rest.reshape(len(sh_rest), -1)
+        _place(flat, rows, members, triples, bounds, fineness, colours, len(palette.triples))
 
     @staticmethod
     def largest_class(sh: np.ndarray) -> int:
@@ -109,6 +152,20 @@ def sh_classes(sh):
 
 
 @njit(cache=True, nogil=True)
+def _present(classes):
+    """The rows that have harmonics at all, uint16, and their classes."""
+    rows = np.empty(len(classes) + 1, np.uint16)
+    kinds = np.empty(len(classes) + 1, np.uint8)
+    found = at(0)
+    for i in range(len(classes)):
+        # Written always and kept if there is something: there is nothing to mispredict.
+        rows[found] = i
+        kinds[found] = classes[i]
+        found += at(classes[i] > 0)
+    return rows[:found], kinds[:found]
+
+
+@njit(cache=True, nogil=True)
 def _group_masks(sh, rows, begin, end):
     """``(n,)`` int64: bit ``k`` tells whether coefficient ``begin + k`` of a row has a colour that is not zero."""
     masks = np.empty(len(rows), np.int64)
@@ -131,94 +188,116 @@ def _ones(mask):
 
 
 @njit(cache=True, nogil=True)
+def _add_group(masks, group, begin):
+    """Put the masks of a group, which begins at coefficient ``begin``, into those of all."""
+    for j in range(len(masks)):
+        masks[j] |= np.uint16(group[j]) << np.uint16(begin)
+
+
+@njit(cache=True, nogil=True)
 def _mask_contexts(kinds, masks, known):
     """By the class and by the bit length of how many eighths of the first ``known`` bits of the mask are ones."""
     contexts = np.empty(len(kinds), np.uint8)
+    known = np.int32(max(known, 1))
     for j in range(len(kinds)):
-        density = min(bit_length(8 * _ones(masks[j]) // max(known, 1)), DENSITIES - 1)
+        eighths = np.int32(8) * np.int32(_ones(np.int32(masks[j])))
+        density = 0
+        for power in range(DENSITIES - 1):
+            density += np.int32(eighths >= known << power)
         contexts[j] = min(kinds[j] - 1, KINDS - 1) * DENSITIES + density
     return contexts
 
 
 @njit(cache=True, nogil=True)
-def _members(masks):
-    """The coefficients in the masks, coefficient by coefficient: index of the mask, and of the coefficient."""
+def _members(kinds, masks):
+    """The coefficients in the masks, coefficient by coefficient.
+
+    Returns:
+        Index of each one's mask, uint16; the contexts of their triples, which are by the class and by how full the
+        mask is; and ``(16,)`` where the members of each coefficient begin.
+    """
     count = 0
+    own = np.empty(len(masks), np.uint8)
     for j in range(len(masks)):
-        count += _ones(masks[j])
-    members = np.empty(count + 1, np.int64)
-    coefficients = np.empty(count + 1, np.int64)
-    found = 0
-    for k in range(15):
+        ones = _ones(np.int64(masks[j]))
+        own[j] = min(kinds[j] - 1, KINDS - 1) * COUNTS + (ones >> 2)
+        count += ones
+    members = np.empty(count + 1, np.uint16)
+    contexts = np.empty(count + 1, np.uint8)
+    bounds = np.zeros(COEFFICIENTS + 1, np.int64)
+    found = at(0)
+    for k in range(COEFFICIENTS):
         for j in range(len(masks)):
-            # Written always and kept if the bit is set: there is nothing to mispredict.
             members[found] = j
-            coefficients[found] = k
-            found += (masks[j] >> k) & 1
-    return members[:count], coefficients[:count]
+            contexts[found] = own[j]
+            found += at((masks[j] >> k) & 1)
+        bounds[k + 1] = found
+    return members[:count], contexts[:count], bounds
 
 
 @njit(cache=True, nogil=True)
-def _triple_contexts(kinds, masks, members):
-    """By the class and by how full the mask is."""
-    contexts = np.empty(len(members), np.uint8)
-    for j in range(len(members)):
-        member = members[j]
-        contexts[j] = min(kinds[member] - 1, KINDS - 1) * COUNTS + (_ones(masks[member]) >> 2)
-    return contexts
-
-
-@njit(cache=True, nogil=True)
-def _triples(sh, rows, members, coefficients):
+def _triples(sh, rows, members, bounds):
     """Tokens: the three colours plus 1 are the digits to base 3, and 13, which is nothing at all, is left out."""
     tokens = np.empty(len(members), np.int64)
-    for j in range(len(members)):
-        row, column = rows[members[j]], 3 * coefficients[j]
-        one, two, three = np.int64(sh[row, column]), np.int64(sh[row, column + 1]), np.int64(sh[row, column + 2])
-        if max(abs(one), abs(two), abs(three)) > 1:
-            tokens[j] = ESCAPE
-        else:
-            digits = 9 * (one + 1) + 3 * (two + 1) + three + 1
-            tokens[j] = digits - (digits > 13)
+    for k in range(COEFFICIENTS):
+        for j in range(bounds[k], bounds[k + 1]):
+            row = rows[members[j]]
+            one, two, three = np.int64(sh[row, 3 * k]), np.int64(sh[row, 3 * k + 1]), np.int64(sh[row, 3 * k + 2])
+            if max(abs(one), abs(two), abs(three)) > 1:
+                tokens[j] = ESCAPE
+            else:
+                digits = 9 * (one + 1) + 3 * (two + 1) + three + 1
+                tokens[j] = digits - (digits > 13)
     return tokens
 
 
 @njit(cache=True, nogil=True)
-def _put_triples(sh, rows, members, coefficients, tokens):
-    """The inverse of :func:`_triples`; zero where it was an escape."""
-    for j in range(len(members)):
-        if tokens[j] < ESCAPE:
-            row, column = rows[members[j]], 3 * coefficients[j]
-            digits = tokens[j] + (tokens[j] >= 13)
-            sh[row, column] = digits // 9 - 1
-            sh[row, column + 1] = digits // 3 % 3 - 1
-            sh[row, column + 2] = digits % 3 - 1
-
-
-@njit(cache=True, nogil=True)
-def _escapes(rows, kinds, members, coefficients, triples, width):
-    """Where the escapes are in flat harmonics, the kinds of their Gaussians, and the contexts of their luma.
+def _escapes(kinds, members, triples):
+    """Which masks the escapes belong to, the kinds of their Gaussians, and the contexts of their luma.
 
     Those depend on whether the Gaussian has one escape, up to four, or more.
     """
-    count = 0
-    crowd = np.zeros(len(rows), np.uint8)
+    escaped = np.empty(len(members) + 1, np.uint16)
+    found = at(0)
     for j in range(len(members)):
-        escaped = triples[j] == ESCAPE
-        count += escaped
-        crowd[members[j]] += escaped
-    places = np.empty(count, np.int64)
-    own = np.empty(count, np.uint8)
-    contexts = np.empty(count, np.uint8)
+        escaped[found] = members[j]
+        found += at(triples[j] == ESCAPE)
+    escaped = escaped[:found]
+    crowd = np.zeros(len(kinds), np.uint8)
+    for j in range(len(escaped)):
+        crowd[escaped[j]] += 1
+    own = np.empty(len(escaped), np.uint8)
+    contexts = np.empty(len(escaped), np.uint8)
+    for j in range(len(escaped)):
+        own[j] = min(max(kinds[escaped[j]] - 2, 0), VALUE_KINDS - 1)
+        contexts[j] = own[j] * CROWDS + (crowd[escaped[j]] > 1) + (crowd[escaped[j]] > 4)
+    return escaped, own, contexts
+
+
+@njit(cache=True, nogil=True)
+def _gathered(values, rows, escaped, fineness):
+    """``(n, 3)`` int16 symbols of ``(3, n)`` values, and the fineness of their Gaussians."""
+    symbols = np.empty((values.shape[1], 3), np.int16)
+    own = np.empty(values.shape[1], np.uint8)
+    for j in range(values.shape[1]):
+        own[j] = fineness[rows[escaped[j]]]
+        for colour in range(3):
+            symbols[j, colour] = values[colour, j]
+    return symbols, own
+
+
+@njit(cache=True, nogil=True)
+def _escaped_values(sh, rows, members, triples, bounds, count):
+    """``(3, count)`` int64, the colours of the escapes."""
+    values = np.empty((3, count), np.int64)
     found = 0
-    for j in range(len(members)):
-        if triples[j] == ESCAPE:
-            member = members[j]
-            places[found] = rows[member] * width + 3 * coefficients[j]
-            own[found] = min(max(kinds[member] - 2, 0), VALUE_KINDS - 1)
-            contexts[found] = own[found] * CROWDS + (crowd[member] > 1) + (crowd[member] > 4)
-            found += 1
-    return places, own, contexts
+    for k in range(COEFFICIENTS):
+        for j in range(bounds[k], bounds[k + 1]):
+            if triples[j] == ESCAPE:
+                for colour in range(3):
+                    values[colour, found] = sh[rows[members[j]], 3 * k + colour]
+                found += 1
+    return values
 
 
 @njit(cache=True, nogil=True)
@@ -231,7 +310,24 @@ def _beside(kinds, luma):
 
 
 @njit(cache=True, nogil=True)
-def _put_values(flat, places, first, second, third):
-    for j in range(len(places)):
-        place = places[j]
-        flat[place], flat[place + 1], flat[place + 2] = first[j], second[j], third[j]
+def _place(harmonics, rows, members, triples, bounds, fineness, colours, escapes_begin):
+    """Write the ``(n, 3 K)`` harmonics.
+
+    ``colours`` has those of triples for each fineness, and from ``escapes_begin`` on those of the escapes in turn.
+    """
+    width = at(harmonics.shape[1])
+    flat, colours = harmonics.reshape(-1), colours.reshape(-1)
+    for i in range(at(len(flat))):
+        flat[i] = np.float32(0)
+    escape = at(escapes_begin)
+    for k in range(at(COEFFICIENTS)):
+        for j in range(at(bounds[k]), at(bounds[k + at(1)])):
+            row = at(rows[at(members[j])])
+            token = at(triples[j])
+            escaped = token == at(ESCAPE)
+            source = at(3) * (escape if escaped else at(fineness[row]) * at(ESCAPE) + token)
+            escape += at(escaped)
+            place = row * width + at(3) * k
+            flat[place] = colours[source]
+            flat[place + at(1)] = colours[source + at(1)]
+            flat[place + at(2)] = colours[source + at(2)]

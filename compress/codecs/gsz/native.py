@@ -16,7 +16,6 @@ from compress.codecs.gsz.streams import (
     Values,
     from_luma,
     lane_differences,
-    lane_sums,
     to_luma,
 )
 from compress.codecs.gsz.symbols import MEAN_LIMIT, RECONSTRUCTED, SCALE_LIMIT, Steps, Symbols, finenesses
@@ -28,7 +27,7 @@ _OPACITY = buckets([4, 12, 32], 10)
 _ROTATION = ColumnPlan("rotations", Alphabet(5, 4, 16, signed=True), first=("rotation_fineness", _EACH))
 
 LAYOUT: Layout = {
-    "distance": ColumnPlan("means", Alphabet(2, 2, 63), previous=buckets([36, 48, 60])),
+    "distance": ColumnPlan("means", Alphabet(2, 2, 63), previous=buckets([36, 48, 60]), summed=True),
     "opacity": ColumnPlan("opacities", Alphabet(7, 4, 8), previous=buckets([4, 8, 16, 32, 64, 96])),
     "scale": ColumnPlan(
         "scales",
@@ -138,15 +137,15 @@ def to_columns(symbols: Symbols, top: int) -> Values:
 
 
 def to_symbols(values: Values, top: int) -> Symbols:
-    """The inverse of :func:`to_columns`, without harmonics."""
+    """The inverse of :func:`to_columns`, without harmonics. Distances come as their sums."""
     count = len(values["opacity"])
     rotations = np.empty((count, 3), np.int32)
     for axis, name in enumerate(("rotation_x", "rotation_y", "rotation_z")):
         rotations[:, axis] = values[name]
     return Symbols(
-        means=morton_decoded(lane_sums(values["distance"])),
+        means=morton_decoded(values["distance"]),
         scales=_scales(values["scale"], values["gap"], values["thin"], top),
-        opacities=values["opacity"].astype(np.int32),
+        opacities=values["opacity"],
         rotations=rotations,
         dc=from_luma(values).reshape(count, 3),
         sh=np.empty((count, 0), np.int16),

@@ -11,20 +11,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numba import njit
 
-from compress.codecs.gsz.harmonics import Harmonics
+from compress.codecs.gsz.harmonics import Harmonics, Palette
 from compress.codecs.rans import ANY, CHUNK, LANES, Alphabet, Column, Decoder, Encoder, StreamError, chunks
 
 ATTRIBUTES = ("means", "opacities", "scales", "rotations", "dc", "sh")
 
+BLOCK = CHUNK
+"""Decoders hand out chunks together, up to so many Gaussians: little enough to stay in a processor's cache."""
+
 Values = dict[str, np.ndarray]
-"""``(N,)`` int64 columns by name, and under ``"sh"``, in encoders, the ``(N, 3 K)`` int16 harmonics."""
+"""``(N,)`` columns by name, int64 in encoders; and there, under ``"sh"``, the ``(N, 3 K)`` int16 harmonics."""
 
 Hints = Callable[[str, Values], dict[str, np.ndarray]]
 """Given an attribute and the columns decoded so far, ``(N,)`` uint8 arrays that its contexts may look at, by name."""
 
-Sink = Callable[[int, int, np.ndarray, np.ndarray | None], None]
-"""Takes the ``(end - begin, 3 K)`` int16 harmonics of the Gaussians from ``begin`` to ``end``, and their fineness."""
+Sink = Callable[[int, int, Values], None]
+"""Takes the columns of the Gaussians from ``begin`` to ``end``."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class ColumnPlan:
         first: name of the earlier column of the stream, or of the hint, that contexts look at; and its map.
         second: another one.
         previous: map of the column's own token eight Gaussians before.
+        summed: whether each item is a difference from the one eight before. Encoders are given differences, see
+            :func:`lane_differences`; decoders return their sums.
     """
 
     attribute: str
@@ -44,6 +50,12 @@ class ColumnPlan:
     first: tuple[str, np.ndarray] = ("", ANY)
     second: tuple[str, np.ndarray] = ("", ANY)
     previous: np.ndarray = field(default_factory=lambda: ANY)
+    summed: bool = False
+
+    @property
+    def dtype(self) -> type[np.signedinteger]:
+        """What a decoder's values are held in."""
+        return np.int32 if self.alphabet.value_bits < 32 else np.int64
 
 
 Layout = dict[str, ColumnPlan]
@@ -105,42 +117,58 @@ class Coding:
         streams = []
         coder = Encoder()
         for attribute in ATTRIBUTES:
-            self._code(attribute, coder, values, len(values["sh"]))
+            self._code(attribute, coder, values, chunks(len(values["sh"])))
             if attribute == "sh" and self.coefficients:
                 self._encode_sh(coder, values["sh"], self.hints(attribute, values).get("sh_fineness"))
             streams.append(coder.finish())
         return streams
 
-    def decode_layer(self, streams: list[memoryview], count: int, sink: Sink) -> Values:
-        """The columns of a layer of ``count`` Gaussians, without the harmonics.
+    def decode_layer(self, streams: list[memoryview], sh_rest: np.ndarray, palette: Palette, sink: Sink) -> None:
+        """Decode a layer, block by block: all streams advance together.
 
-        Those go to ``sink`` as they come, since nobody needs them all at once and they are the most of a model. The
-        array that it gets is used again.
+        Args:
+            sh_rest: ``(N, K, 3)`` float32, of as many Gaussians as the layer has; is filled in.
+            palette: what harmonics stand for.
+            sink: is called for each block, in order, with all other columns.
 
         Raises:
             StreamError: a stream does not end where its symbols do. The message begins with the attribute's name.
         """
         self._begin_layer()
-        values: Values = {}
-        for attribute, stream in zip(ATTRIBUTES, streams, strict=True):
-            for name, plan in self.layout.items():
-                if plan.attribute == attribute:
-                    values[name] = np.empty(count, np.int64)
-            try:
-                coder = Decoder(stream)
-                self._code(attribute, coder, values, count)
-                if attribute == "sh" and self.coefficients:
-                    self._decode_sh(coder, count, self.hints(attribute, values).get("sh_fineness"), sink)
-                coder.finish()
-            except StreamError as error:
-                raise StreamError(f"{attribute}: {error}") from error
-        return values
+        coders: dict[str, Decoder] = {}
+        last = {name: np.zeros(LANES, np.int64) for name, plan in self.layout.items() if plan.summed}
+        attribute = ""
+        try:
+            for attribute, stream in zip(ATTRIBUTES, streams, strict=True):
+                coders[attribute] = Decoder(stream)
+            for block in _blocks(len(sh_rest)):
+                begin, end = block[0][0], block[-1][1]
+                values: Values = {}
+                for attribute in ATTRIBUTES:
+                    for name, plan in self.layout.items():
+                        if plan.attribute == attribute:
+                            values[name] = np.empty(end - begin, plan.dtype)
+                    self._code(
+                        attribute, coders[attribute], values, [(low - begin, high - begin) for low, high in block]
+                    )
+                    if attribute == "sh" and self.coefficients:
+                        fineness = self.hints(attribute, values).get("sh_fineness", np.zeros(end - begin, np.uint8))
+                        for low, high in block:
+                            part = fineness[low - begin : high - begin]
+                            self.harmonics.decode(coders[attribute], sh_rest[low:high], part, palette)
+                for name, sums in last.items():
+                    values[name] = lane_sums(values[name], sums)
+                sink(begin, end, values)
+            for attribute in ATTRIBUTES:
+                coders[attribute].finish()
+        except StreamError as error:
+            raise StreamError(f"{attribute}: {error}") from error
 
-    def _code(self, attribute: str, coder: Encoder | Decoder, values: Values, count: int) -> None:
-        """Append an attribute's columns to an encoder, or fill them in from a decoder. Harmonics are none."""
+    def _code(self, attribute: str, coder: Encoder | Decoder, values: Values, bounds: list[tuple[int, int]]) -> None:
+        """Append chunks of an attribute's columns to an encoder, or fill them in from a decoder. Harmonics are none."""
         names = [name for name, plan in self.layout.items() if plan.attribute == attribute]
         hints = self.hints(attribute, values) if names else {}
-        for begin, end in chunks(count if names else 0):
+        for begin, end in bounds if names else []:
             tokens = {name: hint[begin:end] for name, hint in hints.items()}
             for name in names:
                 plan = self.layout[name]
@@ -153,16 +181,17 @@ class Coding:
 
     def _encode_sh(self, coder: Encoder, sh: np.ndarray, fineness: np.ndarray | None) -> None:
         for begin, end in chunks(len(sh)):
-            self.harmonics.code(coder, sh[begin:end], None if fineness is None else fineness[begin:end])
+            self.harmonics.encode(coder, sh[begin:end], None if fineness is None else fineness[begin:end])
 
-    def _decode_sh(self, coder: Decoder, count: int, fineness: np.ndarray | None, sink: Sink) -> None:
-        room = np.empty((min(count, CHUNK), 3 * self.coefficients), np.int16)
-        for begin, end in chunks(count):
-            sh = room[: end - begin]
-            sh[:] = 0
-            part = None if fineness is None else fineness[begin:end]
-            self.harmonics.code(coder, sh, part)
-            sink(begin, end, sh, part)
+
+def _blocks(count: int) -> list[list[tuple[int, int]]]:
+    """The chunks of ``count`` Gaussians, those together that have at most :data:`BLOCK`."""
+    blocks: list[list[tuple[int, int]]] = []
+    for begin, end in chunks(count):
+        if not blocks or end - blocks[-1][0][0] > BLOCK:
+            blocks.append([])
+        blocks[-1].append((begin, end))
+    return blocks
 
 
 def column_sizes(layout: Layout, layers: list[Values]) -> list[int]:
@@ -181,12 +210,22 @@ def lane_differences(values: np.ndarray) -> np.ndarray:
     return differences
 
 
-def lane_sums(differences: np.ndarray) -> np.ndarray:
-    """The inverse of :func:`lane_differences`, modulo 2**64."""
-    count = len(differences)
-    padded = np.zeros(-(-count // LANES) * LANES, np.int64)
-    padded[:count] = differences
-    return np.cumsum(padded.reshape(-1, LANES), axis=0, dtype=np.int64).reshape(-1)[:count]
+def lane_sums(differences: np.ndarray, last: np.ndarray | None = None) -> np.ndarray:
+    """The inverse of :func:`lane_differences`, modulo 2**64.
+
+    ``last`` has the eight sums before the first one, and is given the last eight; for blocks of multiples of eight.
+    """
+    return _lane_sums(differences, np.zeros(LANES, np.int64) if last is None else last)
+
+
+@njit(cache=True, nogil=True)
+def _lane_sums(differences, last):
+    sums = np.empty(len(differences), np.int64)
+    for begin in range(0, len(differences), LANES):
+        for lane in range(min(LANES, len(differences) - begin)):
+            last[lane] += differences[begin + lane]
+            sums[begin + lane] = last[lane]
+    return sums
 
 
 def to_luma(rgb: np.ndarray) -> Values:
@@ -200,10 +239,16 @@ def to_luma(rgb: np.ndarray) -> Values:
 
 def from_luma(values: Values) -> np.ndarray:
     """The inverse of :func:`to_luma`: ``(N, 3)`` int32."""
-    middle = values["luma"] - (values["green"] >> 1)
-    blue = middle - (values["orange"] >> 1)
-    rgb = np.empty((len(blue), 3), np.int32)
-    rgb[:, 0] = blue + values["orange"]
-    rgb[:, 1] = values["green"] + middle
-    rgb[:, 2] = blue
+    return _from_luma(values["luma"], values["green"], values["orange"])
+
+
+@njit(cache=True, nogil=True)
+def _from_luma(luma, green, orange):
+    rgb = np.empty((len(luma), 3), np.int32)
+    for i in range(len(luma)):
+        middle = luma[i] - (green[i] >> 1)
+        blue = middle - (orange[i] >> 1)
+        rgb[i, 0] = blue + orange[i]
+        rgb[i, 1] = green[i] + middle
+        rgb[i, 2] = blue
     return rgb
