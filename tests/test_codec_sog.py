@@ -132,6 +132,23 @@ def test_a_palette_vector_is_kept_and_follows_its_gaussians() -> None:
     assert_same_up_to_order(SogCodec().decode(grid.encode(moved)), grid.snap(moved))
 
 
+def test_the_gaussians_of_a_palette_vector_share_its_gradient() -> None:
+    """What they share is one parameter; with gradients of their own they drifted apart from what they were shown as."""
+    splats = random_model(1000, sh_degree=1)
+    grid = SogCodec(palette=64).fit(splats)
+    leaves = splats.clone().requires_grad_()
+    snapped = grid.snap(leaves).sh_rest
+    pulls = torch.randn(snapped.shape, generator=torch.Generator().manual_seed(0))
+    snapped.backward(pulls)
+    assert leaves.sh_rest.grad is not None
+    vectors, members = snapped.detach().flatten(1).unique(dim=0, return_inverse=True)
+    assert len(vectors) == 64
+    for vector in range(64):
+        chosen = members == vector
+        expected = pulls[chosen].sum(dim=0).expand(int(chosen.sum()), 3, 3)
+        torch.testing.assert_close(leaves.sh_rest.grad[chosen], expected)
+
+
 @pytest.mark.parametrize("change", ["fewer", "another order"])
 def test_other_gaussians_are_matched_anew(change: str) -> None:
     """A pruned or reordered model must not be given the vectors of the Gaussians that stood in its places."""

@@ -91,15 +91,21 @@ def centroids_of(rows: Tensor, weights: Tensor, labels: Tensor, previous: Tensor
 
     On a GPU the order of the sums, and with it the last bits of the means, is left to chance.
     """
-    sums = torch.zeros(previous.shape, dtype=torch.float64, device=rows.device)
-    masses = torch.zeros(len(previous), dtype=torch.float64, device=rows.device)
+    sums, masses = sums_of(rows, weights, labels, len(previous))
+    filled = (masses > 0)[:, None]
+    return torch.where(filled, (sums / masses[:, None]).float(), previous)
+
+
+def sums_of(rows: Tensor, weights: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """``(count, C)`` float64 sums of the weighted rows of each label, and ``(count,)`` of their weights."""
+    sums = torch.zeros((count, rows.shape[1]), dtype=torch.float64, device=rows.device)
+    masses = torch.zeros(count, dtype=torch.float64, device=rows.device)
     if on_cpu(rows):
         _add_rows(*(each.contiguous().numpy() for each in (rows, weights, labels, sums, masses)))
     else:
         sums.index_add_(0, labels, rows.double() * weights.double()[:, None])
         masses.index_add_(0, labels, weights.double())
-    filled = (masses > 0)[:, None]
-    return torch.where(filled, (sums / masses[:, None]).float(), previous)
+    return sums, masses
 
 
 SCORES_AT_ONCE = 1 << 24

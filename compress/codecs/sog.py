@@ -32,6 +32,7 @@ from compress.codecs.codebooks import (
     fit_codebook,
     nearest_centroids,
     short_decimal,
+    sums_of,
 )
 from compress.codecs.contract import Codec, CodecError, Grid
 from compress.codecs.morton import morton_order
@@ -211,6 +212,27 @@ WITNESSES = 4096
 """Gaussians that are looked at for that, evenly spread over the order."""
 
 
+class _Shared(torch.autograd.Function):
+    """Palette vectors in the place of rows. The gradient of a vector is the sum of its rows', and each of them gets it.
+
+    So Adam moves them all alike, as if the vector itself were what is optimised. With gradients of their own, rows that
+    hardly matter would move as fast as those that do, and nothing would bring any back to the vector it is shown as.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, sh_rest: Tensor, values: Tensor, labels: Tensor, count: int) -> Tensor:
+        ctx.save_for_backward(labels)
+        ctx.count = count
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (labels,) = ctx.saved_tensors
+        rows = _rows(gradients[0])
+        sums, _ = sums_of(rows, torch.ones_like(rows[:, 0]), labels, ctx.count)
+        return sums.float().index_select(0, labels).reshape(gradients[0].shape), None, None, None
+
+
 class _ShGrid:
     """The palette of spherical harmonics: vectors for rows, and a codebook for the vectors' numbers.
 
@@ -298,8 +320,14 @@ class SogGrid(Grid):
             self.sh.observe(splats)
 
     def snap(self, splats: GaussianModel) -> GaussianModel:
-        levels, _, signs = self._levels(splats)
+        levels, labels, signs = self._levels(splats)
         values, tables = levels.values(self.tables.on(splats.device)), self.tables
+
+        def shared(sh_rest: Tensor, snapped: Tensor) -> Tensor:
+            if self.sh is None or labels is None:
+                return straight_through(sh_rest, snapped)
+            return _Shared.apply(sh_rest, snapped, labels, len(self.sh.entries))
+
         return GaussianModel(
             # Bounds by axis would matter little: positions leave the model's own box rarely and not far.
             means=straight_through(splats.means, values.means),
@@ -307,7 +335,7 @@ class SogGrid(Grid):
             quaternions=straight_through_rotation(splats.quaternions, values.quaternions, signs),
             opacity_logits=straight_through(splats.opacity_logits, values.opacity_logits, *_ends(OPACITY_LOGITS)),
             sh_dc=straight_through(splats.sh_dc, values.sh_dc, *_ends(tables.colors)),
-            sh_rest=straight_through(splats.sh_rest, values.sh_rest),
+            sh_rest=shared(splats.sh_rest, values.sh_rest),
         )
 
     def encode(self, splats: GaussianModel) -> bytes:
