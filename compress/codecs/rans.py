@@ -24,7 +24,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 PROBABILITY_BITS = 12
 """Binary digits of a frequency: those of a context sum to ``2**12``."""
@@ -387,6 +390,21 @@ def _encode(buffer):
     return states, words[position:]
 
 
+@intrinsic
+def _prefetch(typing_context, array, index):
+    """Ask for the cache line of an element of a contiguous one-dimensional array, ahead of its use."""
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        address = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [address.type, *[ir.IntType(32)] * 3])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [address, *(ir.Constant(ir.IntType(32), number) for number in (0, 2, 1))])
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64), generate
+
+
 @njit(cache=True, nogil=True)
 def _decode_tokens(
     words, cursor, states, recent, counts, symbols, slots, first, second, first_map, second_map, previous_map
@@ -396,6 +414,10 @@ def _decode_tokens(
     size = at(counts.shape[1])
     flat_counts, flat_symbols, flat_slots = counts.reshape(-1), symbols.reshape(-1), slots.reshape(-1)
     position, last = cursor[0], at(len(words) - LANES)
+    # Other columns have driven this one's slots out of the cache; soon nearly every line of them will be needed.
+    if count > at(len(flat_slots) >> 6):
+        for i in range(at(0), at(len(flat_slots)), at(64)):
+            _prefetch(flat_slots, i)
     # The lane whose turn it is comes first here, so that the inner loop below has a fixed number of turns.
     turned = np.empty(LANES, np.uint64)
     for lane in range(LANES):

@@ -449,7 +449,7 @@ def _open(data: bytes, source: str) -> tuple[Header, _Filling, Hints]:
         raise CodecError(f"{source}: {error}; the file was not written by gsz") from error
 
     def fill(arrays: dict[str, np.ndarray], values: Values) -> None:
-        symbols.dequantise_into(arrays, native.to_symbols(values, top), values["rotation_fineness"], steps)
+        symbols.dequantise_into(arrays, native.to_symbols(values), values["rotation_fineness"], steps)
 
     palette = Palette(partial(symbols.dequantise_sh, steps=steps), len(steps.sh_steps))
     return header, _Filling(fill, palette), native.hints(steps, top)

@@ -136,15 +136,15 @@ def to_columns(symbols: Symbols, top: int) -> Values:
     }
 
 
-def to_symbols(values: Values, top: int) -> Symbols:
-    """The inverse of :func:`to_columns`, without harmonics. Distances come as their sums."""
+def to_symbols(values: Values) -> Symbols:
+    """The inverse of :func:`to_columns`, without harmonics, after :func:`hints`. Distances come as their sums."""
     count = len(values["opacity"])
     rotations = np.empty((count, 3), np.int32)
     for axis, name in enumerate(("rotation_x", "rotation_y", "rotation_z")):
         rotations[:, axis] = values[name]
     return Symbols(
         means=morton_decoded(values["distance"]),
-        scales=_scales(values["scale"], values["gap"], values["thin"], top),
+        scales=values["scales"],
         opacities=values["opacity"],
         rotations=rotations,
         dc=from_luma(values).reshape(count, 3),
@@ -155,7 +155,7 @@ def to_symbols(values: Values, top: int) -> Symbols:
 def hints(steps: Steps, top: int) -> Hints:
     """What contexts may look at beyond their own stream; see :data:`compress.codecs.gsz.streams.Hints`.
 
-    Finenesses are kept among the columns, for those who need them later.
+    Finenesses and ``(N, 3)`` scales are kept among the columns, for those who need them later.
 
     Raises, when called:
         StreamError: an opacity is out of range.
@@ -167,8 +167,8 @@ def hints(steps: Steps, top: int) -> Hints:
                 raise StreamError("a level is out of range")
             return {"opacity_level": values["opacity"].astype(np.uint8)}
         if attribute == "rotations":
-            scales = _scales(values["scale"], values["gap"], values["thin"], top)
-            fineness = finenesses(scales, values["opacity"], steps)
+            values["scales"] = _scales(values["scale"], values["gap"], values["thin"], top)
+            fineness = finenesses(values["scales"], values["opacity"], steps)
             values["rotation_fineness"], values["sh_fineness"] = fineness.rotations, fineness.sh
         return {name: values[name] for name in ("rotation_fineness", "sh_fineness") if name in values}
 

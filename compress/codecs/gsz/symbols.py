@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -73,12 +74,12 @@ class Steps:
     sh_range: int = 0
     sh_threshold: float = 0.5
 
-    @property
+    @cached_property
     def rotation_steps(self) -> np.ndarray:
         """``(2 * rotation_range + 1,)`` float64: the steps of each fineness, coarsest first."""
         return _half_octaves(self.rotation_step, self.rotation_range)
 
-    @property
+    @cached_property
     def sh_steps(self) -> np.ndarray:
         """``(2 * sh_range + 1,)`` float64: the steps of each fineness, coarsest first."""
         return _half_octaves(self.sh_step, self.sh_range)
@@ -530,11 +531,12 @@ def _sh_in_steps(harmonics, kinds, per_unit, values):
             values[i, j + 2] = (r - np.float32(2) * g + b) * green
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _in_steps(symbol, stored):
     """Magnitudes below :data:`RECONSTRUCTED` stand for stored numbers of steps, the others for themselves."""
     size = abs(np.int64(symbol))
-    value = stored[size] if size < RECONSTRUCTED else float(size)
+    kept = stored[min(size, RECONSTRUCTED - 1)]
+    value = kept if size < RECONSTRUCTED else float(size)
     return -value if symbol < 0 else value
 
 
