@@ -202,6 +202,9 @@ class _Levels:
         )
 
 
+LEAST_SCALE_WEIGHT = 1e-3
+"""Added to the weights of scales in their codebook, whose average is 1."""
+
 FOLLOW_EVERY = 4
 """Iterations after which the palette moves to where its Gaussians have gone: it costs as much as a snap."""
 
@@ -468,7 +471,9 @@ class SogCodec(Codec):
         else:
             logs = signed_log(splats.means).cpu().numpy()
             lows, highs = logs.min(axis=0), logs.max(axis=0)
-        scales = fit_codebook(as_array(splats.log_scales))
+        # What a Gaussian covers is its prominence squared; the few largest need the finest steps.
+        scale_weights = np.broadcast_to(_weights(splats, 2.0)[:, None] + LEAST_SCALE_WEIGHT, (len(splats), 3))
+        scales = fit_codebook(as_array(splats.log_scales), scale_weights)
         colors = fit_codebook(as_array(splats.sh_dc))
         return SogGrid(_Tables(lows, highs, scales, colors), self._fit_sh(splats))
 
@@ -514,12 +519,15 @@ class SogCodec(Codec):
         }
 
 
-def _weights(splats: GaussianModel) -> Float32s:
-    """``(N,)`` weights of the Gaussians in the palette: they halve what an unweighted one loses on the demo's model."""
+def _weights(splats: GaussianModel, power: float = 1.0) -> Float32s:
+    """``(N,)`` powers of the prominence of Gaussians, 1 on average.
+
+    As weights in the palette they halve what an unweighted one loses on the demo's model.
+    """
     if len(splats) == 0:
         return np.zeros(0, np.float32)
     logs = log2_prominence(splats).cpu().numpy()
-    prominence = np.exp2(logs - logs.max())
+    prominence = np.exp2(power * (logs - logs.max()))
     return (prominence / prominence.mean() + 1e-6).astype(np.float32)
 
 
