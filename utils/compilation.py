@@ -15,7 +15,7 @@ import numba
 import torch
 
 _ROOT = Path(__file__).resolve().parent.parent
-_KERNEL_FOLDERS = ("gaussian_renderer/cpu",)
+_KERNEL_FOLDERS = ("gaussian_renderer/cpu", "compress/codecs")
 """Folders whose kernels call kernels of other files."""
 
 

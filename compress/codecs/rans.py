@@ -29,6 +29,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from utils.compilation import INLINE, SERIAL
+
 PROBABILITY_BITS = 12
 """Binary digits of a frequency: those of a context sum to ``2**12``."""
 LANES = 8
@@ -291,7 +293,7 @@ class Decoder:
             raise StreamError("the stream does not end where its symbols do")
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(**INLINE)
 def bit_length(value):
     """Binary digits of a non-negative int64, 0 for 0."""
     length = 0
@@ -302,12 +304,12 @@ def bit_length(value):
     return length + (1 if value else 0)
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _fold(value, signed):
     return ((value << 1) ^ (value >> 63)) if signed else value
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _tokenise(values, signed, direct_bits, leading_bits):
     tokens = np.empty(len(values), np.uint8)
     direct = 1 << direct_bits
@@ -322,7 +324,7 @@ def _tokenise(values, signed, direct_bits, leading_bits):
     return tokens
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _model_tokens(buffer, length, tokens, counts, symbols, first, second, first_map, second_map, previous_map, history):
     """Append the tokens' symbols to ``buffer`` and count them. Returns the new length."""
     for i in range(len(tokens)):
@@ -338,7 +340,7 @@ def _model_tokens(buffer, length, tokens, counts, symbols, first, second, first_
     return length + len(tokens)
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _remember(tokens, history):
     """Keep a column's last tokens, so that item ``i`` of the next chunk finds its predecessor at ``history[i]``."""
     if len(tokens) >= LANES:
@@ -350,7 +352,7 @@ def _remember(tokens, history):
         history[kept:] = tokens
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _model_raw(buffer, length, tokens, values, signed, direct_bits, leading_bits):
     direct = 1 << direct_bits
     for i in range(len(tokens)):
@@ -369,7 +371,7 @@ def _model_raw(buffer, length, tokens, values, signed, direct_bits, leading_bits
     return length
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _encode(buffer):
     """States and words of the symbols in ``buffer``, coded last to first so that they decode first to last."""
     states = np.full(LANES, LOW, np.int64)
@@ -405,7 +407,7 @@ def _prefetch(typing_context, array, index):
     return types.void(array, types.uint64), generate
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _decode_tokens(
     words, cursor, states, recent, counts, symbols, slots, first, second, first_map, second_map, previous_map
 ):
@@ -456,7 +458,7 @@ def _decode_tokens(
     cursor[0], cursor[1] = position, (cursor[1] + count) & at(LANE_MASK)
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _decode_raw(words, cursor, states, tokens, values, signed, direct_bits, leading_bits):
     """The values of tokens, with the raw bits that some of them have."""
     direct = 1 << direct_bits
@@ -499,7 +501,7 @@ def _decode_raw(words, cursor, states, tokens, values, signed, direct_bits, lead
     cursor[0], cursor[1] = position, lane
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _decode(
     words,
     cursor,
@@ -539,7 +541,7 @@ def _decode(
     _rebuild(counts, built_at, symbols, slots)
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _distribute(weights, frequencies):
     """Share out 4096 in proportion to int64 ``weights``, at least 1 to each; what is left goes to the heaviest."""
     size = len(weights)
@@ -554,7 +556,7 @@ def _distribute(weights, frequencies):
     frequencies[heaviest] += left
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _rebuild(counts, built_at, symbols, slots):
     """Bring the tables up to the counts; ``slots`` too unless it is None."""
     contexts, size = counts.shape
@@ -595,7 +597,7 @@ def _rebuild(counts, built_at, symbols, slots):
             _fill_slots(symbols[context : context + 1], slots[context : context + 1])
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _fill_slots(symbols, slots):
     """The symbol of each slot, from where each symbol starts and how many slots it has."""
     for context in range(len(symbols)):
@@ -604,7 +606,7 @@ def _fill_slots(symbols, slots):
             slots[context, start : start + np.int64(symbols[context, symbol] & 0xFFFF)] = symbol
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _fade(counts, built_at):
     for context in range(len(counts)):
         own = counts[context].sum()

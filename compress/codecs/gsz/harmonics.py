@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 
 from compress.codecs.rans import Alphabet, Column, Decoder, Encoder, at, bit_length, buckets
+from utils.compilation import INLINE, SERIAL
 
 GROUPS = (3, 5, 4, 3)
 """Coefficients that share a mask; degrees 1, 2 and 3 end with the first, second and last group."""
@@ -139,7 +140,7 @@ def _given(alphabet: Alphabet, contexts: int, size: int | None = None) -> Column
     return Column(alphabet, size, first=np.minimum(_EACH, contexts - 1).astype(np.uint16))
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def sh_classes(sh):
     """``(N,)`` bit lengths of the largest magnitude of each row, 0 to 15."""
     classes = np.empty(len(sh), np.uint8)
@@ -151,7 +152,7 @@ def sh_classes(sh):
     return classes
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _present(classes):
     """The rows that have harmonics at all, uint16, and their classes."""
     rows = np.empty(len(classes) + 1, np.uint16)
@@ -165,7 +166,7 @@ def _present(classes):
     return rows[:found], kinds[:found]
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _group_masks(sh, rows, begin, end):
     """``(n,)`` int64: bit ``k`` tells whether coefficient ``begin + k`` of a row has a colour that is not zero."""
     masks = np.empty(len(rows), np.int64)
@@ -179,7 +180,7 @@ def _group_masks(sh, rows, begin, end):
     return masks
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(**INLINE)
 def _ones(mask):
     """How many of 15 bits are set."""
     mask = mask - ((mask >> 1) & 0x5555)
@@ -187,14 +188,14 @@ def _ones(mask):
     return (((mask + (mask >> 4)) & 0x0F0F) * 0x0101 >> 8) & 0xF
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _add_group(masks, group, begin):
     """Put the masks of a group, which begins at coefficient ``begin``, into those of all."""
     for j in range(len(masks)):
         masks[j] |= np.uint16(group[j]) << np.uint16(begin)
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _mask_contexts(kinds, masks, known):
     """By the class and by the bit length of how many eighths of the first ``known`` bits of the mask are ones."""
     contexts = np.empty(len(kinds), np.uint8)
@@ -208,7 +209,7 @@ def _mask_contexts(kinds, masks, known):
     return contexts
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _members(kinds, masks):
     """The coefficients in the masks, coefficient by coefficient.
 
@@ -235,7 +236,7 @@ def _members(kinds, masks):
     return members[:count], contexts[:count], bounds
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _triples(sh, rows, members, bounds):
     """Tokens: the three colours plus 1 are the digits to base 3, and 13, which is nothing at all, is left out."""
     tokens = np.empty(len(members), np.int64)
@@ -251,7 +252,7 @@ def _triples(sh, rows, members, bounds):
     return tokens
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _escapes(kinds, members, triples):
     """Which masks the escapes belong to, the kinds of their Gaussians, and the contexts of their luma.
 
@@ -274,7 +275,7 @@ def _escapes(kinds, members, triples):
     return escaped, own, contexts
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _gathered(values, rows, escaped, fineness):
     """``(n, 3)`` int16 symbols of ``(3, n)`` values, and the fineness of their Gaussians."""
     symbols = np.empty((values.shape[1], 3), np.int16)
@@ -286,7 +287,7 @@ def _gathered(values, rows, escaped, fineness):
     return symbols, own
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _escaped_values(sh, rows, members, triples, bounds, count):
     """``(3, count)`` int64, the colours of the escapes."""
     values = np.empty((3, count), np.int64)
@@ -300,7 +301,7 @@ def _escaped_values(sh, rows, members, triples, bounds, count):
     return values
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _beside(kinds, luma):
     """The contexts of the other colours: luma in steps that grow with the kind."""
     contexts = np.empty(len(kinds), np.uint8)
@@ -309,7 +310,7 @@ def _beside(kinds, luma):
     return contexts
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _place(harmonics, rows, members, triples, bounds, fineness, colours, escapes_begin):
     """Write the ``(n, 3 K)`` harmonics.
 

@@ -20,6 +20,7 @@ from compress.codecs.gsz.streams import (
 )
 from compress.codecs.gsz.symbols import MEAN_LIMIT, RECONSTRUCTED, SCALE_LIMIT, Steps, Symbols, finenesses
 from compress.codecs.rans import Alphabet, StreamError, buckets
+from utils.compilation import INLINE, SERIAL
 
 _EACH = buckets(list(range(1, 17)))
 """A context for each fineness."""
@@ -175,7 +176,7 @@ def hints(steps: Steps, top: int) -> Hints:
     return of
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _scales(scale, gap, thin, top):
     """``(N, 3)`` int32 scale symbols."""
     scales = np.empty((len(scale), 3), np.int32)
@@ -189,7 +190,7 @@ def _scales(scale, gap, thin, top):
     return scales
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(**INLINE)
 def _spread(value):
     """The low 21 bits of ``value``, two zeros between each and the next."""
     value = (value | (value << 32)) & 0x1F00000000FFFF
@@ -199,7 +200,7 @@ def _spread(value):
     return (value | (value << 2)) & 0x1249249249249249
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(**INLINE)
 def _gather(value):
     """Every third bit of ``value``, from the lowest on: the inverse of :func:`_spread`."""
     value &= 0x1249249249249249
@@ -210,7 +211,7 @@ def _gather(value):
     return (value ^ (value >> 32)) & 0x1FFFFF
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def morton(means):
     """``(N,)`` int64 Morton codes of ``(N, 3)`` mean symbols."""
     codes = np.empty(len(means), np.int64)
@@ -221,7 +222,7 @@ def morton(means):
     return codes
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def morton_decoded(codes):
     """The inverse of :func:`morton`; any int64 are taken."""
     means = np.empty((len(codes), 3), np.int32)

@@ -23,6 +23,7 @@ from compress.codecs.gsz.harmonics import sh_classes
 from compress.codecs.gsz.streams import ATTRIBUTES
 from compress.codecs.gsz.symbols import Steps
 from scene.gaussian_model import GaussianModel
+from utils.compilation import INLINE, SERIAL
 
 if TYPE_CHECKING:
     from compress.codecs.gsz.codec import GszGrid
@@ -209,7 +210,7 @@ def _harmonic_bits_on_device(steps: DeviceSteps, splats: GaussianModel, tables: 
     return bits, torch.stack([even + orange, luma - 2.0 * green, even - orange], 2)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**SERIAL)
 def _harmonic_bits(values, kinds, per_unit, classes, tables, gradient):
     bits = 0.0
     last = tables.shape[2] - 1
@@ -231,7 +232,7 @@ def _harmonic_bits(values, kinds, per_unit, classes, tables, gradient):
     return bits
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(**INLINE)
 def _interpolated(costs, last, value):
     """What a real number of steps costs, and the slope there."""
     size = abs(value)

@@ -15,6 +15,7 @@ from numba import njit
 
 from compress.codecs.gsz.harmonics import Harmonics, Palette
 from compress.codecs.rans import ANY, CHUNK, LANES, Alphabet, Column, Decoder, Encoder, StreamError, chunks
+from utils.compilation import SERIAL
 
 ATTRIBUTES = ("means", "opacities", "scales", "rotations", "dc", "sh")
 
@@ -218,7 +219,7 @@ def lane_sums(differences: np.ndarray, last: np.ndarray | None = None) -> np.nda
     return _lane_sums(differences, np.zeros(LANES, np.int64) if last is None else last)
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _lane_sums(differences, last):
     sums = np.empty(len(differences), np.int64)
     for begin in range(0, len(differences), LANES):
@@ -242,7 +243,7 @@ def from_luma(values: Values) -> np.ndarray:
     return _from_luma(values["luma"], values["green"], values["orange"])
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _from_luma(luma, green, orange):
     rgb = np.empty((len(luma), 3), np.int32)
     for i in range(len(luma)):

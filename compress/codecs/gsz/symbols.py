@@ -19,6 +19,7 @@ from torch import Tensor
 
 from compress.codecs.quantizers import nearest_levels
 from scene.gaussian_model import GaussianModel
+from utils.compilation import SERIAL
 
 MEAN_LIMIT = (1 << 20) - 1
 """Largest absolute mean symbol: three of them interleave into 63 bits."""
@@ -390,7 +391,7 @@ def shape_gradients(
     return quaternions, log_scales
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _clamp(value, limit):
     """``value`` rounded to the nearest integer within ``limit`` of zero; NaN becomes ``-limit``."""
     if not value > -limit:
@@ -400,7 +401,7 @@ def _clamp(value, limit):
     return int(np.rint(value))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**SERIAL)
 def _quantise_means(means, centre, per_radius, per_unit, symbols):
     """Contract with a piecewise linear logarithm: y within 1, and beyond it ``2**e * (1 + f)`` becomes 1 + e + f."""
     for i in range(len(means)):
@@ -413,7 +414,7 @@ def _quantise_means(means, centre, per_radius, per_unit, symbols):
             symbols[i, axis] = _clamp(math.copysign(size, value) * per_unit, MEAN_LIMIT)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**SERIAL)
 def _dequantise_means(symbols, centre, radius, step, means):
     for i in range(len(means)):
         for axis in range(3):
@@ -425,19 +426,19 @@ def _dequantise_means(symbols, centre, radius, step, means):
             means[i, axis] = min(max(value, -LARGEST_MEAN), LARGEST_MEAN)
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _looked_up(table, symbols, values):
     for i in range(len(symbols)):
         values[i] = table[symbols[i]]
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _multiples(symbols, step, values):
     for i in range(len(symbols)):
         values[i] = symbols[i] * step
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**SERIAL)
 def _quantise_shapes(log_scales, quaternions, per_scale, turns, scales, vectors, turn, order, sign, norm):
     turned = np.empty(4)
     for i in range(len(quaternions)):
@@ -470,7 +471,7 @@ def _quantise_shapes(log_scales, quaternions, per_scale, turns, scales, vectors,
             vectors[i, k] = sign[i] * FLIP_SIGNS[largest, k] * turned[FLIPS[largest, k]]
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _times(w, x, y, z, right, product):
     """Hamilton product of (w, x, y, z) and ``right``."""
     a, b, c, d = right[0], right[1], right[2], right[3]
@@ -480,7 +481,7 @@ def _times(w, x, y, z, right, product):
     product[3] = w * d + x * c - y * b + z * a
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**SERIAL)
 def _dequantise_shapes(scales, rotations, fineness, scale_step, rotation_steps, log_scales, quaternions):
     for i in range(len(scales)):
         for axis in range(3):
@@ -494,7 +495,7 @@ def _dequantise_shapes(scales, rotations, fineness, scale_step, rotation_steps, 
         quaternions[i, 3] = z
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _fineness(
     scales, opacities, covered, per_scale, rotation_pivot, rotation_range, sh_pivot, sh_range, rotations, harmonics
 ):
@@ -508,7 +509,7 @@ def _fineness(
         harmonics[i] = min(max(octaves, -sh_range), sh_range) + sh_range
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**SERIAL)
 def _quantise_rows(values, kinds, per_unit, rounding, limit, symbols):
     """Row ``i`` has steps of ``1 / per_unit[kinds[i]]``; fractions of at least ``1 - rounding`` are rounded up."""
     for i in range(values.shape[0]):
@@ -520,7 +521,7 @@ def _quantise_rows(values, kinds, per_unit, rounding, limit, symbols):
             symbols[i, j] = -symbol if value < 0 else symbol
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**SERIAL)
 def _sh_in_steps(harmonics, kinds, per_unit, values):
     for i in range(harmonics.shape[0]):
         luma, orange, green = per_unit[kinds[i], 0], per_unit[kinds[i], 1], per_unit[kinds[i], 2]
@@ -531,7 +532,7 @@ def _sh_in_steps(harmonics, kinds, per_unit, values):
             values[i, j + 2] = (r - np.float32(2) * g + b) * green
 
 
-@njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _in_steps(symbol, stored):
     """Magnitudes below :data:`RECONSTRUCTED` stand for stored numbers of steps, the others for themselves."""
     size = abs(np.int64(symbol))
@@ -540,7 +541,7 @@ def _in_steps(symbol, stored):
     return -value if symbol < 0 else value
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**SERIAL)
 def _dequantise_sh(symbols, kinds, steps, colours, stored, values):
     for i in range(symbols.shape[0]):
         step = steps[kinds[i]]
@@ -556,7 +557,7 @@ def _dequantise_sh(symbols, kinds, steps, colours, stored, values):
                 values[i, j + 2] = (luma + green) - orange
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**SERIAL)
 def _turn_back(turns, turn, order, sign, norm, original, gradient, scale_gradient, quaternions, log_scales):
     conjugate = np.empty(4)
     product = np.empty(4)
