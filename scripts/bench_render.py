@@ -8,7 +8,7 @@ metal-gauss' ``torch_ref`` (PyTorch; ``pip install -r requirements-bench.txt``),
 CPU. Its step uses our loss and the same optimiser, so that the ratio is about rendering alone.
 
 The floor is the time that the arithmetic of blending alone takes: the number of vectors of pixels that are blended,
-times the operations on each (see ``FORWARD`` and ``BACKWARD``), at the rates that fused multiply-adds, divisions and
+times the operations on each (see ``FORWARD`` and ``BACKWARD``), at the rates that multiplications with additions, divisions and
 exponentials reach in the same run when nothing is loaded or stored.
 """
 
@@ -65,7 +65,7 @@ class Operations:
     """Operations on one vector of pixels, counted in the source of :mod:`gaussian_renderer.cpu.blending`.
 
     Attributes:
-        simple: Additions, multiplications, fused pairs of both, comparisons and selections.
+        simple: Additions, multiplications, pairs of both, comparisons and selections.
         divisions, exponentials: The others. Loads, stores and what is done once a Gaussian are not counted.
     """
 
@@ -424,7 +424,7 @@ def bench(options: Options) -> dict[str, Any]:
     say(format_table(["scene", "Gaussians", "pixels", *COLUMNS, "ratio"], rows))
     million = {name: f"{rate / 1e6:,.0f}" for name, rate in rates.items()}
     say(
-        f"millions of vectors of {simd.LANES} a CPU-second: {million['simple']} fused multiply-adds, "
+        f"millions of vectors of {simd.LANES} a CPU-second: {million['simple']} multiplications with additions, "
         f"{million['divisions']} divisions, {million['exponentials']} exponentials"
     )
     if any(result["peer_step_cpu_ms"] is None for result in results.values()) and options.peer_repetitions:
