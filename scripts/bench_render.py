@@ -8,8 +8,8 @@ metal-gauss' ``torch_ref`` (PyTorch; ``pip install -r requirements-bench.txt``),
 CPU. Its step uses our loss and the same optimiser, so that the ratio is about rendering alone.
 
 The floor is the time that the arithmetic of blending alone takes: the number of vectors of pixels that are blended,
-times the operations on each (see ``FORWARD`` and ``BACKWARD``), at the rates that multiplications with additions, divisions and
-exponentials reach in the same run when nothing is loaded or stored.
+times the operations on each (see ``FORWARD`` and ``BACKWARD``), at the rates that multiplications with additions,
+divisions and exponentials reach in the same run when nothing is loaded or stored.
 """
 
 from __future__ import annotations
