@@ -222,7 +222,7 @@ class _Levels:
             largest=torch.from_numpy(largest),
             others=torch.from_numpy(others),
             rotation_unit=MAGNITUDE_UNIT if version >= 3 else 255.0,
-            sh_rest=torch.from_numpy(planes["sh_rest"].astype(np.float32)) - SH_UNIT,
+            sh_rest=torch.from_numpy(planes["sh_rest"].astype(np.float32)).sub_(SH_UNIT),
         )
 
     def planes(self, version: int) -> Planes:
