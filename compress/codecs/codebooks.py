@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
+from numba import njit
 from torch import Tensor
 from tqdm import tqdm
 
 from compress.codecs.quantizers import on_cpu
+from utils.compilation import SERIAL
 
 Float32s = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -76,7 +77,7 @@ def short_decimal(value: float) -> float:
     return float(f"{float(value):.{DIGITS}g}")
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _add_rows(rows, weights, labels, sums, masses):
     for row in range(rows.shape[0]):
         label = labels[row]

@@ -15,13 +15,14 @@ import math
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
+from numba import njit
 from torch import Tensor
 
 from scene.gaussian_model import GaussianModel
+from utils.compilation import SERIAL
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.integer]
@@ -87,7 +88,7 @@ def as_array(tensor: Tensor) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(tensor.detach().to("cpu", torch.float32).numpy())
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _round_to_multiples(values, scale, steps, low, high, rounded):
     for row in range(values.shape[0]):
         step = steps[row]
@@ -115,7 +116,7 @@ def round_to_multiples(values: Tensor, scale: Tensor, steps: Tensor, low: float,
     return rounded
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _nearest_levels(values, thresholds, levels):
     for index in range(values.size):
         value = values[index]
@@ -144,7 +145,7 @@ _ROOT = math.sqrt(0.5)
 _SERIES = tuple(2.0 / odd for odd in range(17, 0, -2))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@njit(**SERIAL)
 def _signed_log(values, logs):
     for index in range(values.size):
         size = abs(np.float64(values[index]))
@@ -219,7 +220,7 @@ def constant(values: Any, device: torch.device, dtype: torch.dtype = torch.float
     return torch.as_tensor(np.asarray(values), dtype=dtype).to(device)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _drop_largest(quaternions, identity, largest, signs, others):
     for row in range(quaternions.shape[0]):
         squares = 0.0
@@ -285,7 +286,7 @@ def drop_largest(quaternions: Tensor, identity: int = 0) -> tuple[Tensor, Tensor
     return largest, sign[:, 0], others
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(**SERIAL)
 def _restore_largest(largest, others, unit, quaternions):
     for row in range(others.shape[0]):
         # The squares are summed as integers: no order of addition, no rounding.
