@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from compress.codecs import CodecError
-from compress.codecs.spz import HEADER, SpzCodec, choose_fractional_bits
+from compress.codecs.spz import HEADER, SpzCodec, _plane_widths, choose_fractional_bits
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from tests.helpers import allocating_little, assert_same_up_to_order, degenerate_models, random_model
@@ -79,6 +79,51 @@ def test_version_1_has_half_precision_positions() -> None:
     torch.testing.assert_close(first.means, second.means, rtol=1e-3, atol=1e-3)
     for name, tensor in first.named_parameters():
         assert name == "means" or torch.equal(tensor, getattr(second, name)), name
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_random_bytes_are_read_to_the_documented_bits(version: int) -> None:
+    """Kernels read bytes as they are; the formulas of ``docs/formats.md``, in double precision, give the same bits."""
+    count, fractional_bits = 5000, 11
+    rng = np.random.default_rng(version)
+    planes = {name: rng.integers(0, 256, (count, width), np.uint8) for name, width in _plane_widths(version, 3).items()}
+    if version == 1:
+        planes["means"][:, 1::2] &= 0xBB  # Finite numbers only.
+    header = HEADER.pack(0x5053474E, version, count, 3, fractional_bits, 0, 0)
+    decoded = SpzCodec().decode(gzipped(header + b"".join(plane.tobytes() for plane in planes.values())))
+
+    wide = {name: plane.astype(np.int64) for name, plane in planes.items()}
+    turned = np.array([1.0, -1.0, -1.0])
+    if version == 1:
+        means = planes["means"].view("<f2").astype(np.float64)
+    else:
+        parts = wide["means"].reshape(count, 3, 3)
+        fixed = parts[..., 0] + (parts[..., 1] << 8) + (parts[..., 2] << 16)
+        means = np.where(fixed >= 1 << 23, fixed - (1 << 24), fixed) * 2.0**-fractional_bits
+    if version == 3:
+        word = planes["quaternions"].copy().view("<u4").astype(np.int64)
+        fields = word >> np.array([20, 10, 0])
+        others = np.where(fields & 512, -(fields & 511), fields & 511)
+        largest, unit = (word >> 30)[:, 0], 511 * np.sqrt(2)
+    else:
+        others, largest, unit = 2 * wide["quaternions"] - 255, np.full(count, 3), 255.0
+    xyzw = np.empty((count, 4))
+    xyzw[np.arange(4) != largest[:, None]] = (others / unit).reshape(-1)
+    xyzw[np.arange(count), largest] = np.sqrt(np.maximum(0, 1 - (others**2).sum(axis=1) / (unit * unit)))
+    opacities = np.clip(wide["opacity_logits"], 1, 254) / 255
+    signs = np.ones((15, 1))
+    signs[[0, 1, 3, 6, 8, 10, 11, 13]] = -1
+    expected = {
+        "means": means * turned,
+        "log_scales": wide["log_scales"] / 16 - 10,
+        "quaternions": np.concatenate([xyzw[:, 3:], xyzw[:, :3] * turned], axis=1),
+        "opacity_logits": np.log(opacities / (1 - opacities)),
+        "sh_dc": ((wide["sh_dc"] / 255 - 0.5) / 0.15).reshape(count, 1, 3),
+        "sh_rest": (wide["sh_rest"].reshape(count, 15, 3) - 128) / 128 * signs,
+    }
+    for name, values in expected.items():
+        bits = getattr(decoded, name).numpy().view(np.int32)
+        assert np.array_equal(bits, values.astype(np.float32).view(np.int32)), name
 
 
 def test_layout_is_as_described() -> None:

@@ -190,9 +190,41 @@ def whole(values: Tensor, low: int, high: int) -> Tensor:
     return values.round().nan_to_num(low, high, low).clamp(low, high).int()
 
 
+@njit(**SERIAL)
+def _look_up_bytes(table, levels, values):
+    for index in range(levels.size):
+        values[index] = table[levels[index]]
+
+
 def look_up(table: Tensor, levels: Tensor) -> Tensor:
-    """``table[levels]`` of a flat table, in the shape of ``levels``."""
+    """``table[levels]`` of a flat table, in the shape of ``levels``; of 256 entries where levels are bytes."""
+    if levels.dtype == torch.uint8:
+        values = np.empty(levels.shape, np.float32)
+        _look_up_bytes(table.numpy(), levels.numpy().reshape(-1), values.reshape(-1))
+        return torch.from_numpy(values)
     return table.index_select(0, levels.reshape(-1)).reshape(levels.shape)
+
+
+@njit(**SERIAL)
+def _multiples(levels, units, values):
+    for row in range(levels.shape[0]):
+        for column in range(levels.shape[1]):
+            values[row, column] = np.float32(levels[row, column]) * units[column]
+
+
+def multiples(levels: Tensor, units: Tensor) -> Tensor:
+    """``(N, C)`` float32 ``levels * units``.
+
+    Args:
+        levels: ``(N, C)`` whole numbers of up to 24 bits, of any type.
+        units: ``(C,)`` float32.
+    """
+    if not on_cpu(levels):
+        return levels.float() * units
+    # NumPy asks for large pages where PyTorch does not; clearing small ones takes longer than all the rest.
+    values = np.empty(levels.shape, np.float32)
+    _multiples(levels.numpy(), units.numpy(), values)
+    return torch.from_numpy(values)
 
 
 def midpoints_of(codebook: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from numba import njit
 from torch import Tensor
 
 from compress.codecs.contract import Codec, CodecError, Grid
@@ -30,6 +31,7 @@ from compress.codecs.quantizers import (
     log2_prominence,
     logit,
     look_up,
+    multiples,
     nearest_levels,
     restore_largest,
     round_to_multiples,
@@ -39,6 +41,7 @@ from compress.codecs.quantizers import (
 )
 from scene.gaussian_model import MAX_SH_DEGREE, GaussianModel
 from utils.cli import warn
+from utils.compilation import SERIAL
 from utils.errors import UserError
 
 MAGIC = 0x5053474E
@@ -174,12 +177,12 @@ class _Levels:
 
     Attributes:
         means: ``(N, 3)`` int32 in steps of the fractional bits, or float32 half-precision values (version 1).
-        opacities: ``(N,)`` bytes, as int32.
+        opacities: ``(N,)`` bytes, as uint8 or int32.
         colors, scales: ``(N, 3)`` bytes, likewise.
         largest: ``(N,)`` int64 index of the largest component of the rotation, x y z w.
         others: ``(N, 3)`` int32, the other components.
         rotation_unit: what these stand for 1 as.
-        sh_rest: ``(N, 3 K)`` float32 whole numbers, the bytes less 128.
+        sh_rest: ``(N, 3 K)`` whole numbers, the bytes less 128, as int8 or float32.
     """
 
     means: Tensor
@@ -198,31 +201,28 @@ class _Levels:
         xyzw = restore_largest(self.largest, self.others, self.rotation_unit)
         step = 1.0 if self.means.is_floating_point() else 2.0**-fractional_bits
         return GaussianModel(
-            means=self.means.float() * step * axes.means,
+            means=multiples(self.means, step * axes.means),
             log_scales=look_up(tables["log_scales"], self.scales),
             quaternions=torch.cat([xyzw[:, 3:], xyzw[:, :3] * axes.imaginary], 1),
             opacity_logits=look_up(tables["opacity_logits"], self.opacities)[:, None],
             sh_dc=look_up(tables["sh_dc"], self.colors)[:, None],
-            sh_rest=(self.sh_rest * (axes.sh[:sh_columns] * (1 / SH_UNIT))).reshape(count, sh_columns // 3, 3),
+            sh_rest=multiples(self.sh_rest, axes.sh[:sh_columns] * (1 / SH_UNIT)).reshape(count, sh_columns // 3, 3),
         )
 
     @staticmethod
     def of(planes: Planes, version: int) -> _Levels:
-        """The integers in a file's planes."""
-
-        def levels(name: str) -> Tensor:
-            return torch.from_numpy(planes[name].astype(np.int32))
-
+        """The integers in a file's planes, the bytes among them as they are: this is how files are read fast."""
+        bytes_of = {name: torch.from_numpy(planes[name].copy()) for name in ("opacity_logits", "sh_dc", "log_scales")}
         largest, others = _rotation_fields(planes["quaternions"])
         return _Levels(
             means=torch.from_numpy(_fixed_means(planes["means"], version)),
-            opacities=levels("opacity_logits").reshape(-1),
-            colors=levels("sh_dc"),
-            scales=levels("log_scales"),
+            opacities=bytes_of["opacity_logits"].reshape(-1),
+            colors=bytes_of["sh_dc"],
+            scales=bytes_of["log_scales"],
             largest=torch.from_numpy(largest),
             others=torch.from_numpy(others),
             rotation_unit=MAGNITUDE_UNIT if version >= 3 else 255.0,
-            sh_rest=torch.from_numpy(planes["sh_rest"].astype(np.float32)).sub_(SH_UNIT),
+            sh_rest=torch.from_numpy((planes["sh_rest"] ^ np.uint8(SH_UNIT)).view(np.int8)),
         )
 
     def planes(self, version: int) -> Planes:
@@ -246,19 +246,36 @@ def _fixed_means(plane: Bytes, version: int) -> npt.NDArray[Any]:
     """``(N, 3)`` int32 in steps of the fractional bits; of version 1 float32 positions."""
     if version == 1:
         return plane.reshape(-1).view("<f2").astype(np.float32).reshape(len(plane), 3)
-    parts = plane.reshape(len(plane), 3, 3).astype(np.int32)
-    # The sign comes back by shifting the 24 bits to the top of the word and down again.
-    return (parts[..., 0] << 8 | parts[..., 1] << 16 | parts[..., 2] << 24) >> 8
+    fixed = np.empty((len(plane), 3), np.int32)
+    _signed_24_bits(plane.reshape(-1, 3), fixed.reshape(-1))
+    return fixed
+
+
+@njit(**SERIAL)
+def _signed_24_bits(plane, numbers):
+    for i in range(len(numbers)):
+        # The sign comes back by shifting the 24 bits to the top of the word and down again.
+        word = np.uint32(plane[i, 0]) << 8 | np.uint32(plane[i, 1]) << 16 | np.uint32(plane[i, 2]) << 24
+        numbers[i] = np.int32(word) >> 8
 
 
 def _rotation_fields(plane: Bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """Index of the largest component and the others, from the file's bytes: three (to version 2) or four a rotation."""
     if plane.shape[1] == 3:
         return np.full(len(plane), 3), 2 * plane.astype(np.int32) - 255
-    word = np.ascontiguousarray(plane).reshape(-1).view("<u4")
-    fields = np.stack([word >> 20, word >> 10, word], axis=1)
-    magnitudes = (fields & 511).astype(np.int32)
-    return (word >> 30).astype(np.int64), np.where(fields & 512, -magnitudes, magnitudes)
+    largest, others = np.empty(len(plane), np.int64), np.empty((len(plane), 3), np.int32)
+    _unpack_rotations(np.ascontiguousarray(plane).reshape(-1).view("<u4"), largest, others)
+    return largest, others
+
+
+@njit(**SERIAL)
+def _unpack_rotations(words, largest, others):
+    for i in range(len(words)):
+        word = np.int64(words[i])
+        largest[i] = word >> 30
+        for component in range(3):
+            field = word >> (20 - 10 * component)
+            others[i, component] = -(field & 511) if field & 512 else field & 511
 
 
 def _rotation_bytes(largest: npt.NDArray[np.int64], others: npt.NDArray[np.int32], version: int) -> Bytes:
@@ -442,7 +459,7 @@ class SpzCodec(Codec):
 
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
         if data[:2] == GZIP_MAGIC:
-            header = _parse_header(_inflate(data, HEADER.size, source, whole=False), len(data), source)
+            header = _parse_header(_inflate(data, HEADER.size, source, whole=False).tobytes(), len(data), source)
             packed_sizes = _inflated_from(data, header, source)
         else:
             header = _parse_header(data, len(data), source)
@@ -481,15 +498,14 @@ STEPS_IN_A_SCALE = 4
 def _read(data: bytes, source: str) -> tuple[_Header, Planes, int]:
     """Header, planes and coordinate system of a file of any version."""
     if data[:2] == GZIP_MAGIC:
-        header = _parse_header(_inflate(data, HEADER.size, source, whole=False), len(data), source)
+        header = _parse_header(_inflate(data, HEADER.size, source, whole=False).tobytes(), len(data), source)
         size = HEADER.size + header.count * sum(_plane_widths(header.version, header.sh_degree).values())
         payload = _inflate(data, size, source, whole=True)
         planes, offset = {}, HEADER.size
         for name, width in _plane_widths(header.version, header.sh_degree).items():
-            plane = np.frombuffer(payload, np.uint8, header.count * width, offset)
-            planes[name] = plane.reshape(header.count, width)
-            offset += plane.size
-        extensions = payload[offset:] if header.flags & FLAG_EXTENSIONS else b""
+            planes[name] = payload[offset : offset + header.count * width].reshape(header.count, width)
+            offset += header.count * width
+        extensions = payload[offset:].tobytes() if header.flags & FLAG_EXTENSIONS else b""
         return header, planes, _coordinate_system(extensions)
     header = _parse_header(data, len(data), source)
     entries, begin, extensions = _streams(data, header, source)
@@ -525,20 +541,26 @@ def _parse_header(head: bytes, file_bytes: int, source: str) -> _Header:
     return header
 
 
-def _inflate(data: bytes, size: int, source: str, whole: bool) -> bytes:
+def _inflate(data: bytes, size: int, source: str, whole: bool) -> Bytes:
     """The first ``size`` bytes under gzip; with ``whole``, also the extensions behind them, and the checksum holds."""
     inflate = zlib.decompressobj(wbits=31)
+    # Piece by piece, since an inflater that makes all at once moves it whenever its memory runs out.
+    payload = np.empty(size + EXTENSION_BYTES if whole else size, np.uint8)
+    made = 0
     try:
-        payload = inflate.decompress(data, size + EXTENSION_BYTES if whole else size)
+        for begin in range(0, len(data), INFLATED_AT_ONCE):
+            if made == len(payload) or inflate.eof:
+                break
+            piece = inflate.decompress(data[begin : begin + INFLATED_AT_ONCE], len(payload) - made)
+            payload[made : made + len(piece)] = np.frombuffer(piece, np.uint8)
+            made += len(piece)
     except zlib.error as error:
         raise CodecError(f"{source}: corrupted, gzip says {error}; write or download it again") from error
-    if len(payload) < size:
-        raise CodecError(
-            f"{source}: truncated, it ends after {len(payload)} of {size} bytes; write or download it again"
-        )
+    if made < size:
+        raise CodecError(f"{source}: truncated, it ends after {made} of {size} bytes; write or download it again")
     if whole and not inflate.eof:
         raise CodecError(f"{source}: truncated or overlong, gzip does not end where it should; download it again")
-    return payload
+    return payload[:made]
 
 
 def _inflated_from(data: bytes, header: _Header, source: str) -> dict[str, int]:
