@@ -151,12 +151,17 @@ class _AffineSnap(torch.autograd.Function):
         return torch.ops.aten.hardtanh_backward(gradient, values, float(low), float(high)), None, None
 
 
+def to_half(values: Tensor) -> Tensor:
+    """The nearest finite float16."""
+    return values.clamp(-HALF_MAX, HALF_MAX).half()
+
+
 class _HalfSnap(torch.autograd.Function):
     """Rounding to float16, to the nearest finite number, with the gradient of the identity."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        return values.clamp(-HALF_MAX, HALF_MAX).half().float()
+        return to_half(values).float()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

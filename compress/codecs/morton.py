@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
+
+from utils.compilation import SERIAL
 
 BITS_PER_AXIS = 21
 """Three of these fill a 63-bit code."""
+DIGIT_BITS = 11
+DIGITS = 6
+"""So many digits make up 64 bits and more."""
 
 
 def morton_order(positions: np.ndarray) -> np.ndarray:
@@ -20,9 +26,42 @@ def morton_order(positions: np.ndarray) -> np.ndarray:
     Returns:
         ``(N,)`` int64 indices. Points in one cell keep their order.
     """
+    return stable_order(morton_codes(positions))
+
+
+def morton_codes(positions: np.ndarray) -> np.ndarray:
+    """``(N,)`` uint64 places along the curve of :func:`morton_order`."""
     steps = (1 << BITS_PER_AXIS) - 1
     cells = np.rint((contract(positions) + 1) * (steps / 2)).astype(np.uint64)
-    return np.argsort(interleave(cells), kind="stable")
+    return interleave(cells)
+
+
+def stable_order(codes: np.ndarray) -> np.ndarray:
+    """The ``(N,)`` int64 indices that sort non-negative 64-bit integers; equal ones keep their order."""
+    return _sort_by_digits(codes.view(np.uint64))
+
+
+@njit(**SERIAL)
+def _sort_by_digits(codes):
+    """Sort by eleven binary digits after the other, from the lowest on."""
+    counts = np.zeros((DIGITS, 1 << DIGIT_BITS), np.int64)
+    for i in range(len(codes)):
+        for digit in range(DIGITS):
+            counts[digit, (codes[i] >> np.uint64(DIGIT_BITS * digit)) & np.uint64((1 << DIGIT_BITS) - 1)] += 1
+    order = np.arange(len(codes))
+    codes, other_codes, other_order = codes.copy(), np.empty_like(codes), np.empty_like(order)
+    for digit in range(DIGITS):
+        if counts[digit].max() == len(codes):
+            continue
+        places = np.cumsum(counts[digit]) - counts[digit]
+        for i in range(len(codes)):
+            value = (codes[i] >> np.uint64(DIGIT_BITS * digit)) & np.uint64((1 << DIGIT_BITS) - 1)
+            other_codes[places[value]] = codes[i]
+            other_order[places[value]] = order[i]
+            places[value] += 1
+        codes, other_codes = other_codes, codes
+        order, other_order = other_order, order
+    return order
 
 
 def contract(positions: np.ndarray) -> np.ndarray:

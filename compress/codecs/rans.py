@@ -113,9 +113,16 @@ class Alphabet:
         """Number of tokens."""
         return (1 << self.direct_bits) + ((self.value_bits - self.direct_bits) << self.leading_bits)
 
+    @property
+    def plain(self) -> bool:
+        """Whether every value is its own token, so that there are no raw bits."""
+        return self.size == 1 << self.direct_bits and not self.signed
+
     def tokens(self, values: np.ndarray) -> np.ndarray:
-        """The ``(n,)`` uint8 tokens of int64 ``values``."""
-        return _tokenise(values, self.signed, self.direct_bits, self.leading_bits)
+        """The ``(n,)`` uint8 tokens of integers."""
+        if self.plain:
+            return values.astype(np.uint8)
+        return _tokenise(values.astype(np.int64, copy=False), self.signed, self.direct_bits, self.leading_bits)
 
 
 class Tables:
@@ -167,6 +174,11 @@ class Column:
         self.tables = Tables(1 + sum(int(values.max()) for values in self.maps), self.size)
         self.history = np.zeros(LANES, np.uint8)
 
+    @property
+    def constant(self) -> bool:
+        """Whether all values are 0. The only symbol has all frequencies, so that coding it changes nothing."""
+        return self.size == 1
+
     def begin(self) -> None:
         """Start a new stream."""
         self.history[:] = 0
@@ -177,37 +189,26 @@ class Encoder:
     """Collects the symbols of a stream and codes them, last to first, when it is finished; then of the next one."""
 
     def __init__(self) -> None:
-        self._symbols = np.empty(1 << 12, np.uint32)
-        self._length = 0
-
-    def room(self, count: int) -> tuple[np.ndarray, int]:
-        """The buffer of ``start << 16 | frequency`` with space for ``count`` more, and how many it holds."""
-        needed = self._length + count
-        if needed > len(self._symbols):
-            grown = np.empty(max(needed, 2 * len(self._symbols)), np.uint32)
-            grown[: self._length] = self._symbols[: self._length]
-            self._symbols = grown
-        return self._symbols, self._length
-
-    def advance(self, length: int) -> None:
-        """Say how many symbols the buffer holds now."""
-        self._length = length
+        self._parts: list[np.ndarray] = []  # Of ``start << 16 | frequency``.
+        self._lanes: list[int] = []  # Of the first symbol of each part.
+        self._lane = 0
 
     def integers(
         self, column: Column, values: np.ndarray, first: np.ndarray | None = None, second: np.ndarray | None = None
     ) -> np.ndarray:
-        """Append the ``(n,)`` int64 ``values`` of a column. Returns their tokens.
+        """Append the ``(n,)`` integers of a column. Returns their tokens.
 
         ``first`` and ``second`` are the ``(n,)`` uint8 tokens that the column's contexts look at; at most
         :data:`MOST_AT_ONCE` values go at a time.
         """
+        if column.constant:
+            self._lane += len(values)
+            return np.zeros(len(values), np.uint8)
         alphabet = column.alphabet
         tokens = alphabet.tokens(values)
-        pieces = 1 + -(-alphabet.value_bits // PROBABILITY_BITS)
-        buffer, length = self.room(len(values) * pieces)
-        length = _model_tokens(
-            buffer,
-            length,
+        symbols = np.empty(len(values), np.uint32)
+        _model_tokens(
+            symbols,
             tokens,
             column.tables.counts,
             column.tables.symbols,
@@ -216,17 +217,25 @@ class Encoder:
             *column.maps,
             column.history,
         )
-        self._length = _model_raw(
-            buffer, length, tokens, values, alphabet.signed, alphabet.direct_bits, alphabet.leading_bits
-        )
+        self._append(symbols)
+        if not alphabet.plain:
+            wide = values.astype(np.int64, copy=False)
+            self._append(_model_raw(tokens, wide, alphabet.signed, alphabet.direct_bits, alphabet.leading_bits))
         column.tables.learn()
         return tokens
 
+    def _append(self, symbols: np.ndarray) -> None:
+        if len(symbols):
+            self._parts.append(symbols)
+            self._lanes.append(self._lane % LANES)
+            self._lane += len(symbols)
+
     def finish(self) -> bytes:
         """The stream: eight little-endian uint32 states, then little-endian uint16 words."""
-        states, words = _encode(self._symbols[: self._length])
-        self._length = 0
-        return states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
+        states = np.full(LANES, LOW, np.int64)
+        words = [_encode(self._parts.pop(), self._lanes.pop(), states) for _ in range(len(self._parts))]
+        self._lane = 0
+        return b"".join([states.astype("<u4").tobytes(), *(part.astype("<u2").tobytes() for part in reversed(words))])
 
 
 class Decoder:
@@ -260,6 +269,10 @@ class Decoder:
     def _decode(
         self, column: Column, count: int, values: np.ndarray, first: np.ndarray | None, second: np.ndarray | None
     ) -> np.ndarray:
+        if column.constant:
+            values[:] = 0
+            self.cursor[1] = (int(self.cursor[1]) + count) % LANES
+            return np.zeros(count, np.uint8)
         alphabet, tables = column.alphabet, column.tables
         recent = np.empty(LANES + count, np.uint8)
         recent[:LANES] = column.history
@@ -268,7 +281,7 @@ class Decoder:
             self.cursor,
             self.states,
             recent,
-            values,
+            NO_VALUES if alphabet.plain else values,
             tables.counts,
             tables.built_at,
             tables.symbols,
@@ -281,7 +294,10 @@ class Decoder:
             alphabet.leading_bits,
         )
         column.history[:] = recent[count:]
-        return recent[LANES:]
+        tokens = recent[LANES:]
+        if alphabet.plain and len(values):
+            values[:] = tokens
+        return tokens
 
     def finish(self) -> None:
         """Check that the stream was used up exactly.
@@ -325,19 +341,18 @@ def _tokenise(values, signed, direct_bits, leading_bits):
 
 
 @njit(**SERIAL)
-def _model_tokens(buffer, length, tokens, counts, symbols, first, second, first_map, second_map, previous_map, history):
-    """Append the tokens' symbols to ``buffer`` and count them. Returns the new length."""
+def _model_tokens(modelled, tokens, counts, symbols, first, second, first_map, second_map, previous_map, history):
+    """Fill in the tokens' symbols, and count them."""
     for i in range(len(tokens)):
         previous = tokens[i - LANES] if i >= LANES else history[i]
         context = np.int64(first_map[first[i]]) + second_map[second[i]] + previous_map[previous]
-        buffer[length + i] = symbols[context, tokens[i]]
+        modelled[i] = symbols[context, tokens[i]]
     # Counting is a loop of its own so that it never changes what the loop above reads.
     for i in range(len(tokens)):
         previous = tokens[i - LANES] if i >= LANES else history[i]
         context = np.int64(first_map[first[i]]) + second_map[second[i]] + previous_map[previous]
         counts[context, tokens[i]] += 1
     _remember(tokens, history)
-    return length + len(tokens)
 
 
 @njit(**SERIAL)
@@ -353,8 +368,15 @@ def _remember(tokens, history):
 
 
 @njit(**SERIAL)
-def _model_raw(buffer, length, tokens, values, signed, direct_bits, leading_bits):
+def _model_raw(tokens, values, signed, direct_bits, leading_bits):
+    """The symbols of the tokens' raw bits."""
     direct = 1 << direct_bits
+    pieces = 0
+    for i in range(len(tokens)):
+        left = ((np.int64(tokens[i]) - direct) >> leading_bits) + direct_bits - leading_bits
+        pieces += 0 if tokens[i] < direct else (left + PROBABILITY_BITS - 1) // PROBABILITY_BITS
+    modelled = np.empty(pieces, np.uint32)
+    length = 0
     for i in range(len(tokens)):
         if tokens[i] < direct:
             continue
@@ -364,32 +386,30 @@ def _model_raw(buffer, length, tokens, values, signed, direct_bits, leading_bits
             width = min(left, PROBABILITY_BITS)
             frequency = 1 << (PROBABILITY_BITS - width)
             start = (value & ((1 << width) - 1)) << (PROBABILITY_BITS - width)
-            buffer[length] = (start << 16) | frequency
+            modelled[length] = (start << 16) | frequency
             length += 1
             value >>= width
             left -= width
-    return length
+    return modelled
 
 
 @njit(**SERIAL)
-def _encode(buffer):
-    """States and words of the symbols in ``buffer``, coded last to first so that they decode first to last."""
-    states = np.full(LANES, LOW, np.int64)
-    words = np.empty(len(buffer) + 1, np.uint16)
+def _encode(symbols, lane, states):
+    """The words of symbols, coded last to first so that they decode first to last; ``lane`` is that of the first."""
+    words = np.empty(len(symbols), np.uint16)
     position = len(words)
-    for i in range(len(buffer) - 1, -1, -1):
-        symbol = np.int64(buffer[i])
+    for i in range(len(symbols) - 1, -1, -1):
+        symbol = np.int64(symbols[i])
         start, frequency = symbol >> 16, symbol & 0xFFFF
-        state = states[i & LANE_MASK]
+        turn = (lane + i) & LANE_MASK
+        state = states[turn]
         if state >= frequency << (32 - PROBABILITY_BITS):
             position -= 1
             words[position] = state & 0xFFFF
             state >>= 16
         quotient = np.uint32(state) // np.uint32(frequency)
-        states[i & LANE_MASK] = (
-            (np.int64(quotient) << PROBABILITY_BITS) + state - np.int64(quotient) * frequency + start
-        )
-    return states, words[position:]
+        states[turn] = (np.int64(quotient) << PROBABILITY_BITS) + state - np.int64(quotient) * frequency + start
+    return words[position:].copy()
 
 
 @intrinsic

@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +23,7 @@ from compress.codecs.gsz.settings import DEFAULT_QUALITY, GRIDS, GridSettings, p
 from compress.codecs.gsz.streams import ATTRIBUTES, Coding, Hints, Layout, Sink, Values, column_sizes
 from compress.codecs.gsz.symbols import Steps
 from compress.codecs.lzma import LzmaCodec, LzmaGrid
+from compress.codecs.morton import morton_codes, stable_order
 from compress.codecs.rans import LANES, StreamError
 from scene.gaussian_model import GaussianModel
 from utils.cli import warn
@@ -46,7 +46,7 @@ class _Prepared:
     """A model on its grid, on the way into a file.
 
     Attributes:
-        curve: ``(N,)`` int64; Gaussians of a layer are sorted by it.
+        curve: ``(N,)`` places along a Morton curve; Gaussians of a layer are sorted by them.
         columns: the columns of the Gaussians that an index array names, in its order.
     """
 
@@ -82,7 +82,7 @@ class LayeredGrid(Grid):
         prepared = self._prepare(splats.detach().to("cpu"))
         layers = []
         for rows in self._layers(splats):
-            order = np.argsort(prepared.curve[rows], kind="stable")
+            order = stable_order(prepared.curve[rows])
             layers.append(prepared.columns(rows[interleaved(order)]))
         layout = _LAYOUTS[prepared.number]
         sizes = column_sizes(layout, layers)
@@ -101,9 +101,11 @@ class LayeredGrid(Grid):
         if self.importance is not None and len(self.importance) != count:
             raise UserError(f"importance of {len(self.importance)} Gaussians given for {count}; fit the grid again")
         importance = default_importance(splats) if self.importance is None else self.importance
-        falling = np.argsort(-importance.detach().cpu().double().numpy().reshape(-1), kind="stable")
-        bounds = [0, *(count >> (layers - 1 - layer) for layer in range(layers))]
-        return [np.sort(falling[begin:end]) for begin, end in pairwise(bounds)]
+        unimportance = np.nan_to_num(-importance.detach().cpu().double().numpy().reshape(-1), nan=np.inf)
+        layer_of = np.full(count, layers - 1, np.uint8)
+        for layer in reversed(range(layers - 1)):
+            layer_of[_smallest(unimportance, count >> (layers - 1 - layer))] = layer
+        return [np.flatnonzero(layer_of == layer) for layer in range(layers)]
 
 
 class GszGrid(LayeredGrid):
@@ -185,10 +187,18 @@ class PublishedGrid(LayeredGrid):
         return _Prepared(
             number=FAST3DGS,
             parameters=fast3dgs.pack_parameters(self.published),
-            curve=fast3dgs.curve_ranks(splats),
+            curve=morton_codes(splats.means.numpy()),
             columns=lambda rows: fast3dgs.to_columns(self.published, splats, rows),
             hints=_no_hints,
         )
+
+
+def _smallest(values: np.ndarray, number: int) -> np.ndarray:
+    """``(N,)`` bool: the ``number`` smallest values, and among equals the first."""
+    limit = np.partition(values, number - 1)[number - 1]
+    chosen = values < limit
+    chosen[np.flatnonzero(values == limit)[: number - int(chosen.sum())]] = True
+    return chosen
 
 
 def _no_hints(attribute: str, values: Values) -> dict[str, np.ndarray]:

@@ -10,6 +10,9 @@ from __future__ import annotations
 import struct
 
 import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
 
 from compress.codecs.gsz.streams import (
     COLOURS,
@@ -18,12 +21,13 @@ from compress.codecs.gsz.streams import (
     Values,
     from_luma,
     lane_differences,
-    to_luma,
+    luma_into,
 )
-from compress.codecs.lzma import FLOAT_WIDTHS, LzmaGrid
-from compress.codecs.morton import morton_order
+from compress.codecs.gsz.symbols import ROWS_AT_ONCE
+from compress.codecs.lzma import FLOAT_WIDTHS, LzmaGrid, to_half
 from compress.codecs.rans import Alphabet, buckets
 from scene.gaussian_model import GaussianModel
+from utils.compilation import INLINE, SERIAL
 
 _FLOATS = {"opacity_logits": "opacities", "log_scales": "scales", "quaternions": "rotations"}
 _SH_COLOURS = ("luma", "orange", "green")
@@ -73,31 +77,29 @@ def unpack_parameters(data: bytes) -> tuple[float, float, frozenset[str]]:
     return dc_step, sh_step, frozenset(name for bit, name in enumerate(FLOAT_WIDTHS) if flags >> bit & 1)
 
 
-def curve_ranks(splats: GaussianModel) -> np.ndarray:
-    """``(N,)`` int64: each Gaussian's place along the Morton curve."""
-    order = morton_order(splats.means.numpy())
-    ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.arange(len(order))
-    return ranks
-
-
 def to_columns(grid: LzmaGrid, splats: GaussianModel, rows: np.ndarray) -> Values:
     """The columns of the named Gaussians of a model on the CPU."""
-    snapped = {name: tensor.detach().numpy()[rows] for name, tensor in grid.snap(splats.detach()).named_parameters()}
-    values: Values = {}
-    for axis, numbers in enumerate(_ordinals(snapped["means"], "means" in grid.wide).T):
-        values[f"mean_{axis}"] = lane_differences(numbers)
-    for name in _FLOATS:
-        wide = name in grid.wide
-        numbers = _ordinals(snapped[name], wide) + (1 << 31 if wide else 1 << 15)
-        for index, column in enumerate(numbers.T << (0 if wide else 16)):
-            for byte in range(4):
-                values[f"{name}_{index}_{byte}"] = (column >> (8 * byte)) & 255
-    dc = grid.dc.symbols(splats.sh_dc)[rows].reshape(-1, 3).astype(np.int64) - grid.dc.zero_point
-    sh = grid.rest.symbols(splats.sh_rest)[rows].astype(np.int16) - np.int16(grid.rest.zero_point)
-    colours = to_luma(sh.reshape(-1, 3))
-    sh = np.stack([colours[name] for name in _SH_COLOURS], axis=1).astype(np.int16)
-    return values | to_luma(dc) | {"sh": sh.reshape(len(rows), 3 * splats.sh_rest.shape[1])}
+    count, coefficients = len(rows), splats.sh_rest.shape[1]
+    means = np.empty((3, count), np.int64)
+    floats = {name: np.empty((FLOAT_WIDTHS[name], 4, count), np.uint8) for name in _FLOATS}
+    dc = np.empty((3, count), np.int32)
+    sh = np.empty((count, coefficients, 3), np.int16)
+    dc_zero, sh_zero = grid.dc.zero_point, grid.rest.zero_point
+    for begin in range(0, count, ROWS_AT_ONCE):
+        here = slice(begin, begin + ROWS_AT_ONCE)
+        index = torch.from_numpy(rows[here])
+        part = {name: values.detach().index_select(0, index) for name, values in splats.named_parameters()}
+        _ordinals(*_bits(part["means"], "means" in grid.wide), means[:, here])
+        for name, columns in floats.items():
+            _bytes(*_bits(part[name], name in grid.wide), columns[..., here])
+        luma_into(grid.dc.symbols(part["sh_dc"]).reshape(-1, 3), dc_zero, *dc[:, here])
+        luma, orange, green = sh[here].reshape(-1, 3).T
+        luma_into(grid.rest.symbols(part["sh_rest"]).reshape(-1, 3), sh_zero, luma, green, orange)
+    values: Values = {f"mean_{axis}": lane_differences(means[axis]) for axis in range(3)}
+    for name, columns in floats.items():
+        for index, byte in np.ndindex(*columns.shape[:2]):
+            values[f"{name}_{index}_{byte}"] = columns[index, byte]
+    return values | dict(zip(COLOURS, dc, strict=True)) | {"sh": sh.reshape(count, 3 * coefficients)}
 
 
 def fill(arrays: dict[str, np.ndarray], values: Values, dc_step: float, wide: frozenset[str]) -> None:
@@ -105,36 +107,90 @@ def fill(arrays: dict[str, np.ndarray], values: Values, dc_step: float, wide: fr
 
     Columns of positions are the sums of what is stored. Numbers that are not finite are possible in a strange file.
     """
-    floats = {"means": np.stack([values[f"mean_{axis}"] for axis in range(3)], axis=1)}
-    for name in _FLOATS:
-        whole = [
-            sum(values[f"{name}_{index}_{byte}"].astype(np.int64) << (8 * byte) for byte in range(4))
-            for index in range(FLOAT_WIDTHS[name])
-        ]
-        numbers = np.stack(whole, axis=1)
-        floats[name] = numbers - (1 << 31) if name in wide else (numbers >> 16) - (1 << 15)
-    for name in FLOAT_WIDTHS:
-        arrays[name][:] = _numbers(floats[name], name in wide)
+    for name, width in FLOAT_WIDTHS.items():
+        for index in range(width):
+            if name == "means":
+                numbers = _ordered(values[f"mean_{index}"], name in wide)
+            else:
+                numbers = _joined(*(values[f"{name}_{index}_{byte}"] for byte in range(4)))
+            column = arrays[name][:, index]
+            if name in wide:
+                _singles(numbers, column.view(np.uint32))
+            else:
+                _halves(numbers, _HALVES, column)
     dc = arrays["sh_dc"]
     dc[:] = (from_luma(values).astype(np.float32) * np.float32(dc_step)).reshape(dc.shape)
 
 
 def fill_sh(sh_rest: np.ndarray, symbols: np.ndarray, sh_step: float) -> None:
     """The ``(N, K, 3)`` harmonics of ``(N, 3 K)`` symbols."""
-    colours = symbols.reshape(-1, 3).astype(np.int64)
-    rgb = from_luma({name: colours[:, index] for index, name in enumerate(_SH_COLOURS)})
+    rgb = from_luma(dict(zip(_SH_COLOURS, symbols.reshape(-1, 3).T, strict=True)))
     np.multiply(rgb, np.float32(sh_step), out=sh_rest.reshape(rgb.shape), dtype=np.float32, casting="same_kind")
 
 
-def _ordinals(numbers: np.ndarray, wide: bool) -> np.ndarray:
-    """Signed int64 in the order of floats, -1 for -0 and 0 for +0."""
-    bits = numbers.astype("<f4" if wide else "<f2").view("<i4" if wide else "<i2").astype(np.int64)
-    magnitudes = bits & (0x7FFFFFFF if wide else 0x7FFF)
-    return np.where(bits < 0, ~magnitudes, magnitudes)
+def _bits(values: Tensor, wide: bool) -> tuple[np.ndarray, int]:
+    """The bits of what the ``lzma`` codec stores, as signed integers, and how many there are besides the sign."""
+    if wide:
+        return values.numpy().view(np.int32), 31
+    return to_half(values).numpy().view(np.int16), 15
 
 
-def _numbers(ordinals: np.ndarray, wide: bool) -> np.ndarray:
-    """The inverse of :func:`_ordinals`, as float32; ordinals of too many bits lose the upper ones."""
-    sign, mask = (1 << 31, 0x7FFFFFFF) if wide else (1 << 15, 0x7FFF)
-    bits = np.where(ordinals < 0, sign | (~ordinals & mask), ordinals & mask)
-    return bits.astype("<u4" if wide else "<u2").view("<f4" if wide else "<f2").astype(np.float32)
+@njit(**INLINE)
+def _ordinal(bits, digits):
+    """A signed integer in the order of floats, -1 for -0 and 0 for +0."""
+    return ~(bits & ((1 << digits) - 1)) if bits < 0 else bits
+
+
+@njit(**SERIAL)
+def _ordinals(bits, digits, ordinals):
+    for i in range(bits.shape[0]):
+        for axis in range(bits.shape[1]):
+            ordinals[axis, i] = _ordinal(np.int64(bits[i, axis]), digits)
+
+
+@njit(**SERIAL)
+def _bytes(bits, digits, columns):
+    """Split unsigned numbers in the order of floats, of which halves are the upper 16 bits."""
+    for i in range(bits.shape[0]):
+        for index in range(bits.shape[1]):
+            number = (_ordinal(np.int64(bits[i, index]), digits) + (1 << digits)) << (31 - digits)
+            for byte in range(4):
+                columns[index, byte, i] = (number >> (8 * byte)) & 255
+
+
+@njit(**SERIAL)
+def _joined(lowest, low, high, highest):
+    """The inverse of :func:`_bytes` for one column: uint32."""
+    numbers = np.empty(len(highest), np.uint32)
+    for i in range(len(numbers)):
+        numbers[i] = np.uint32(highest[i]) << 24 | np.uint32(high[i]) << 16 | np.uint32(low[i]) << 8 | lowest[i]
+    return numbers
+
+
+@njit(**SERIAL)
+def _ordered(ordinals, wide):
+    """The same of ordinals; those of too many bits lose the upper ones."""
+    numbers = np.empty(len(ordinals), np.uint32)
+    digits = 31 if wide else 15
+    for i in range(len(numbers)):
+        number = (ordinals[i] & ((1 << digits) - 1)) | (np.int64(ordinals[i] >= 0) << digits)
+        numbers[i] = number << (31 - digits)
+    return numbers
+
+
+@njit(**SERIAL)
+def _singles(numbers, bits):
+    """The bits of single-precision floats, from numbers in their order."""
+    for i in range(len(numbers)):
+        number = np.int64(numbers[i])
+        bits[i] = number - (1 << 31) if number >> 31 else (1 << 32) - 1 - number
+
+
+@njit(**SERIAL)
+def _halves(numbers, table, values):
+    for i in range(len(numbers)):
+        values[i] = table[numbers[i] >> 16]
+
+
+_HALVES = np.r_[0xFFFF:0x7FFF:-1, 0:0x8000].astype(np.uint16).view(np.float16).astype(np.float32)
+"""All half-precision floats in their order, from the NaNs with a sign to those without."""

@@ -91,7 +91,7 @@ class Harmonics:
     def encode(self, coder: Encoder, sh: np.ndarray, fineness: np.ndarray | None) -> None:
         """Append a chunk of ``(n, 3 K)`` int16 harmonics."""
         classes = sh_classes(sh)
-        coder.integers(self.classes, classes.astype(np.int64), fineness)
+        coder.integers(self.classes, classes, fineness)
         rows, kinds = _present(classes)
         masks = np.zeros(len(rows), np.uint16)
         for (begin, end), column in zip(self.groups, self.masks, strict=True):
@@ -125,10 +125,6 @@ class Harmonics:
         colours = np.concatenate([palette.triples, palette.colours(symbols, finest)])
         flat = sh_rest.reshape(len(sh_rest), -1)
         _place(flat, rows, members, triples, bounds, fineness, colours, len(palette.triples))
-
-    @staticmethod
-    def largest_class(sh: np.ndarray) -> int:
-        return int(sh_classes(sh).max(initial=0))
 
 
 def _bounds() -> list[tuple[int, int]]:

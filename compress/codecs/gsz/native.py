@@ -121,11 +121,11 @@ def unpack_parameters(data: bytes) -> tuple[Steps, int]:
 
 def to_columns(symbols: Symbols, top: int) -> Values:
     """The columns of symbols, in their order. ``top`` is the largest scale of the file."""
-    scales = np.ascontiguousarray(symbols.scales.T, dtype=np.int64)
-    rotations = np.ascontiguousarray(symbols.rotations.T, dtype=np.int64)
+    scales = np.ascontiguousarray(symbols.scales.T)
+    rotations = np.ascontiguousarray(symbols.rotations.T)
     return {
         "distance": lane_differences(morton(symbols.means)),
-        "opacity": symbols.opacities.astype(np.int64),
+        "opacity": symbols.opacities,
         "scale": top - scales[0],
         "gap": ((scales[0] + 1) >> 1) - scales[1],
         "thin": ((scales[1] + 1) >> 1) - scales[2],

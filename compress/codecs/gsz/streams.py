@@ -23,7 +23,7 @@ BLOCK = CHUNK
 """Decoders hand out chunks together, up to so many Gaussians: little enough to stay in a processor's cache."""
 
 Values = dict[str, np.ndarray]
-"""``(N,)`` columns by name, int64 in encoders; and there, under ``"sh"``, the ``(N, 3 K)`` int16 harmonics."""
+"""``(N,)`` columns of integers by name; in encoders also, under ``"sh"``, the ``(N, 3 K)`` int16 harmonics."""
 
 Hints = Callable[[str, Values], dict[str, np.ndarray]]
 """Given an attribute and the columns decoded so far, ``(N,)`` uint8 arrays that its contexts may look at, by name."""
@@ -54,8 +54,10 @@ class ColumnPlan:
     summed: bool = False
 
     @property
-    def dtype(self) -> type[np.signedinteger]:
+    def dtype(self) -> type[np.integer]:
         """What a decoder's values are held in."""
+        if self.alphabet.plain:
+            return np.uint8
         return np.int32 if self.alphabet.value_bits < 32 else np.int64
 
 
@@ -102,6 +104,10 @@ class Coding:
             name: Column(plan.alphabet, size, plan.first[1], plan.second[1], plan.previous)
             for (name, plan), size in zip(layout.items(), sizes, strict=False)
         }
+        self.names = {
+            attribute: [name for name, plan in layout.items() if plan.attribute == attribute]
+            for attribute in ATTRIBUTES
+        }
         self.harmonics = Harmonics(sizes[len(layout)], coefficients)
 
     def _begin_layer(self) -> None:
@@ -146,9 +152,8 @@ class Coding:
                 begin, end = block[0][0], block[-1][1]
                 values: Values = {}
                 for attribute in ATTRIBUTES:
-                    for name, plan in self.layout.items():
-                        if plan.attribute == attribute:
-                            values[name] = np.empty(end - begin, plan.dtype)
+                    for name in self.names[attribute]:
+                        values[name] = np.empty(end - begin, self.layout[name].dtype)
                     self._code(
                         attribute, coders[attribute], values, [(low - begin, high - begin) for low, high in block]
                     )
@@ -167,7 +172,7 @@ class Coding:
 
     def _code(self, attribute: str, coder: Encoder | Decoder, values: Values, bounds: list[tuple[int, int]]) -> None:
         """Append chunks of an attribute's columns to an encoder, or fill them in from a decoder. Harmonics are none."""
-        names = [name for name, plan in self.layout.items() if plan.attribute == attribute]
+        names = self.names[attribute]
         hints = self.hints(attribute, values) if names else {}
         for begin, end in bounds if names else []:
             tokens = {name: hint[begin:end] for name, hint in hints.items()}
@@ -198,10 +203,16 @@ def _blocks(count: int) -> list[list[tuple[int, int]]]:
 def column_sizes(layout: Layout, layers: list[Values]) -> list[int]:
     """How many tokens each column of a layout needs, 1 to 256, and how many classes the harmonics have."""
     sizes = [
-        1 + max(int(plan.alphabet.tokens(values[name]).max(initial=0)) for values in layers)
+        1 + max(int(plan.alphabet.tokens(_ends(values[name])).max()) for values in layers)
         for name, plan in layout.items()
     ]
-    return [*sizes, 1 + max(Harmonics.largest_class(values["sh"]) for values in layers)]
+    largest = max(int(np.abs(_ends(values["sh"])).max()) for values in layers)
+    return [*sizes, 1 + largest.bit_length()]
+
+
+def _ends(values: np.ndarray) -> np.ndarray:
+    """The least and the greatest of some integers, or 0: no value between has a larger token."""
+    return np.array([values.min(initial=0), values.max(initial=0)], np.int64)
 
 
 def lane_differences(values: np.ndarray) -> np.ndarray:
@@ -230,12 +241,23 @@ def _lane_sums(differences, last):
 
 
 def to_luma(rgb: np.ndarray) -> Values:
-    """The reversible YCoCg transform (Malvar and Sullivan 2003) of ``(N, 3)`` integers: luma, green, orange."""
-    red, green, blue = np.ascontiguousarray(rgb.T, dtype=np.int64)
-    orange = red - blue
-    middle = blue + (orange >> 1)
-    excess = green - middle
-    return {"luma": middle + (excess >> 1), "green": excess, "orange": orange}
+    """The reversible YCoCg transform (Malvar and Sullivan 2003) of ``(N, 3)`` integers: int32 luma, green, orange."""
+    luma, green, orange = (np.empty(len(rgb), np.int32) for _ in range(3))
+    luma_into(rgb, 0, luma, green, orange)
+    return {"luma": luma, "green": green, "orange": orange}
+
+
+@njit(**SERIAL)
+def luma_into(rgb, zero, luma, green, orange):
+    """:func:`to_luma` of ``rgb - zero``, into three ``(N,)`` arrays of integers."""
+    for i in range(len(rgb)):
+        blue = np.int64(rgb[i, 2]) - zero
+        difference = np.int64(rgb[i, 0]) - zero - blue
+        middle = blue + (difference >> 1)
+        excess = np.int64(rgb[i, 1]) - zero - middle
+        luma[i] = middle + (excess >> 1)
+        green[i] = excess
+        orange[i] = difference
 
 
 def from_luma(values: Values) -> np.ndarray:

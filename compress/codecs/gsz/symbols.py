@@ -30,6 +30,8 @@ SH_LIMIT = (1 << 13) - 1
 LARGEST_MEAN = 3.0e38
 LARGEST_EXPONENT = 200
 """Binary exponents of positions, in radii, beyond which decoders do not go."""
+ROWS_AT_ONCE = 1 << 12
+"""Parameters of so many Gaussians stay in a processor's cache from one pass over them to the next."""
 RECONSTRUCTED = 4
 """Magnitudes below this have a stored reconstruction value; larger ones are multiples of the step."""
 
@@ -262,9 +264,11 @@ def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
     _quantise_rows(vectors, fineness.rotations, 1 / steps.rotation_steps, 0.5, ROTATION_LIMIT, symbols.rotations)
     everywhere = np.zeros(count, np.uint8)
     _quantise_rows(sh_dc.reshape(count, 3), everywhere, np.array([1 / steps.dc_step]), 0.5, DC_LIMIT, symbols.dc)
-    in_steps = sh_in_steps(sh_rest, fineness.sh, steps)
     rounding = np.float32(1 - steps.sh_threshold)
-    _quantise_rows(in_steps, everywhere, np.ones(1, np.float32), rounding, SH_LIMIT, symbols.sh)
+    for begin in range(0, count, ROWS_AT_ONCE):
+        rows = slice(begin, begin + ROWS_AT_ONCE)
+        in_steps = sh_in_steps(sh_rest[rows], fineness.sh[rows], steps)
+        _quantise_rows(in_steps, everywhere[rows], np.ones(1, np.float32), rounding, SH_LIMIT, symbols.sh[rows])
     return symbols, frames
 
 
