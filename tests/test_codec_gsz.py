@@ -17,12 +17,12 @@ from torch import Tensor
 from compress import codecs
 from compress.codecs import CodecError
 from compress.codecs.gsz import QUALITIES, GridSettings, GszCodec, GszGrid, container, settings_for_size
-from compress.codecs.gsz.codec import interleaved
+from compress.codecs.gsz.codec import _smallest, interleaved
 from compress.codecs.gsz.container import Header
-from compress.codecs.gsz.native import morton, morton_decoded
 from compress.codecs.gsz.streams import ATTRIBUTES, from_luma, lane_differences, lane_sums, to_luma
 from compress.codecs.gsz.symbols import MEAN_LIMIT
 from compress.codecs.lzma import LzmaCodec
+from compress.codecs.morton import deinterleave, interleave
 from decompress import convert
 from scene.gaussian_model import GaussianModel
 from tests.helpers import allocating_little, assert_same_up_to_order, damaged, degenerate_models, random_model
@@ -334,10 +334,38 @@ def test_other_versions_and_grids_are_refused() -> None:
         codec.decode(header.pack() + data[header.size :], "new.gsz")
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_fast3dgs_keeps_every_float_to_the_bit(wide: bool) -> None:
+    """All finite half-precision numbers, -0 and subnormal ones included; and single-precision ones of any exponent."""
+    if wide:
+        bits = np.random.default_rng(0).integers(0, 1 << 32, 70_000, np.uint32)
+        bits[:2] = 0, 1 << 31
+        numbers = bits.view(np.float32)
+    else:
+        numbers = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    numbers = numbers[np.isfinite(numbers) & (np.abs(numbers) < 1e30)]
+    rows = np.resize(numbers, (len(numbers) // 3 + 1, 11))
+    model = random_model(len(rows), 1)
+    model.means, model.log_scales, model.quaternions, model.opacity_logits = (
+        torch.from_numpy(rows[:, begin:end].copy()) for begin, end in ((0, 3), (3, 6), (6, 10), (10, 11))
+    )
+    grid = GszCodec(grid="fast3dgs").fit(model)
+    assert bool(grid.published.wide) >= wide  # type: ignore[attr-defined]
+    decoded = GszCodec().decode(grid.encode(model))
+    assert_same_up_to_order(decoded, grid.snap(model))
+
+
+def test_the_most_important_come_first_and_equals_in_their_order() -> None:
+    values = np.random.default_rng(0).integers(0, 20, 1000).astype(np.float64)
+    order = np.argsort(values, kind="stable")
+    for number in (1, 2, 499, 1000):
+        assert np.flatnonzero(_smallest(values, number)).tolist() == sorted(order[:number])
+
+
 def test_the_parts_invert_each_other() -> None:
     rng = np.random.default_rng(0)
     means = rng.integers(-MEAN_LIMIT, MEAN_LIMIT + 1, (1000, 3)).astype(np.int32)
-    np.testing.assert_array_equal(morton_decoded(morton(means)), means)
+    np.testing.assert_array_equal(deinterleave(interleave(means, MEAN_LIMIT), MEAN_LIMIT), means)
     rgb = rng.integers(-(1 << 20), 1 << 20, (1000, 3)).astype(np.int32)
     np.testing.assert_array_equal(from_luma(to_luma(rgb)), rgb)
     for count in (0, 1, 7, 8, 9, 100):

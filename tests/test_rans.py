@@ -64,6 +64,29 @@ def test_the_most_values_at_once_return() -> None:
     np.testing.assert_array_equal(decoded, values)
 
 
+@pytest.mark.parametrize("count", [8, 13])
+def test_constant_columns_take_no_bytes_and_no_others_place(count: int) -> None:
+    """A column of one token is passed over by coder and decoder, which must not move the lanes of its neighbours."""
+    values = np.random.default_rng(count).integers(0, 200, (2, count))
+
+    def columns() -> list[Column]:
+        return [Column(Alphabet(8, 0, 8), size) for size in (None, 1, None)]
+
+    streams = []
+    for middle in ([], [np.zeros(count, np.int64)]):
+        coder = Encoder()
+        models = columns() if middle else columns()[::2]
+        for model, column_values in zip(models, [values[0], *middle, values[1]], strict=True):
+            coder.integers(model, column_values)
+        streams.append(coder.finish())
+    assert (streams[0] == streams[1]) == (count % LANES == 0)
+    decoder, decoded = Decoder(streams[1]), np.full((3, count), 7)
+    for model, into in zip(columns(), decoded, strict=True):
+        decoder.integers(model, into)
+    decoder.finish()
+    np.testing.assert_array_equal(decoded, [values[0], np.zeros(count), values[1]])
+
+
 def test_the_largest_values_return() -> None:
     alphabet = Alphabet(2, 2, 63)
     values = np.array([0, (1 << 63) - 1, 1 << 62, 3, 4], np.int64)

@@ -22,6 +22,7 @@ decide by arithmetic where data would mislead a processor that guesses branches.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from llvmlite import ir
@@ -108,12 +109,12 @@ class Alphabet:
     value_bits: int
     signed: bool = False
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of tokens."""
         return (1 << self.direct_bits) + ((self.value_bits - self.direct_bits) << self.leading_bits)
 
-    @property
+    @cached_property
     def plain(self) -> bool:
         """Whether every value is its own token, so that there are no raw bits."""
         return self.size == 1 << self.direct_bits and not self.signed

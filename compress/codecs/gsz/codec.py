@@ -23,7 +23,7 @@ from compress.codecs.gsz.settings import DEFAULT_QUALITY, GRIDS, GridSettings, p
 from compress.codecs.gsz.streams import ATTRIBUTES, Coding, Hints, Layout, Sink, Values, column_sizes
 from compress.codecs.gsz.symbols import Steps
 from compress.codecs.lzma import LzmaCodec, LzmaGrid
-from compress.codecs.morton import morton_codes, stable_order
+from compress.codecs.morton import interleave, morton_codes, stable_order
 from compress.codecs.rans import LANES, StreamError
 from scene.gaussian_model import GaussianModel
 from utils.cli import warn
@@ -160,7 +160,7 @@ class GszGrid(LayeredGrid):
         return _Prepared(
             number=NATIVE,
             parameters=native.pack_parameters(self.steps, top),
-            curve=native.morton(quantised.means),
+            curve=interleave(quantised.means, symbols.MEAN_LIMIT),
             columns=lambda rows: native.to_columns(quantised.take(rows), top),
             hints=native.hints(self.steps, top),
         )

@@ -19,8 +19,9 @@ from compress.codecs.gsz.streams import (
     to_luma,
 )
 from compress.codecs.gsz.symbols import MEAN_LIMIT, RECONSTRUCTED, SCALE_LIMIT, Steps, Symbols, finenesses
+from compress.codecs.morton import deinterleave, interleave
 from compress.codecs.rans import Alphabet, StreamError, buckets
-from utils.compilation import INLINE, SERIAL
+from utils.compilation import SERIAL
 
 _EACH = buckets(list(range(1, 17)))
 """A context for each fineness."""
@@ -124,7 +125,7 @@ def to_columns(symbols: Symbols, top: int) -> Values:
     scales = np.ascontiguousarray(symbols.scales.T)
     rotations = np.ascontiguousarray(symbols.rotations.T)
     return {
-        "distance": lane_differences(morton(symbols.means)),
+        "distance": lane_differences(interleave(symbols.means, MEAN_LIMIT)),
         "opacity": symbols.opacities,
         "scale": top - scales[0],
         "gap": ((scales[0] + 1) >> 1) - scales[1],
@@ -144,7 +145,7 @@ def to_symbols(values: Values) -> Symbols:
     for axis, name in enumerate(("rotation_x", "rotation_y", "rotation_z")):
         rotations[:, axis] = values[name]
     return Symbols(
-        means=morton_decoded(values["distance"]),
+        means=deinterleave(values["distance"], MEAN_LIMIT),
         scales=values["scales"],
         opacities=values["opacity"],
         rotations=rotations,
@@ -188,45 +189,3 @@ def _scales(scale, gap, thin, top):
         scales[i, 1] = min(max(second, -limit), limit)
         scales[i, 2] = min(max(((second + 1) >> 1) - thin[i], -limit), limit)
     return scales
-
-
-@njit(**INLINE)
-def _spread(value):
-    """The low 21 bits of ``value``, two zeros between each and the next."""
-    value = (value | (value << 32)) & 0x1F00000000FFFF
-    value = (value | (value << 16)) & 0x1F0000FF0000FF
-    value = (value | (value << 8)) & 0x100F00F00F00F00F
-    value = (value | (value << 4)) & 0x10C30C30C30C30C3
-    return (value | (value << 2)) & 0x1249249249249249
-
-
-@njit(**INLINE)
-def _gather(value):
-    """Every third bit of ``value``, from the lowest on: the inverse of :func:`_spread`."""
-    value &= 0x1249249249249249
-    value = (value ^ (value >> 2)) & 0x10C30C30C30C30C3
-    value = (value ^ (value >> 4)) & 0x100F00F00F00F00F
-    value = (value ^ (value >> 8)) & 0x1F0000FF0000FF
-    value = (value ^ (value >> 16)) & 0x1F00000000FFFF
-    return (value ^ (value >> 32)) & 0x1FFFFF
-
-
-@njit(**SERIAL)
-def morton(means):
-    """``(N,)`` int64 Morton codes of ``(N, 3)`` mean symbols."""
-    codes = np.empty(len(means), np.int64)
-    for i in range(len(means)):
-        x = _spread(int(means[i, 0]) + MEAN_LIMIT)
-        y = _spread(int(means[i, 1]) + MEAN_LIMIT)
-        codes[i] = x | (y << 1) | (_spread(int(means[i, 2]) + MEAN_LIMIT) << 2)
-    return codes
-
-
-@njit(**SERIAL)
-def morton_decoded(codes):
-    """The inverse of :func:`morton`; any int64 are taken."""
-    means = np.empty((len(codes), 3), np.int32)
-    for i in range(len(codes)):
-        for axis in range(3):
-            means[i, axis] = _gather(codes[i] >> axis) - MEAN_LIMIT
-    return means
