@@ -356,6 +356,25 @@ def _log2_opacities(device: torch.device) -> tuple[Tensor, Tensor]:
     return constant(OPACITY_MIDPOINTS, device), constant(opacities, device, torch.float64)
 
 
+SH_UNIT = 128
+"""The finest steps of SH coefficients in 1."""
+
+LEAST_SH_BITS, MOST_SH_BITS = 2, 8
+
+
+def bits_of_sh(prominence: Tensor, average: float, bits: float) -> Tensor:
+    """Bits of SH coefficients, int32 from 2 to 8: ``bits`` and one more for every fourfold of what shows.
+
+    One more for every twofold would make all errors show alike; it was worse at the same bytes, and so was one for
+    every 16-fold.
+
+    Args:
+        prominence: What :func:`log2_prominence` gives, of any shape.
+        average: The prominence that gets ``bits``.
+    """
+    return whole((prominence - average) * 0.5 + bits, LEAST_SH_BITS, MOST_SH_BITS)
+
+
 def log2_prominence(splats: GaussianModel) -> Tensor:
     """``(N,)`` float64: how much an error of each Gaussian's colour shows, which is its opacity, to 8 bits, times the
     geometric mean of its longer axes.

@@ -37,10 +37,13 @@ from compress.codecs.codebooks import (
 from compress.codecs.contract import Codec, CodecError, Grid
 from compress.codecs.morton import morton_order
 from compress.codecs.quantizers import (
+    MOST_SH_BITS,
     OPACITY_LOGITS,
     OPACITY_MIDPOINTS,
+    SH_UNIT,
     Bytes,
     as_array,
+    bits_of_sh,
     constant,
     drop_largest,
     log2_prominence,
@@ -48,6 +51,7 @@ from compress.codecs.quantizers import (
     midpoints_of,
     nearest_levels,
     restore_largest,
+    round_to_multiples,
     signed_log,
     straight_through,
     straight_through_rotation,
@@ -208,6 +212,9 @@ LEAST_SCALE_WEIGHT = 1e-3
 FOLLOW_EVERY = 4
 """Iterations after which the palette moves to where its Gaussians have gone: it costs as much as a snap."""
 
+EVEN_LEVELS = 96
+"""Entries of the codebook of SH coefficients to either side of 0 that are evenly spaced."""
+
 SAME_PLACE = 0.02
 """How far the median Gaussian may have moved, in radii of the model, before it is taken for another one."""
 
@@ -240,18 +247,28 @@ class _ShGrid:
     """The palette of spherical harmonics: vectors for rows, and a codebook for the vectors' numbers.
 
     Which vector a Gaussian has is settled when the grid is fitted, since searching among thousands of vectors anew
-    in every iteration would take seconds. Where the vectors are follows their Gaussians.
+    in every iteration would take seconds. Where the vectors are follows their Gaussians. A vector's numbers are
+    multiples of its own step before they become entries of the codebook: an image of few different bytes is small.
 
     Attributes:
         codebook: ``(256,)`` float32, on the CPU.
         entries: ``(vectors, 3 K)`` int32 indices into it, on the device of the model.
     """
 
-    def __init__(self, palette: Palette, codebook: Float32s, weights: Float32s, splats: GaussianModel) -> None:
+    def __init__(
+        self,
+        palette: Palette,
+        steps: npt.NDArray[np.floating],
+        codebook: Float32s,
+        weights: Float32s,
+        splats: GaussianModel,
+    ) -> None:
         device = splats.device
         self.codebook = codebook
         self._labels = constant(palette.labels, device, torch.int64)
         self._weights = constant(weights, device)
+        self._steps = constant(steps, device)
+        self._scale = constant(np.full(palette.centroids.shape[1], SH_UNIT), device)
         self._levels, self._thresholds = constant(codebook, device), constant(midpoints_of(codebook), device)
         self._observed = 0
         self._know(splats.means)
@@ -267,11 +284,10 @@ class _ShGrid:
             self._follow(centroids_of(_rows(splats.sh_rest), self._weights, self._labels, self._centroids))
 
     def labels_of(self, splats: GaussianModel) -> Tensor:
-        """``(N,)`` int64 vectors of rows: as settled for the Gaussians fitted, the nearest for any others."""
+        """``(N,)`` int64 vectors of rows: as settled for the Gaussians fitted, the nearest, unrounded, for others."""
         if self._are_the_same(splats.means):
             return self._labels
-        vectors = look_up(self._levels, self.entries).cpu().numpy()
-        labels, _ = nearest_centroids(as_array(_rows(splats.sh_rest)), vectors)
+        labels, _ = nearest_centroids(as_array(_rows(splats.sh_rest)), as_array(self._centroids))
         return constant(labels, splats.device, torch.int64)
 
     def values(self, labels: Tensor) -> Tensor:
@@ -280,7 +296,8 @@ class _ShGrid:
 
     def _follow(self, centroids: Tensor) -> None:
         self._centroids = centroids
-        self.entries = nearest_levels(centroids, self._thresholds)
+        multiples = round_to_multiples(centroids, self._scale, self._steps, -LARGEST_FLOAT, LARGEST_FLOAT)
+        self.entries = nearest_levels(multiples / SH_UNIT, self._thresholds)
 
     def _know(self, means: Tensor) -> None:
         self._known = ref(means)
@@ -444,8 +461,10 @@ class SogCodec(Codec):
     """The settings of files written.
 
     Attributes:
-        palette: Most vectors of spherical harmonics, 1 to 65536; by default about one for eight Gaussians, at least
-            1024. At 45 bytes a vector they are much of a small model's file.
+        palette: Most vectors of spherical harmonics, 1 to 65536. Gaussians share vectors only where there are more of
+            them; fewer vectors make smaller files of less than they cost in quality.
+        sh_bits: Bits of the SH coefficients of an average Gaussian, 2 to 16; vectors that show more get up to 8, and
+            all of them at 16. Readers need not know it.
         iterations: Of k-means for the palette.
         seed: Of its starting points.
     """
@@ -453,13 +472,16 @@ class SogCodec(Codec):
     name = "sog"
     suffix = ".sog"
 
-    palette: int | None = None
+    palette: int = MAX_PALETTE
+    sh_bits: float = 5.5
     iterations: int = 12
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.palette is not None and not 1 <= self.palette <= MAX_PALETTE:
+        if not 1 <= self.palette <= MAX_PALETTE:
             raise UserError(f"codec sog: palette {self.palette} is not between 1 and {MAX_PALETTE}")
+        if not 2 <= self.sh_bits <= 16:
+            raise UserError(f"codec sog: sh_bits {self.sh_bits} is not between 2 and 16")
 
     @classmethod
     def recognises(cls, head: bytes) -> bool:
@@ -483,17 +505,29 @@ class SogCodec(Codec):
         rows = as_array(_rows(splats.sh_rest))
         weights = _weights(splats)
         palette = self._fit_palette(rows, weights)
-        mass = np.bincount(palette.labels, weights, len(palette.centroids))
-        codebook = fit_codebook(palette.centroids, np.broadcast_to(mass[:, None], palette.centroids.shape))
-        codebook[np.abs(codebook).argmin()] = 0.0  # Still ascending: no entry is nearer to 0 than the one replaced.
-        return _ShGrid(palette, codebook, weights, splats)
+        bits = self._bits(palette, splats)
+        # Neighbours in the image are vectors of like steps, and among these neighbours in space.
+        first = np.full(len(bits), len(rows))
+        np.minimum.at(first, palette.labels[morton_order(as_array(splats.means))], np.arange(len(rows)))
+        order = np.lexsort((first, -bits))
+        palette = Palette(np.argsort(order)[palette.labels], palette.centroids[order])
+        steps = np.exp2(MOST_SH_BITS - bits[order])
+        return _ShGrid(palette, steps, _sh_codebook(rows), weights, splats)
+
+    def _bits(self, palette: Palette, splats: GaussianModel) -> npt.NDArray[np.int32]:
+        """Bits of each vector's numbers. Squares of what its Gaussians show add up, as those of their errors do."""
+        logs = log2_prominence(splats).cpu().numpy()
+        average = float(logs.mean()) if len(logs) else 0.0
+        squares = np.bincount(palette.labels, np.exp2(2 * (logs - average)), len(palette.centroids))
+        together = 0.5 * np.log2(np.maximum(squares, np.finfo(np.float64).tiny))
+        return bits_of_sh(torch.from_numpy(together), 0.0, self.sh_bits).numpy()
 
     def _fit_palette(self, rows: Float32s, weights: Float32s) -> Palette:
         """A palette in which rows of zeros have the first vector for themselves.
 
         In the cell of another vector the view dependence that was pruned from them would come back.
         """
-        size = self.palette or default_palette(len(rows))
+        size = self.palette
         fitter = PaletteFitter(size, self.iterations, self.seed)
         colored = np.flatnonzero(rows.any(axis=1))
         if len(rows) and (len(colored) == len(rows) or size == 1):
@@ -531,9 +565,14 @@ def _weights(splats: GaussianModel, power: float = 1.0) -> Float32s:
     return (prominence / prominence.mean() + 1e-6).astype(np.float32)
 
 
-def default_palette(count: int) -> int:
-    """Palette vectors for a model of ``count`` Gaussians."""
-    return min(MAX_PALETTE, 1 << max(10, round(math.log2(max(count, 1) / 8))))
+def _sh_codebook(rows: Float32s) -> Float32s:
+    """256 ascending numbers: multiples of ``1 / SH_UNIT`` up to :data:`EVEN_LEVELS` of them to either side of 0, then
+    growing steps up to the largest coefficient, or to 1."""
+    reach = max(float(np.abs(rows).max(initial=0.0)), 1.0)
+    tail = np.geomspace(EVEN_LEVELS / SH_UNIT, reach, CODEBOOK_SIZE // 2 - EVEN_LEVELS + 1)[1:]
+    positive = np.concatenate([np.arange(1, EVEN_LEVELS + 1) / SH_UNIT, tail])
+    levels = np.concatenate([-positive[::-1], [0.0], positive[:-1]])
+    return np.array([short_decimal(level) for level in levels], np.float32)
 
 
 class _Reader:

@@ -23,9 +23,13 @@ from torch import Tensor
 from compress.codecs.contract import Codec, CodecError, Grid
 from compress.codecs.morton import morton_order
 from compress.codecs.quantizers import (
+    LEAST_SH_BITS,
+    MOST_SH_BITS,
     OPACITY_MIDPOINTS,
+    SH_UNIT,
     Bytes,
     as_array,
+    bits_of_sh,
     constant,
     drop_largest,
     log2_prominence,
@@ -86,8 +90,6 @@ MAGNITUDE_UNIT = 511 * math.sqrt(2)
 """Versions 3 and 4 store rotation components as a sign and 9 bits of magnitude, full scale being 1 / sqrt(2)."""
 
 COLOR_STEPS = 0.15 * 255
-SH_UNIT = 128
-LEAST_SH_BITS = 2
 GZIP_LEVEL = 5
 """Level 9 saves 3 % of the file and takes fifteen times as long."""
 
@@ -317,6 +319,9 @@ class SpzGrid(Grid):
     def encode(self, splats: GaussianModel) -> bytes:
         levels, _ = self._levels(splats.detach())
         order = morton_order(as_array(splats.means))
+        if splats.sh_degree > 0:
+            # Neighbours of like steps pack better: a tenth of the coefficients' bytes for a hundredth of the means'.
+            order = order[np.argsort(-self._sh_bits(splats).cpu().numpy()[order], kind="stable")]
         streams = [np.ascontiguousarray(plane[order]).tobytes() for plane in levels.planes(self.version).values()]
         header = _Header(self.version, len(splats), splats.sh_degree, self.fractional_bits, flags=0, streams=0)
         return _write_v4(header, streams) if self.version == 4 else _write_gzip(header, streams)
@@ -356,20 +361,22 @@ class SpzGrid(Grid):
         largest, signs, others = drop_largest(xyzw, identity=3)
         return largest, whole(others * MAGNITUDE_UNIT, -511, 511), signs
 
+    def _sh_bits(self, splats: GaussianModel) -> Tensor:
+        """``(N,)`` bits of the coefficients of each Gaussian."""
+        return bits_of_sh(log2_prominence(splats), self.average_prominence, self.sh_bits)
+
     def _sh_levels(self, splats: GaussianModel, axes: _Axes) -> Tensor:
         """Bytes less 128, which stands for 0: multiples of 1 to 64, the coarser the less a Gaussian shows."""
         count, coefficients, _ = splats.sh_rest.shape
         rows = splats.sh_rest.reshape(count, 3 * coefficients)
-        prominence = (log2_prominence(splats) - self.average_prominence) * 0.5
-        bits = whole(prominence + self.sh_bits, LEAST_SH_BITS, 8)
-        steps = look_up(_powers(splats.device), 8 - bits)
+        steps = look_up(_powers(splats.device), MOST_SH_BITS - self._sh_bits(splats))
         return round_to_multiples(rows, axes.sh[: 3 * coefficients] * SH_UNIT, steps, -SH_UNIT, SH_UNIT - 1)
 
 
 @cache
 def _powers(device: torch.device) -> Tensor:
     """1, 2, 4, ... 64."""
-    return constant(2.0 ** np.arange(9 - LEAST_SH_BITS), device)
+    return constant(2.0 ** np.arange(MOST_SH_BITS - LEAST_SH_BITS + 1), device)
 
 
 def _round_evenly(values: Tensor, scale: float, offset: float) -> Tensor:
@@ -422,7 +429,7 @@ class SpzCodec(Codec):
 
     version: Literal[2, 3, 4] = 3
     fractional_bits: int | None = None
-    sh_bits: float = 5.0
+    sh_bits: float = 6.0
 
     def __post_init__(self) -> None:
         if self.version not in (2, 3, 4):
