@@ -123,7 +123,7 @@ def main(
         codec: Write this format, whatever the suffix of OUT.
         level: Of a .gsz file, take the first so many layers of importance only.
         max_bytes: Of a .gsz file, take the layers that lie within so many first bytes.
-        quality: Write a .gsz file on this grid: best, high, medium, low or tiny.
+        quality: How fine the grid of a .gsz, .sog or .spz file is: best, high, medium, low or tiny.
         grid: Write a .gsz file with exactly the values of the lzma codec: fast3dgs.
         target_size: Write the .gsz file with the finest grid that takes at most this size, such as 5MB.
         version: Write a .spz file of this version: 2 (for glTF's extension), 3 or 4.

@@ -22,8 +22,8 @@ class Recipe:
     codec: str = "lzma"
     """File format, whose grid fine-tuning is done on."""
     quality: str = ""
-    """Where the codec lets one choose between small and exact, how fine its grid is; gsz: best, high, medium, low or
-    tiny. "" is the codec's own choice."""
+    """How fine the codec's grid is, where it lets one choose between small and exact (gsz, sog, spz): best, high,
+    medium, low or tiny. "" is the codec's own choice."""
     grid: str = ""
     """gsz only: "fast3dgs" for exactly the values of the lzma codec in fewer bytes. "" is gsz's own grid."""
     score: str = "gradient_sum"

@@ -20,7 +20,7 @@ import torch
 from compress import codecs
 from compress.codecs import CodecError
 from compress.codecs.codebooks import PaletteFitter, fit_codebook, nearest_centroids
-from compress.codecs.quantizers import midpoints_of, nearest_levels
+from compress.codecs.quantizers import log2_prominence, midpoints_of, nearest_levels
 from compress.codecs.sog import FOLLOW_EVERY, SogCodec
 from scene.gaussian_model import GaussianModel
 from tests.helpers import allocating_little, assert_same_up_to_order, degenerate_models, random_model
@@ -37,7 +37,7 @@ from tests.viewer_helpers import (
 from utils.errors import UserError
 
 
-def encode(splats: GaussianModel, **settings: int) -> bytes:
+def encode(splats: GaussianModel, **settings: Any) -> bytes:
     codec = SogCodec(**settings)
     return codec.fit(splats).encode(splats)
 
@@ -130,6 +130,41 @@ def test_a_palette_vector_is_kept_and_follows_its_gaussians() -> None:
     torch.testing.assert_close(after[chosen], before[chosen] + 0.05, rtol=0, atol=0.02)
     assert torch.equal(after[~chosen], before[~chosen])
     assert_same_up_to_order(SogCodec().decode(grid.encode(moved)), grid.snap(moved))
+
+
+def test_gaussians_have_vectors_of_their_own_whose_numbers_are_multiples() -> None:
+    """Up to 65,536 Gaussians share no vector, and a vector has the finer steps the more its Gaussian shows."""
+    splats = random_model(2000)
+    splats.sh_rest.clamp_(-0.7, 0.7)  # Where the codebook is even.
+    grid = SogCodec().fit(splats)
+    assert json.loads(members_of(grid.encode(splats))["meta.json"])["shN"]["count"] == 2000
+    snapped = grid.snap(splats).sh_rest
+    assert torch.allclose(snapped * 128, (snapped * 128).round(), atol=0.01)
+    error = (snapped - splats.sh_rest).abs().amax(dim=(1, 2))
+    order = log2_prominence(splats).argsort()
+    assert error[order[-200:]].mean() < error[order[:200]].mean() / 4
+    finest = SogCodec(quality="best").fit(splats).snap(splats).sh_rest
+    assert (finest - splats.sh_rest).abs().max() <= 0.501 / 128
+    sizes = [len(encode(splats, quality=quality)) for quality in ("tiny", "low", "medium", "high", "best")]
+    assert sizes == sorted(sizes)
+
+
+def test_vectors_that_many_gaussians_share_have_finer_steps() -> None:
+    """What the Gaussians of a vector show adds up, so that its error does too."""
+    splats = random_model(1000, sh_degree=1)
+    splats.log_scales.zero_()
+    splats.opacity_logits.zero_()
+    splats.sh_rest[100:] = splats.sh_rest[0]
+    snapped = SogCodec().fit(splats).snap(splats).sh_rest
+    error = (snapped - splats.sh_rest).abs().amax(dim=(1, 2))
+    assert error[0] < error[1:100].mean() / 2
+
+
+def test_coefficients_beyond_one_are_kept() -> None:
+    splats = random_model(500)
+    splats.sh_rest[:3] = torch.tensor([-3.0, 0.0, 2.5])
+    snapped = SogCodec(quality="best").fit(splats).snap(splats).sh_rest
+    torch.testing.assert_close(snapped[:3], splats.sh_rest[:3], rtol=0.03, atol=0)
 
 
 def test_the_gaussians_of_a_palette_vector_share_its_gradient() -> None:
@@ -330,5 +365,10 @@ def test_law_of_other_palettes_on_degenerate_models(palette: int, case: str) -> 
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(UserError, match="palette 65537"):
-        SogCodec(palette=65537)
+    for settings, message in (
+        ({"palette": 65537}, "palette 65537"),
+        ({"sh_bits": 17}, "sh_bits 17"),
+        ({"quality": "fine"}, "sog quality 'fine' is unknown; choose one of best, high"),
+    ):
+        with pytest.raises(UserError, match=message):
+            SogCodec(**settings)

@@ -263,6 +263,27 @@ def test_harmonics_are_the_finer_the_more_a_gaussian_shows() -> None:
     assert finest.max() <= 1 / 256
 
 
+def test_gaussians_of_like_steps_are_together_and_take_fewer_bytes() -> None:
+    """A quarter of the Gaussians shows 2 ** 12 times as much as the others, in no order; so they are told apart."""
+    splats = random_model(4000)
+    splats.log_scales[:] = -4.0
+    splats.opacity_logits[:] = torch.where(torch.arange(4000) % 4 == 0, 5.5, -5.5)[:, None]
+    splats.sh_rest *= 0.2
+    grid = SpzCodec().fit(splats)
+    data = grid.encode(splats)
+    assert (SpzCodec().decode(data).opacity_logits[:, 0] > 0).tolist() == [True] * 1000 + [False] * 3000
+    without = SpzCodec().info(data)["bytes"]
+    mixed = splats.clone()
+    mixed.sh_rest = grid.snap(splats).sh_rest
+    mixed.opacity_logits.zero_()  # Now all are in Morton's order, with coefficients that are what they were.
+    spread = SpzCodec(sh_bits=16).fit(mixed).encode(mixed)
+    assert torch.equal(
+        SpzCodec().decode(spread).sh_rest.flatten().sort().values,
+        SpzCodec().decode(data).sh_rest.flatten().sort().values,
+    )
+    assert without["sh_rest"] < 0.95 * SpzCodec().info(spread)["bytes"]["sh_rest"]
+
+
 def test_info_says_what_each_plane_takes() -> None:
     """Of one gzip stream only its inflation tells; the planes of random numbers, which do not shrink, are known."""
     splats = random_model(5000, sh_degree=1)
@@ -349,6 +370,7 @@ def test_settings_are_checked() -> None:
     for settings, message in (
         ({"version": 1}, "version 1"),
         ({"sh_bits": 1}, "sh_bits 1"),
+        ({"quality": "fine"}, "spz quality 'fine' is unknown; choose one of best, high"),
         ({"fractional_bits": 24}, "24"),
     ):
         with pytest.raises(UserError, match=message):

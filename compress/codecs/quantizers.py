@@ -23,6 +23,7 @@ from torch import Tensor
 
 from scene.gaussian_model import GaussianModel
 from utils.compilation import SERIAL
+from utils.errors import UserError
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.integer]
@@ -360,6 +361,17 @@ SH_UNIT = 128
 """The finest steps of SH coefficients in 1."""
 
 LEAST_SH_BITS, MOST_SH_BITS = 2, 8
+
+MORE_SH_BITS = {"best": 10.0, "high": 1.0, "medium": 0.0, "low": -1.0, "tiny": -2.0}
+"""By the quality of a viewer's file: bits of SH coefficients beyond the format's usual number."""
+
+
+def check_viewer_settings(name: str, sh_bits: float, quality: str) -> None:
+    """Raise :class:`UserError` for a number of bits or a quality that the viewers' codecs do not have."""
+    if not LEAST_SH_BITS <= sh_bits <= 16:
+        raise UserError(f"codec {name}: sh_bits {sh_bits} is not between {LEAST_SH_BITS} and 16")
+    if quality not in MORE_SH_BITS:
+        raise UserError(f"{name} quality {quality!r} is unknown; choose one of {', '.join(MORE_SH_BITS)}")
 
 
 def bits_of_sh(prominence: Tensor, average: float, bits: float) -> Tensor:

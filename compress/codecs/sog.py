@@ -37,6 +37,7 @@ from compress.codecs.codebooks import (
 from compress.codecs.contract import Codec, CodecError, Grid
 from compress.codecs.morton import morton_order
 from compress.codecs.quantizers import (
+    MORE_SH_BITS,
     MOST_SH_BITS,
     OPACITY_LOGITS,
     OPACITY_MIDPOINTS,
@@ -44,6 +45,7 @@ from compress.codecs.quantizers import (
     Bytes,
     as_array,
     bits_of_sh,
+    check_viewer_settings,
     constant,
     drop_largest,
     log2_prominence,
@@ -465,6 +467,7 @@ class SogCodec(Codec):
             them; fewer vectors make smaller files of less than they cost in quality.
         sh_bits: Bits of the SH coefficients of an average Gaussian, 2 to 16; vectors that show more get up to 8, and
             all of them at 16. Readers need not know it.
+        quality: best, high, medium, low or tiny: these bits (medium), one more or less, two less, or all 8 (best).
         iterations: Of k-means for the palette.
         seed: Of its starting points.
     """
@@ -474,14 +477,14 @@ class SogCodec(Codec):
 
     palette: int = MAX_PALETTE
     sh_bits: float = 5.5
+    quality: str = "medium"
     iterations: int = 12
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.palette <= MAX_PALETTE:
             raise UserError(f"codec sog: palette {self.palette} is not between 1 and {MAX_PALETTE}")
-        if not 2 <= self.sh_bits <= 16:
-            raise UserError(f"codec sog: sh_bits {self.sh_bits} is not between 2 and 16")
+        check_viewer_settings(self.name, self.sh_bits, self.quality)
 
     @classmethod
     def recognises(cls, head: bytes) -> bool:
@@ -520,7 +523,7 @@ class SogCodec(Codec):
         average = float(logs.mean()) if len(logs) else 0.0
         squares = np.bincount(palette.labels, np.exp2(2 * (logs - average)), len(palette.centroids))
         together = 0.5 * np.log2(np.maximum(squares, np.finfo(np.float64).tiny))
-        return bits_of_sh(torch.from_numpy(together), 0.0, self.sh_bits).numpy()
+        return bits_of_sh(torch.from_numpy(together), 0.0, self.sh_bits + MORE_SH_BITS[self.quality]).numpy()
 
     def _fit_palette(self, rows: Float32s, weights: Float32s) -> Palette:
         """A palette in which rows of zeros have the first vector for themselves.

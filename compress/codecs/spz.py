@@ -24,12 +24,14 @@ from compress.codecs.contract import Codec, CodecError, Grid
 from compress.codecs.morton import morton_order
 from compress.codecs.quantizers import (
     LEAST_SH_BITS,
+    MORE_SH_BITS,
     MOST_SH_BITS,
     OPACITY_MIDPOINTS,
     SH_UNIT,
     Bytes,
     as_array,
     bits_of_sh,
+    check_viewer_settings,
     constant,
     drop_largest,
     log2_prominence,
@@ -422,6 +424,7 @@ class SpzCodec(Codec):
         fractional_bits: Binary digits of positions after the point, 0 to 23; by default as the model needs.
         sh_bits: Bits of the SH coefficients of an average Gaussian, 2 to 16; those that show more get up to 8, and all
             of them at 16. Readers need not know it.
+        quality: best, high, medium, low or tiny: these bits (medium), one more or less, two less, or all 8 (best).
     """
 
     name = "spz"
@@ -430,14 +433,14 @@ class SpzCodec(Codec):
     version: Literal[2, 3, 4] = 3
     fractional_bits: int | None = None
     sh_bits: float = 6.0
+    quality: str = "medium"
 
     def __post_init__(self) -> None:
         if self.version not in (2, 3, 4):
             raise UserError(f"codec spz: version {self.version} cannot be written; choose 2, 3 or 4")
         if self.fractional_bits is not None and not 0 <= self.fractional_bits <= MOST_FRACTIONAL_BITS:
             raise UserError(f"codec spz: fractional_bits {self.fractional_bits} is not between 0 and 23")
-        if not 2 <= self.sh_bits <= 16:
-            raise UserError(f"codec spz: sh_bits {self.sh_bits} is not between 2 and 16")
+        check_viewer_settings(self.name, self.sh_bits, self.quality)
 
     @classmethod
     def recognises(cls, head: bytes) -> bool:
@@ -453,7 +456,7 @@ class SpzCodec(Codec):
         if bits is None:
             bits = choose_fractional_bits(as_array(splats.means), as_array(splats.log_scales))
         average = float(log2_prominence(splats).mean()) if len(splats) else 0.0
-        return SpzGrid(self.version, bits, self.sh_bits, average)
+        return SpzGrid(self.version, bits, self.sh_bits + MORE_SH_BITS[self.quality], average)
 
     def decode(self, data: bytes, source: str = "<bytes>") -> GaussianModel:
         header, planes, system = _read(data, source)
