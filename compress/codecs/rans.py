@@ -52,6 +52,8 @@ _PARENT_WEIGHT = 24
 _MEMORY = 1 << 14
 """Counted symbols a context keeps when a new stream begins, so that it can follow a change of statistics."""
 
+BUFFER = 1 << 18
+"""Symbols that an encoder makes room for at a time."""
 MOST_AT_ONCE = 15 * CHUNK
 """Most values that a column takes at a time: where items have 15 values each, a chunk of items has so many."""
 NO_TOKENS = np.zeros(MOST_AT_ONCE, np.uint8)
@@ -121,9 +123,10 @@ class Alphabet:
 
     def tokens(self, values: np.ndarray) -> np.ndarray:
         """The ``(n,)`` uint8 tokens of integers."""
-        if self.plain:
-            return values.astype(np.uint8)
-        return _tokenise(values.astype(np.int64, copy=False), self.signed, self.direct_bits, self.leading_bits)
+        tokens = np.empty(len(values), np.uint8)
+        wide = values.astype(np.int64, copy=False)
+        _tokenise(wide, self.signed, self.direct_bits, self.leading_bits, tokens)
+        return tokens
 
 
 class Tables:
@@ -134,7 +137,7 @@ class Tables:
         self.symbols = np.zeros((contexts, size), np.uint32)  # Start << 16 | frequency.
         self.built_at = np.full((contexts, 2), -1, np.int64)
         self._slots: np.ndarray | None = None
-        self.learn()
+        _rebuild(self.counts, self.built_at, self.symbols, None)
 
     @property
     def slots(self) -> np.ndarray:
@@ -143,10 +146,6 @@ class Tables:
             self._slots = np.empty((len(self.symbols), ONE), np.uint8)
             _fill_slots(self.symbols, self._slots)
         return self._slots
-
-    def learn(self) -> None:
-        """Rebuild the tables of the contexts whose counts have grown by a quarter since they were built."""
-        _rebuild(self.counts, self.built_at, self.symbols, self._slots)
 
     def forget(self) -> None:
         """Weaken old counts, at the start of a stream with statistics of its own."""
@@ -190,8 +189,9 @@ class Encoder:
     """Collects the symbols of a stream and codes them, last to first, when it is finished; then of the next one."""
 
     def __init__(self) -> None:
-        self._parts: list[np.ndarray] = []  # Of ``start << 16 | frequency``.
-        self._lanes: list[int] = []  # Of the first symbol of each part.
+        self._parts: list[tuple[np.ndarray, int]] = []  # Of ``start << 16 | frequency``, and the lane of the first.
+        self._buffer = np.empty(0, np.uint32)
+        self._begin = self._end = 0  # Of the part at the end of what is used of the buffer.
         self._lane = 0
 
     def integers(
@@ -202,41 +202,57 @@ class Encoder:
         ``first`` and ``second`` are the ``(n,)`` uint8 tokens that the column's contexts look at; at most
         :data:`MOST_AT_ONCE` values go at a time.
         """
+        tokens = np.empty(len(values), np.uint8)
         if column.constant:
-            self._lane += len(values)
-            return np.zeros(len(values), np.uint8)
-        alphabet = column.alphabet
-        tokens = alphabet.tokens(values)
-        symbols = np.empty(len(values), np.uint32)
-        _model_tokens(
-            symbols,
+            self._pass_over(len(values))
+            tokens[:] = 0
+            return tokens
+        alphabet, tables = column.alphabet, column.tables
+        pieces = 1 if alphabet.plain else 1 + -(-alphabet.value_bits // PROBABILITY_BITS)
+        self._make_room(len(values) * pieces)
+        self._end = _model(
+            self._buffer,
+            self._end,
             tokens,
-            column.tables.counts,
-            column.tables.symbols,
+            values.astype(np.int64, copy=False),
+            tables.counts,
+            tables.built_at,
+            tables.symbols,
             NO_TOKENS if first is None else first,
             NO_TOKENS if second is None else second,
             *column.maps,
             column.history,
+            alphabet.signed,
+            alphabet.direct_bits,
+            alphabet.leading_bits,
         )
-        self._append(symbols)
-        if not alphabet.plain:
-            wide = values.astype(np.int64, copy=False)
-            self._append(_model_raw(tokens, wide, alphabet.signed, alphabet.direct_bits, alphabet.leading_bits))
-        column.tables.learn()
         return tokens
 
-    def _append(self, symbols: np.ndarray) -> None:
-        if len(symbols):
-            self._parts.append(symbols)
-            self._lanes.append(self._lane % LANES)
-            self._lane += len(symbols)
+    def _make_room(self, count: int) -> None:
+        """Let the buffer take so many more symbols; if need be a new one, since a larger one would mean a copy."""
+        if self._end + count > len(self._buffer):
+            self._end_part()
+            self._buffer = np.empty(max(count, BUFFER), np.uint32)
+            self._begin = self._end = 0
+
+    def _end_part(self) -> None:
+        part = self._buffer[self._begin : self._end]
+        self._parts.append((part, self._lane))
+        self._begin, self._lane = self._end, (self._lane + len(part)) % LANES
+
+    def _pass_over(self, count: int) -> None:
+        """Let ``count`` symbols have their turns that change nothing."""
+        if count % LANES:
+            self._end_part()
+            self._lane = (self._lane + count) % LANES
 
     def finish(self) -> bytes:
         """The stream: eight little-endian uint32 states, then little-endian uint16 words."""
-        states = np.full(LANES, LOW, np.int64)
-        words = [_encode(self._parts.pop(), self._lanes.pop(), states) for _ in range(len(self._parts))]
+        self._end_part()
         self._lane = 0
-        return b"".join([states.astype("<u4").tobytes(), *(part.astype("<u2").tobytes() for part in reversed(words))])
+        states = np.full(LANES, LOW, np.int64)
+        words = [_encode(*self._parts.pop(), states).astype("<u2").tobytes() for _ in range(len(self._parts))]
+        return b"".join([states.astype("<u4").tobytes(), *reversed(words)])
 
 
 class Decoder:
@@ -327,8 +343,7 @@ def _fold(value, signed):
 
 
 @njit(**SERIAL)
-def _tokenise(values, signed, direct_bits, leading_bits):
-    tokens = np.empty(len(values), np.uint8)
+def _tokenise(values, signed, direct_bits, leading_bits, tokens):
     direct = 1 << direct_bits
     for i in range(len(values)):
         value = _fold(values[i], signed)
@@ -338,7 +353,35 @@ def _tokenise(values, signed, direct_bits, leading_bits):
             length = bit_length(value)
             leading = (value >> (length - 1 - leading_bits)) - (1 << leading_bits)
             tokens[i] = direct + ((length - direct_bits - 1) << leading_bits) + leading
-    return tokens
+
+
+@njit(**SERIAL)
+def _model(
+    buffer,
+    length,
+    tokens,
+    values,
+    counts,
+    built_at,
+    symbols,
+    first,
+    second,
+    first_map,
+    second_map,
+    previous_map,
+    history,
+    signed,
+    direct_bits,
+    leading_bits,
+):
+    """Append a column's symbols to those in ``buffer``, and learn from them. Returns their new number.
+
+    In one call, since entering compiled code takes microseconds.
+    """
+    _tokenise(values, signed, direct_bits, leading_bits, tokens)
+    _model_tokens(buffer[length:], tokens, counts, symbols, first, second, first_map, second_map, previous_map, history)
+    _rebuild(counts, built_at, symbols, None)
+    return _model_raw(buffer, length + len(tokens), tokens, values, signed, direct_bits, leading_bits)
 
 
 @njit(**SERIAL)
@@ -369,15 +412,9 @@ def _remember(tokens, history):
 
 
 @njit(**SERIAL)
-def _model_raw(tokens, values, signed, direct_bits, leading_bits):
-    """The symbols of the tokens' raw bits."""
+def _model_raw(buffer, length, tokens, values, signed, direct_bits, leading_bits):
+    """Append the symbols of the tokens' raw bits. Returns the new number of symbols."""
     direct = 1 << direct_bits
-    pieces = 0
-    for i in range(len(tokens)):
-        left = ((np.int64(tokens[i]) - direct) >> leading_bits) + direct_bits - leading_bits
-        pieces += 0 if tokens[i] < direct else (left + PROBABILITY_BITS - 1) // PROBABILITY_BITS
-    modelled = np.empty(pieces, np.uint32)
-    length = 0
     for i in range(len(tokens)):
         if tokens[i] < direct:
             continue
@@ -387,11 +424,11 @@ def _model_raw(tokens, values, signed, direct_bits, leading_bits):
             width = min(left, PROBABILITY_BITS)
             frequency = 1 << (PROBABILITY_BITS - width)
             start = (value & ((1 << width) - 1)) << (PROBABILITY_BITS - width)
-            modelled[length] = (start << 16) | frequency
+            buffer[length] = (start << 16) | frequency
             length += 1
             value >>= width
             left -= width
-    return modelled
+    return length
 
 
 @njit(**SERIAL)
