@@ -217,10 +217,10 @@ def multiples(levels: Tensor, units: Tensor) -> Tensor:
     """``(N, C)`` float32 ``levels * units``.
 
     Args:
-        levels: ``(N, C)`` whole numbers of up to 24 bits, of any type.
+        levels: ``(N, C)`` float32, or integers of up to 24 bits, as files have them.
         units: ``(C,)`` float32.
     """
-    if not on_cpu(levels):
+    if levels.is_floating_point() or not on_cpu(levels):
         return levels.float() * units
     # NumPy asks for large pages where PyTorch does not; clearing small ones takes longer than all the rest.
     values = np.empty(levels.shape, np.float32)
