@@ -476,7 +476,7 @@ class SogCodec(Codec):
     suffix = ".sog"
 
     palette: int = MAX_PALETTE
-    sh_bits: float = 5.5
+    sh_bits: float = 6.0
     quality: str = "medium"
     iterations: int = 12
     seed: int = 0
