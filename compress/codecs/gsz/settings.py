@@ -16,7 +16,7 @@ class GridSettings:
     Attributes:
         mean_step: step of positions near the scene's centre, as a fraction of the median of the second largest scale;
             it grows with the distance from the centre outside of the robust radius of the scene.
-        scale_step: step of the largest log-scale (natural logarithm); 1/16 is 6 % in size. The second has twice and
+        scale_step: step of the largest log-scale (natural logarithm); 1/20 is 5 % in size. The second has twice and
             the third four times this step.
         opacity_levels: number of opacities, 2 to 256.
         rotation_step: step of the quaternion's vector part, for Gaussians of median leverage.
@@ -29,10 +29,10 @@ class GridSettings:
         sh_range: by how many half octaves the step of harmonics follows what a Gaussian covers; 0 to 8.
     """
 
-    mean_step: float = 0.12
-    scale_step: float = 1 / 10
+    mean_step: float = 0.08
+    scale_step: float = 1 / 20
     opacity_levels: int = 64
-    rotation_step: float = 1 / 24
+    rotation_step: float = 1 / 56
     rotation_range: int = 4
     dc_step: float = 0.07
     sh_step: float = 0.06
@@ -64,8 +64,8 @@ QUALITIES: dict[str, GridSettings] = {
     "best": GridSettings(0.005, 1 / 64, 256, 1 / 1024, dc_step=0.01, sh_step=0.006, sh_chroma=1.0, sh_threshold=0.5),
     "high": GridSettings(0.04, 1 / 20, 128, 1 / 80, dc_step=0.03, sh_step=0.023, sh_chroma=1.3, sh_threshold=0.55),
     "medium": GridSettings(),
-    "low": GridSettings(0.16, 1 / 8, 48, 1 / 16, dc_step=0.09, sh_step=0.09),
-    "tiny": GridSettings(0.24, 1 / 6, 32, 1 / 12, dc_step=0.12, sh_step=0.14),
+    "low": GridSettings(0.12, 1 / 14, 48, 1 / 30, dc_step=0.09, sh_step=0.09),
+    "tiny": GridSettings(0.2, 1 / 9, 32, 1 / 20, dc_step=0.12, sh_step=0.14),
 }
 """Named grids, from the finest to the coarsest."""
 
