@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= passive
 .PHONY: demo test test-interop lint clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python scripts/demo.py
+	$(BIN)/python scripts/demo.py --quality low
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
