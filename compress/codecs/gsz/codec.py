@@ -157,11 +157,12 @@ class GszGrid(LayeredGrid):
     def _prepare(self, splats: GaussianModel) -> _Prepared:
         quantised, _ = symbols.quantise(splats, self.steps)
         top = int(quantised.scales[:, 0].max(initial=-symbols.SCALE_LIMIT))
+        curve = interleave(quantised.means, symbols.MEAN_LIMIT)
         return _Prepared(
             number=NATIVE,
             parameters=native.pack_parameters(self.steps, top),
-            curve=interleave(quantised.means, symbols.MEAN_LIMIT),
-            columns=lambda rows: native.to_columns(quantised.take(rows), top),
+            curve=curve,
+            columns=lambda rows: native.to_columns(quantised.take(rows), curve[rows], top),
             hints=native.hints(self.steps, top),
         )
 

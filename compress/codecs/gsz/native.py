@@ -19,7 +19,7 @@ from compress.codecs.gsz.streams import (
     to_luma,
 )
 from compress.codecs.gsz.symbols import MEAN_LIMIT, RECONSTRUCTED, SCALE_LIMIT, Steps, Symbols, finenesses
-from compress.codecs.morton import deinterleave, interleave
+from compress.codecs.morton import deinterleave
 from compress.codecs.rans import Alphabet, StreamError, buckets
 from utils.compilation import SERIAL
 
@@ -120,12 +120,12 @@ def unpack_parameters(data: bytes) -> tuple[Steps, int]:
     return steps, top
 
 
-def to_columns(symbols: Symbols, top: int) -> Values:
-    """The columns of symbols, in their order. ``top`` is the largest scale of the file."""
+def to_columns(symbols: Symbols, curve: np.ndarray, top: int) -> Values:
+    """The columns of symbols, in their order. ``curve`` has their Morton codes, ``top`` is the file's largest scale."""
     scales = np.ascontiguousarray(symbols.scales.T)
     rotations = np.ascontiguousarray(symbols.rotations.T)
     return {
-        "distance": lane_differences(interleave(symbols.means, MEAN_LIMIT)),
+        "distance": lane_differences(curve),
         "opacity": symbols.opacities,
         "scale": top - scales[0],
         "gap": ((scales[0] + 1) >> 1) - scales[1],
