@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from compress import codecs
 from compress.budget import parse_size
-from compress.codecs.gsz import GszCodec
+from gsz import registry
+from gsz.errors import UserError
+from gsz.files import read_bytes
+from gsz.native import GszCodec
 from scene.gaussian_model import GaussianModel
 from utils import cli
 from utils.cli import say
-from utils.errors import UserError
-from utils.files import read_bytes
 
 
 def convert(
@@ -28,7 +28,7 @@ def convert(
 ) -> None:
     """Read ``source`` and write ``target``, in the format that its suffix or ``codec`` names.
 
-    ``level`` and ``max_bytes`` take a part of a file in layers; see :meth:`compress.codecs.gsz.GszCodec.decode`.
+    ``level`` and ``max_bytes`` take a part of a file in layers; see :meth:`gsz.native.GszCodec.decode`.
     ``target_size``, such as "5MB", is met by the steps of the grid. ``settings`` are the codec's.
 
     Raises:
@@ -37,17 +37,18 @@ def convert(
     """
     chosen = _codec_for(target, codec, settings)
     size = parse_size(target_size) if target_size else None
-    splats = codecs.read(source) if level is None and max_bytes is None else _read_part(source, level, max_bytes)
+    whole = level is None and max_bytes is None
+    splats = GaussianModel.of(registry.read(source) if whole else _read_part(source, level, max_bytes))
     if size is not None:
         chosen = _for_size(chosen, splats, size)
-    data = codecs.write(target, splats, chosen)
+    data = registry.write(target, splats, chosen)
     each = f", {len(data) / len(splats):.1f} bytes each" if len(splats) else ""
     say(f"wrote {target} ({chosen.name}): {len(splats):,} Gaussians, {len(data) / 1e6:.3f} MB{each}")
 
 
 def _read_part(source: Path, level: int | None, max_bytes: int | None) -> GaussianModel:
     data = read_bytes(source)
-    layered = codecs.identify(data, source)
+    layered = registry.identify(data, source)
     if not isinstance(layered, GszCodec):
         raise UserError(f"{source}: {layered.name} files have no layers; leave --level and --max_bytes out")
     splats = layered.decode(data, str(source), level, max_bytes)
@@ -61,11 +62,11 @@ def describe(path: Path) -> None:
     Raises:
         UserError: the file is missing, damaged or of no known format.
     """
-    for key, value in codecs.info(path).items():
+    for key, value in registry.info(path).items():
         say(f"{key}: {_readable(value)}")
 
 
-def _for_size(codec: codecs.Codec, splats: GaussianModel, size: int) -> codecs.Codec:
+def _for_size(codec: registry.Codec, splats: GaussianModel, size: int) -> registry.Codec:
     fitting = codec.for_size(splats, size)
     if fitting is None:
         raise UserError(
@@ -75,16 +76,16 @@ def _for_size(codec: codecs.Codec, splats: GaussianModel, size: int) -> codecs.C
     return fitting
 
 
-def _codec_for(target: Path, name: str | None, settings: dict[str, Any]) -> codecs.Codec:
+def _codec_for(target: Path, name: str | None, settings: dict[str, Any]) -> registry.Codec:
     """The codec to write ``target`` with, checked before anything is read."""
-    writable = codecs.names(writable_only=True)
+    writable = registry.names(writable_only=True)
     if name is not None:
-        chosen = codecs.get(name, **settings)
+        chosen = registry.get(name, **settings)
     else:
-        by_suffix = codecs.suffix_codec(target)
+        by_suffix = registry.suffix_codec(target)
         if by_suffix is None:
             raise UserError(f"{target}: the suffix names no format; use --codec with one of {', '.join(writable)}")
-        chosen = codecs.get(by_suffix.name, **settings)
+        chosen = registry.get(by_suffix.name, **settings)
     if not chosen.writable:
         raise UserError(
             f"{target}: {chosen.name} files can only be read; use --codec with one of {', '.join(writable)}"

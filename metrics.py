@@ -21,12 +21,12 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
+from gsz.errors import UserError
+from gsz.files import write_text
+from quality.lpips import Lpips, load_lpips
+from quality.metrics import ModelSummary, ViewMetrics, finite_or_none, mean_metrics, measure
+from quality.render_info import RenderInfo
 from utils import cli
-from utils.errors import UserError
-from utils.files import write_text
-from utils.lpips import Lpips, load_lpips
-from utils.metrics import ModelSummary, ViewMetrics, finite_or_none, mean_metrics, measure
-from utils.render_info import RenderInfo
 from utils.tables import cell, format_table
 
 

@@ -17,17 +17,17 @@ import tyro
 from tqdm import tqdm
 
 from gaussian_renderer import BackendName, choose_backend
+from gsz.errors import UserError
 from pretraining.checkpoint import check_settings, checkpoint_path, latest_checkpoint, load_checkpoint, save_checkpoint
 from pretraining.densify import DensityRules
 from pretraining.initial import random_points, splats_at_points
 from pretraining.schedule import PAPER_ITERATIONS, Schedule
 from pretraining.trainer import STREAM_POINTS, Trainer, random_stream
+from quality.metrics import mean_metrics, measure
 from scene import PointCloud, Scene, SceneOptions, model_dir
 from scene.gaussian_model import GaussianModel
 from utils import cli
 from utils.cli import say
-from utils.errors import UserError
-from utils.metrics import mean_metrics, measure
 
 # Training views that are reported beside the test views; five, as in 3DGS.
 REPORTED_TRAINING_VIEWS = 5

@@ -31,18 +31,18 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from compress import codecs
 from compress.synthetic_views import OwnRenders, known_cameras
 from gaussian_renderer import Backend, choose_backend
 from gaussian_renderer import render as render_view
+from gsz import registry
+from gsz.errors import UserError
+from gsz.files import write_text
+from quality.render_info import FILE_NAME as INFO_FILE
+from quality.render_info import RenderInfo
 from scene import Camera, GaussianModel, Scene, SceneOptions, background
 from scene.model_dir import CAMERAS_FILE, OPTIONS_FILE, checkpoint_path, latest_iteration, read_options
 from utils import cli
 from utils.cli import say
-from utils.errors import UserError
-from utils.files import write_text
-from utils.render_info import FILE_NAME as INFO_FILE
-from utils.render_info import RenderInfo
 
 LATEST = -1
 
@@ -108,7 +108,7 @@ def choose_model(model_dir: Path, model: Path | None = None, iteration: int | No
 
 
 def _compressed_files(model_dir: Path) -> list[Path]:
-    return sorted(path for path in model_dir.glob("compressed.*") if codecs.suffix_codec(path) is not None)
+    return sorted(path for path in model_dir.glob("compressed.*") if registry.suffix_codec(path) is not None)
 
 
 def _method_of_run(model_dir: Path) -> str:
@@ -249,7 +249,7 @@ def render_model(options: Options) -> None:
         raise UserError(f"{model_dir}: there is no such model directory; check -m")
     model_file = choose_model(model_dir, options.model, options.iteration)
     backend = choose_backend(options.backend)
-    splats = codecs.read(model_file.path)
+    splats = GaussianModel.of(registry.read(model_file.path))
     scene = load_scene(options)
     splits = {
         "train": [] if options.skip_train else scene.train,

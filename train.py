@@ -33,14 +33,14 @@ from compress.run_dir import RunDir
 from compress.synthetic_views import ASSUMED_QUALITY, scene_without_photographs
 from compress.views import TargetCache, Views
 from gaussian_renderer import BackendName, choose_backend
+from gsz.errors import UserError
+from gsz.files import write_text
+from quality.lpips import HOW_TO_GET_LPIPS, Lpips, load_lpips
 from scene import Scene, SceneOptions, model_dir
 from scene.gaussian_model import GaussianModel
 from scene.placement import PlacementOptions
 from utils import cli
 from utils.cli import say
-from utils.errors import UserError
-from utils.files import write_text
-from utils.lpips import HOW_TO_GET_LPIPS, Lpips, load_lpips
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "default.yaml"
 RECIPE_FILE = "recipe.yaml"

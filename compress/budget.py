@@ -6,8 +6,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from utils.errors import UserError
-from utils.metrics import ViewMetrics
+from gsz.errors import UserError
+from quality.metrics import ViewMetrics
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 

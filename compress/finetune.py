@@ -7,13 +7,13 @@ from collections.abc import Callable
 import torch
 
 from compress.adam_memory import AdamMemory
-from compress.codecs import Codec, Grid
 from compress.prune import has_sh_rest
 from compress.recipe import Recipe
 from compress.sparse_adam import sparse_adam
 from compress.views import Views
+from gsz.registry import Codec, Grid
+from quality.losses import finite_loss, photometric_loss
 from scene.gaussian_model import GaussianModel
-from utils.losses import finite_loss, photometric_loss
 
 ADAM_EPSILON = 1e-15
 """As in 3DGS: gradients are so small that the usual 1e-8 would slow the steps."""

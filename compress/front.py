@@ -13,10 +13,10 @@ from pathlib import Path
 
 from compress.budget import Budget
 from compress.run_dir import JournalRow
+from gsz.errors import UserError
+from gsz.files import atomic_path, read_bytes, write_bytes, write_text
+from quality.metrics import ViewMetrics
 from utils.cli import say
-from utils.errors import UserError
-from utils.files import atomic_path, read_bytes, write_bytes, write_text
-from utils.metrics import ViewMetrics
 
 _LIST_NAME = "front.json"
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from compress.views import Views
 from gaussian_renderer import ViewStatistics, render_statistics
+from quality.losses import photometric_loss
 from scene.gaussian_model import GaussianModel
-from utils.losses import photometric_loss
 
 Seed = tuple[int, ...]
 Score = Callable[[GaussianModel, Views, Seed], Tensor]

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from compress import codecs, importance
+from compress import importance
 from compress.adam_memory import AdamMemory
 from compress.budget import SIZE_TOLERANCE, Budget, quality_lost
-from compress.codecs import Grid
 from compress.finetune import finetune
 from compress.front import Front, front_entry
 from compress.judging import Roles
@@ -22,11 +21,13 @@ from compress.prune import kept_after_pruning, prune_sh
 from compress.recipe import Recipe
 from compress.run_dir import JournalRow, RunDir, RunState, read_journal
 from compress.views import Views
+from gsz import registry
+from gsz.errors import UserError
+from gsz.files import read_bytes
+from gsz.registry import Grid
+from quality.metrics import ViewMetrics
 from scene.gaussian_model import GaussianModel
 from utils.cli import bar_interval, say, warn
-from utils.errors import UserError
-from utils.files import read_bytes
-from utils.metrics import ViewMetrics
 
 EXPECTED_ROUNDS = 24
 """Rounds that the bar expects until it knows better; the published schedule takes about 30,000 iterations in all."""
@@ -120,7 +121,7 @@ def _picked(run: RunDir, recipe: Recipe, settings: dict[str, Any], journal: list
     size = recipe.budget(journal[0].gaussians).target_bytes if journal else None
     for end, row in enumerate(journal[1:], start=2):
         if size is not None and row.bytes <= size * _FINAL_SLACK:
-            splats = codecs.read(Front(run.path / "front", []).path(front_entry(row, suffix)))
+            splats = GaussianModel.of(registry.read(Front(run.path / "front", []).path(front_entry(row, suffix))))
             say(f"the final stage goes on from {row.stage}: {row.bytes / 1e6:.2f} MB")
             return RunState(settings, splats, journal[:end], rounds_ended=True)
     smallest = min((row.bytes for row in journal[1:]), default=0)
@@ -211,7 +212,7 @@ class _Run:
         finetune_seconds = clock.lap()
         data = grid.encode(splats)
         encode_seconds = clock.lap()
-        metrics = self.judging.evaluate(codecs.decode(data, name))
+        metrics = self.judging.evaluate(GaussianModel.of(registry.decode(data, name)))
         times = (score_seconds, finetune_seconds, encode_seconds, clock.lap())
         row = self._row(name, iterations, len(splats), metrics, len(data), times)
         spent = name != "first" and self.budget.is_spent(metrics, self._uncompressed)
@@ -240,7 +241,7 @@ class _Run:
         path = self.run.write_compressed(self.codec.suffix, grid.encode(splats))
         encode_seconds = clock.lap()
         data = read_bytes(path)
-        decoded = codecs.decode(data, path)
+        decoded = GaussianModel.of(registry.decode(data, path))
         metrics = self.judging.evaluate(decoded)
         times = (0.0, finetune_seconds, encode_seconds, clock.lap())
         row = self._row("final", self.recipe.final_iterations, len(decoded), metrics, len(data), times)
@@ -263,7 +264,7 @@ class _Run:
                 best = self.front.entries[0]
             if best != chosen:
                 chosen = best
-                splats = codecs.read(self.front.path(best)).to(self.training.background.device)
+                splats = GaussianModel.of(registry.read(self.front.path(best))).to(self.training.background.device)
                 say(f"the final stage goes on from {best.stage}, the smallest within the budget")
         if self.budget.has_target and not self.budget.is_met(chosen.gaussians, int(chosen.bytes / _FINAL_SLACK)):
             raise UserError(

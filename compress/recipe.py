@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import yaml
 
-from compress import codecs, importance
+from compress import importance
 from compress.budget import Budget, parse_size
-from compress.codecs import Codec
-from utils.errors import UserError
+from gsz import registry
+from gsz.errors import UserError
+from gsz.registry import Codec
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ class Recipe:
 
     def check(self) -> None:
         """Raise :class:`UserError` for a setting that makes no sense."""
-        if self.codec not in codecs.names(writable_only=True):
-            raise UserError(f"codec: {self.codec!r} is not one of {', '.join(codecs.names(writable_only=True))}")
+        if self.codec not in registry.names(writable_only=True):
+            raise UserError(f"codec: {self.codec!r} is not one of {', '.join(registry.names(writable_only=True))}")
         self.make_codec()
         if self.score not in importance.SCORES:
             raise UserError(f"score: {self.score!r} is not one of {', '.join(importance.SCORES)}")
@@ -148,7 +149,7 @@ class Recipe:
             UserError: it has no such setting, or not this value of it.
         """
         settings = {name: getattr(self, name) for name in ("quality", "grid") if getattr(self, name)}
-        return codecs.get(self.codec, **settings)
+        return registry.get(self.codec, **settings)
 
     def budget(self, count: int) -> Budget:
         """The limits for a model of ``count`` Gaussians.

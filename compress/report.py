@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress.run_dir import JournalRow
+from gsz.files import atomic_path
 from utils.cli import say
-from utils.files import atomic_path
 
 
 def print_journal_table(journal: list[JournalRow], judged_on: str) -> None:

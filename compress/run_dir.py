@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from compress.adam_memory import Moments
+from gsz.errors import UserError
+from gsz.files import atomic_path, read_bytes, write_bytes, write_text
+from quality.metrics import ViewMetrics
 from scene.gaussian_model import GaussianModel
-from utils.errors import UserError
-from utils.files import atomic_path, read_bytes, write_bytes, write_text
-from utils.metrics import ViewMetrics
 
 _STATE_NAME = "state.npz"
 _FIRST, _SECOND = "first.", "second."

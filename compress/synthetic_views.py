@@ -17,14 +17,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gaussian_renderer import choose_backend, render
+from gsz.errors import UserError
+from quality.metrics import ViewMetrics
 from scene import Scene, SceneOptions, background
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from scene.model_dir import CAMERAS_FILE, read_cameras
 from scene.placement import CameraPlacer, Kind, PlacementOptions
 from utils.cli import say
-from utils.errors import UserError
-from utils.metrics import ViewMetrics
 
 NEAR = 0.2
 """What is nearer to a placed camera than this, in radii of the model, is in its way."""

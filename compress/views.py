@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer import Rendering, render
+from quality.lpips import Lpips
+from quality.metrics import ViewMetrics, mean_metrics, measure
+from quality.ssim import SSIMTarget
+from quality.targets import TargetCache
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
-from utils.lpips import Lpips
-from utils.metrics import ViewMetrics, mean_metrics, measure
-from utils.ssim import SSIMTarget
-from utils.targets import TargetCache
 
 __all__ = ["ShuffledViews", "TargetCache", "Views"]
 

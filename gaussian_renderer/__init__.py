@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer.rendering import Rendering, Splats, ViewStatistics
+from gsz.errors import UserError
 from scene.cameras import Camera
-from utils.errors import UserError
 
 __all__ = [
     "Backend",

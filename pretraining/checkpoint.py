@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from gsz.errors import UserError
+from gsz.files import atomic_path
 from pretraining.densify import ScreenStatistics
 from pretraining.optimizer import Moments
 from scene.gaussian_model import GaussianModel
-from utils.errors import UserError
-from utils.files import atomic_path
 
 _FILE_NAME = re.compile(r"chkpnt(\d+)\.npz")
 _TENSOR_NAMES = tuple(field.name for field in fields(GaussianModel))

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from gsz.errors import UserError
 from scene.gaussian_model import GaussianModel
-from utils.errors import UserError
 
 NEWBORN = -1
 

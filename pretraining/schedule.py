@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from utils.errors import UserError
+from gsz.errors import UserError
 
 PAPER_ITERATIONS = 30_000
 

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer import render
+from gsz.errors import UserError
 from pretraining.checkpoint import TrainingState
 from pretraining.densify import DensityRules, ScreenStatistics, densify_and_prune, reset_opacities
 from pretraining.optimizer import SplatAdam
 from pretraining.schedule import Schedule
+from quality.losses import finite_loss, photometric_loss
+from quality.targets import TargetCache
 from scene import Scene
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
-from utils.errors import UserError
-from utils.losses import finite_loss, photometric_loss
-from utils.targets import TargetCache
 
 # Iterations between two looks at the loss where it is on a GPU, which a look makes the CPU wait for.
 LOSS_EVERY_ON_CUDA = 50

@@ -12,12 +12,12 @@ import torch
 import tyro
 from torch import Tensor
 
+from gsz.errors import UserError
 from scene.cameras import MAX_SIDE, Camera
 from scene.dataset_readers import PointCloud, read_dataset
 from scene.gaussian_model import MAX_SH_DEGREE, GaussianModel
 from scene.images import DEFAULT_MEMORY_LIMIT_BYTES, ImageStore
 from utils.cli import say
-from utils.errors import UserError
 
 __all__ = ["Camera", "GaussianModel", "ImageSource", "ImageStore", "PointCloud", "Scene", "SceneOptions"]
 

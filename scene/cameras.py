@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from utils.errors import UserError
+from gsz.errors import UserError
 
 MAX_SIDE = 1 << 16
 """The longest image side, in pixels, that a camera may have."""

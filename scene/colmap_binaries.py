@@ -12,8 +12,8 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from utils.errors import UserError
-from utils.files import read_bytes
+from gsz.errors import UserError
+from gsz.files import read_bytes
 
 _UINT64 = struct.Struct("<Q")
 _POSE_BYTES = 4 * 8 + 3 * 8

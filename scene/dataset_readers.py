@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gsz.errors import UserError
+from gsz.files import read_bytes
 from scene.cameras import Camera
 from scene.colmap_binaries import check_colmap_binaries
 from scene.images import check_image_size, image_size
-from utils.errors import UserError
-from utils.files import read_bytes
 
 
 @dataclass(frozen=True, eq=False)

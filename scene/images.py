@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gsz.errors import UserError
 from scene.cameras import Camera, sizes_agree
-from utils.errors import UserError
 
 DEFAULT_MEMORY_LIMIT_BYTES = 4 * 10**9
 

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from gsz.errors import UserError
+from gsz.files import atomic_path, read_bytes, write_text
+from gsz.ply_header import columns, read_header, read_vertices, write_vertices
 from scene.cameras import Camera
 from scene.dataset_readers import PointCloud, read_json
 from scene.gaussian_model import GaussianModel
-from scene.ply import columns, read_header, read_vertices, write_vertices
-from utils.errors import UserError
-from utils.files import atomic_path, read_bytes, write_text
 
 CAMERAS_FILE = "cameras.json"
 OPTIONS_FILE = "cfg_args"

@@ -22,9 +22,9 @@ import numpy.typing as npt
 import torch
 from scipy.spatial import cKDTree
 
+from gsz.errors import UserError
 from scene.cameras import MAX_SIDE, Camera
 from scene.gaussian_model import GaussianModel
-from utils.errors import UserError
 
 Array = npt.NDArray[np.float64]
 Kind = Literal["orbit", "inside"]

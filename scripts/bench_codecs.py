@@ -42,17 +42,17 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from compress import codecs
-from compress.codecs import Codec
 from gaussian_renderer import choose_backend
 from gaussian_renderer import render as render_view
+from gsz import registry
+from gsz.errors import UserError
+from gsz.files import write_text
+from gsz.registry import Codec
+from quality.metrics import ViewMetrics, mean_metrics, measure
 from scene import Scene, SceneOptions
 from scene.gaussian_model import GaussianModel
 from utils import cli
 from utils.cli import say
-from utils.errors import UserError
-from utils.files import write_text
-from utils.metrics import ViewMetrics, mean_metrics, measure
 from utils.tables import format_table
 
 AGAIN = 5
@@ -126,10 +126,10 @@ class Result:
 
 def default_codecs() -> list[str]:
     """All codecs that write, and the other qualities and grids of ``gsz``."""
-    from compress.codecs.gsz.settings import DEFAULT_QUALITY, QUALITIES
+    from gsz.native.settings import DEFAULT_QUALITY, QUALITIES
 
     others = [f"gsz:quality={quality}" for quality in QUALITIES if quality != DEFAULT_QUALITY]
-    return [*codecs.names(writable_only=True), *others, "gsz:grid=fast3dgs"]
+    return [*registry.names(writable_only=True), *others, "gsz:grid=fast3dgs"]
 
 
 def parse_codec(text: str) -> Codec:
@@ -141,7 +141,7 @@ def parse_codec(text: str) -> Codec:
         if not separator:
             raise UserError(f"--codecs {text}: {pair!r} is no setting; write name=value")
         pairs[key] = int(value) if value.isdigit() else value
-    return codecs.get(name, **pairs)
+    return registry.get(name, **pairs)
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
@@ -281,7 +281,7 @@ def _gaussforge(path: Path) -> tuple[bytes, float]:
 def bench_peer(write: Writer, path: Path, judge: Judge) -> Result:
     """The file that another program makes of a PLY. Its Gaussians are in another order, so errors are not compared."""
     data, encode_s = write(path)
-    codec = codecs.identify(data, "the converter's file")
+    codec = registry.identify(data, "the converter's file")
     decoded, decode_s = timed(lambda: codec.decode(data))
     return _result(data, codec, decoded, judge, encode_s, decode_s)
 
@@ -319,7 +319,7 @@ def _result(
 
 def bench_model(path: Path, options: Options, judge: Judge) -> dict[str, Any]:
     """All codecs on one model: its entry in the JSON file. Prints the table as it goes."""
-    splats = codecs.read(path)
+    splats = GaussianModel.of(registry.read(path))
     if options.limit:
         splats = splats.select(torch.arange(min(options.limit, len(splats))))
     entry: dict[str, Any] = {"count": len(splats), "sh_degree": splats.sh_degree}
@@ -418,7 +418,7 @@ def _warm_up(text: str, sh_degree: int) -> Codec:
 def _write_arrays(path: Path, count: int, folder: Path) -> int:
     """Write the parameters of a model replicated to ``count`` Gaussians, each to a file. Returns its SH degree."""
     torch.set_num_threads(1)
-    splats = replicated(codecs.read(path), count)
+    splats = replicated(GaussianModel.of(registry.read(path)), count)
     for name, tensor in splats.named_parameters():
         np.save(folder / f"{name}.npy", tensor.numpy())
     return splats.sh_degree

@@ -41,15 +41,15 @@ from gaussian_renderer.cpu import blending  # noqa: E402
 from gaussian_renderer.cpu.lanes import CHUNK, PARTS  # noqa: E402
 from gaussian_renderer.cpu.lanes import lanes as simd  # noqa: E402
 from gaussian_renderer.cpu.layout import ALPHA_MIN, TILE  # noqa: E402
+from gsz.files import atomic_path, write_text  # noqa: E402
+from gsz.kernels import SERIAL  # noqa: E402
+from quality.losses import photometric_loss  # noqa: E402
+from quality.ssim import SSIMTarget, ssim  # noqa: E402
 from scene import model_dir  # noqa: E402
 from scene.cameras import Camera  # noqa: E402
 from scene.gaussian_model import GaussianModel  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.cli import say  # noqa: E402
-from utils.compilation import SERIAL  # noqa: E402
-from utils.files import atomic_path, write_text  # noqa: E402
-from utils.losses import photometric_loss  # noqa: E402
-from utils.ssim import SSIMTarget, ssim  # noqa: E402
 from utils.tables import cell, format_table  # noqa: E402
 
 DEMO = ROOT / "demo" / "snowmiku" / "pretrained"

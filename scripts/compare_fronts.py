@@ -24,12 +24,13 @@ sys.path.insert(0, str(ROOT))
 from tqdm import tqdm  # noqa: E402
 
 import render  # noqa: E402
-from compress import codecs  # noqa: E402
 from compress.views import TargetCache, Views  # noqa: E402
+from gsz import registry  # noqa: E402
+from gsz.errors import UserError  # noqa: E402
+from gsz.files import atomic_path  # noqa: E402
+from quality.lpips import load_lpips  # noqa: E402
+from scene.gaussian_model import GaussianModel  # noqa: E402
 from utils import cli  # noqa: E402
-from utils.errors import UserError  # noqa: E402
-from utils.files import atomic_path  # noqa: E402
-from utils.lpips import load_lpips  # noqa: E402
 from utils.results import read_results, write_results  # noqa: E402
 from utils.tables import NOT_AVAILABLE, cell, format_table  # noqa: E402
 
@@ -65,7 +66,7 @@ def files_of(run: Path) -> list[Path]:
         UserError: the folder holds no finished run.
     """
     final = render.choose_model(run).path
-    front = [path for path in sorted((run / "front").glob("*")) if codecs.suffix_codec(path) is not None]
+    front = [path for path in sorted((run / "front").glob("*")) if registry.suffix_codec(path) is not None]
     if not front or final.parent != run:
         raise UserError(f"{run}: holds no finished run of train.py; give the folder of one")
     return [*front, final]
@@ -93,7 +94,7 @@ def measure(runs: Sequence[Path], path: Path, lpips_weights: Path | None) -> lis
     lpips = load_lpips(lpips_weights) if lpips_weights is not None and missing else None
     views = {run: test_views(run) for run, _ in missing}
     for run, file in tqdm(missing, desc="test views", unit="file", mininterval=cli.bar_interval()):
-        splats = codecs.read(file)
+        splats = GaussianModel.of(registry.read(file))
         seen_by = replace(views[run], lpips=lpips) if file.parent == run else views[run]
         points.append(Point(*key(run, file)[:2], len(splats), file.stat().st_size, **asdict(seen_by.evaluate(splats))))
         write_results(path, {}, [asdict(point) for point in points])

@@ -26,8 +26,8 @@ sys.path.insert(0, str(ROOT))
 import train  # noqa: E402
 from compress.recipe import Recipe  # noqa: E402
 from compress.views import TargetCache, Views  # noqa: E402
+from quality.metrics import ViewMetrics  # noqa: E402
 from utils import cli  # noqa: E402
-from utils.metrics import ViewMetrics  # noqa: E402
 from utils.results import read_results, write_results  # noqa: E402
 from utils.tables import format_table  # noqa: E402
 

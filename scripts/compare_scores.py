@@ -25,17 +25,18 @@ sys.path.insert(0, str(ROOT))
 from tqdm import tqdm  # noqa: E402
 
 import train  # noqa: E402
-from compress import codecs, importance  # noqa: E402
+from compress import importance  # noqa: E402
 from compress.finetune import finetune  # noqa: E402
 from compress.judging import Roles, assign_roles  # noqa: E402
 from compress.prune import prune  # noqa: E402
 from compress.recipe import Recipe  # noqa: E402
 from compress.views import TargetCache, Views  # noqa: E402
+from gsz import registry  # noqa: E402
+from gsz.files import atomic_path  # noqa: E402
+from quality.lpips import load_lpips  # noqa: E402
+from quality.metrics import ViewMetrics  # noqa: E402
 from scene import GaussianModel  # noqa: E402
 from utils import cli  # noqa: E402
-from utils.files import atomic_path  # noqa: E402
-from utils.lpips import load_lpips  # noqa: E402
-from utils.metrics import ViewMetrics  # noqa: E402
 from utils.results import read_results, write_results  # noqa: E402
 from utils.tables import cell, format_table  # noqa: E402
 
@@ -101,7 +102,7 @@ def prune_only(study: Study, name: str) -> Iterator[dict[str, Any]]:
 
 def prune_and_finetune(study: Study, name: str, bar: tqdm) -> Iterator[dict[str, Any]]:
     """Rows of a score that prunes in rounds, with fine-tuning after each."""
-    recipe, codec = study.recipe, codecs.get(study.recipe.codec)
+    recipe, codec = study.recipe, registry.get(study.recipe.codec)
     splats, counts = study.original, set(study.counts())
     for number, count in enumerate(study.rounds()):
         seed = (recipe.seed, number + 1)

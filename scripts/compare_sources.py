@@ -19,12 +19,12 @@ sys.path.insert(0, str(ROOT))
 import metrics  # noqa: E402
 import render  # noqa: E402
 import train  # noqa: E402
-from compress import codecs  # noqa: E402
 from compress.synthetic_views import OwnRenders  # noqa: E402
 from compress.views import TargetCache, Views  # noqa: E402
+from gsz import registry  # noqa: E402
+from quality.metrics import ViewMetrics, read_summary  # noqa: E402
 from scene import GaussianModel, Scene, SceneOptions, model_dir  # noqa: E402
 from utils import cli  # noqa: E402
-from utils.metrics import ViewMetrics, read_summary  # noqa: E402
 from utils.tables import cell, format_table  # noqa: E402
 
 
@@ -40,7 +40,7 @@ def against_original(original: Path, compressed: Path, scene: Scene) -> ViewMetr
     """The compressed model beside the original's renders, at the test views."""
     splats = GaussianModel.load_ply(original)
     views = Views(scene.test, TargetCache(OwnRenders(splats, scene.background).load), scene.background, scene.extent)
-    return views.evaluate(codecs.read(compressed))
+    return views.evaluate(GaussianModel.of(registry.read(compressed)))
 
 
 def main() -> None:

@@ -20,11 +20,11 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from gsz.errors import UserError
+from gsz.files import atomic_path
 from metrics import RenderedMethod, find_methods, read_image
+from quality.metrics import ModelSummary, psnr, read_summary
 from utils import cli
-from utils.errors import UserError
-from utils.files import atomic_path
-from utils.metrics import ModelSummary, psnr, read_summary
 from utils.tables import Style, cell, format_table
 
 DIFFERENCE_GAIN = 10

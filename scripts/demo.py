@@ -21,9 +21,9 @@ from comparison import before_after_table, read_view, write_comparison  # noqa: 
 import metrics  # noqa: E402
 import render  # noqa: E402
 import train  # noqa: E402
+from quality.metrics import read_summary  # noqa: E402
 from scene import model_dir  # noqa: E402
 from utils import cli  # noqa: E402
-from utils.metrics import read_summary  # noqa: E402
 
 SCENE = ROOT / "demo" / "snowmiku"
 CHECKPOINT = SCENE / "pretrained"

@@ -15,14 +15,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from gsz.errors import UserError
+from gsz.files import atomic_path
+from quality.lpips import weight_shapes
 from utils import cli
-from utils.errors import UserError
-from utils.files import atomic_path
-from utils.lpips import weight_shapes
 
 
 def collect_weights() -> dict[str, np.ndarray]:
-    """The arrays of :func:`utils.lpips.weight_shapes`, out of the two packages."""
+    """The arrays of :func:`quality.lpips.weight_shapes`, out of the two packages."""
     try:
         import lpips
         from torchvision.models import VGG16_Weights, vgg16

@@ -23,14 +23,15 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from compress import codecs  # noqa: E402
+from gsz import registry  # noqa: E402
+from gsz.errors import UserError  # noqa: E402
 from render import choose_model, save_png  # noqa: E402
 from scene.cameras import Camera  # noqa: E402
 from scene.flashgs import FlashGSScene  # noqa: E402
+from scene.gaussian_model import GaussianModel  # noqa: E402
 from scene.model_dir import read_cameras  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.cli import say, warn  # noqa: E402
-from utils.errors import UserError  # noqa: E402
 
 EXTENSION = "flash_gaussian_splatting"
 BUILD = "clone https://github.com/InternLandMark/FlashGS and run `python setup.py install` there"
@@ -169,7 +170,7 @@ def render_cameras(flashgs: FlashGS, cameras: list[Camera], folder: Path, repeat
 def main() -> None:
     options = tyro.cli(Options, use_underscores=True)
     path = choose_model(options.model_path, options.model).path
-    scene = FlashGSScene.of(codecs.read(path))
+    scene = FlashGSScene.of(GaussianModel.of(registry.read(path)))
     check(scene, path)
     cameras = read_cameras(options.model_path)
     say(f"{path}: {len(scene):,} Gaussians; {len(cameras)} cameras")

@@ -36,12 +36,12 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from compress import codecs
-from compress.codecs import Codec, CodecError
+from gsz import registry
+from gsz.files import write_text
+from gsz.registry import Codec, CodecError
 from scene.gaussian_model import GaussianModel
 from utils import cli
 from utils.cli import say
-from utils.files import write_text
 
 MOST_SECONDS = 2.0
 """A decoder that takes longer for one input has failed."""
@@ -130,7 +130,7 @@ def main(
 
 def fuzz(inputs: int, seconds: float | None = None, seed: int = 0, names: tuple[str, ...] = ()) -> list[Tally]:
     """Decode mutated files of the formats of those names, or of all; the inputs are shared out evenly."""
-    chosen = [codec for codec in codecs.CODECS if not names or codec.name in names]
+    chosen = [codec for codec in registry.CODECS if not names or codec.name in names]
     seeds = {codec: list(seed_files(codec)) for codec in chosen}
     everything = [item.data for items in seeds.values() for item in items]
     for codec, items in seeds.items():  # What is compiled or imported for the first time is so now.
@@ -331,7 +331,7 @@ def seed_files(codec: type[Codec]) -> Iterator[Seed]:
         return
     settings = {"spz": [{"version": version} for version in (2, 3, 4)]}.get(codec.name, [{}])
     for arguments in settings:
-        instance = codecs.get(codec.name, **arguments)
+        instance = registry.get(codec.name, **arguments)
         for count, degree in ((40, 1), (7, 3), (30, 0)):
             splats = _model(count, degree)
             yield Seed(codec, instance.fit(splats).encode(splats), *_container(codec.name, **arguments))

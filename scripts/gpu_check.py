@@ -36,23 +36,23 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from compress import codecs  # noqa: E402
 from compress.finetune import ADAM_EPSILON, finetune  # noqa: E402
 from compress.importance import gradient_sum  # noqa: E402
 from compress.prune import prune  # noqa: E402
 from compress.recipe import Recipe  # noqa: E402
 from compress.views import TargetCache, Views  # noqa: E402
 from gaussian_renderer import choose_backend, render  # noqa: E402
+from gsz import registry  # noqa: E402
+from gsz.errors import UserError  # noqa: E402
+from gsz.files import write_text  # noqa: E402
+from quality.losses import photometric_loss  # noqa: E402
+from quality.metrics import mean_metrics, measure  # noqa: E402
+from quality.ssim import SSIMTarget  # noqa: E402
 from scene import Scene, SceneOptions, model_dir  # noqa: E402
 from scene.cameras import Camera  # noqa: E402
 from scene.gaussian_model import GaussianModel  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.cli import say  # noqa: E402
-from utils.errors import UserError  # noqa: E402
-from utils.files import write_text  # noqa: E402
-from utils.losses import photometric_loss  # noqa: E402
-from utils.metrics import mean_metrics, measure  # noqa: E402
-from utils.ssim import SSIMTarget  # noqa: E402
 from utils.tables import format_table  # noqa: E402
 
 DEMO = ROOT / "demo" / "snowmiku"
@@ -387,7 +387,7 @@ def our_round(
     splats: GaussianModel, training: Views, validation: Views, recipe: Recipe, iterations: int
 ) -> tuple[GaussianModel, dict[str, float]]:
     """Score, prune, fine-tune, encode, and judge what was decoded on the validation views, as ``train.py`` does."""
-    codec, clock = codecs.get(recipe.codec), Clock(splats.device)
+    codec, clock = registry.get(recipe.codec), Clock(splats.device)
     snapped = codec.fit(splats).snap(splats).detach()
     pruned = prune(splats, gradient_sum(snapped, training), int(recipe.prune_fraction * len(splats)))
     clock.mark("score")
@@ -395,7 +395,7 @@ def our_round(
     clock.mark("finetune")
     data = grid.encode(tuned)
     clock.mark("encode")
-    decoded = codecs.decode(data, "round")
+    decoded = GaussianModel.of(registry.decode(data, "round"))
     validation.evaluate(decoded)
     clock.mark("evaluate")
     return decoded, clock.seconds
@@ -406,7 +406,7 @@ def plain_round(
 ) -> tuple[GaussianModel, dict[str, float]]:
     """The same round as plain programs write it: unfused dense Adam, the loss read in every iteration, all test views
     evaluated before and after, nothing encoded."""
-    codec, clock = codecs.get(recipe.codec), Clock(splats.device)
+    codec, clock = registry.get(recipe.codec), Clock(splats.device)
     snapped = codec.fit(splats).snap(splats).detach()
     pruned = prune(splats, gradient_sum(snapped, training), int(recipe.prune_fraction * len(splats)))
     clock.mark("score")

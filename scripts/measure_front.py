@@ -18,11 +18,12 @@ sys.path.insert(0, str(ROOT))
 from tqdm import tqdm  # noqa: E402
 
 import train  # noqa: E402
-from compress import codecs  # noqa: E402
 from compress.budget import quality_lost  # noqa: E402
 from compress.front import read_front  # noqa: E402
 from compress.run_dir import read_journal  # noqa: E402
 from compress.views import TargetCache, Views  # noqa: E402
+from gsz import registry  # noqa: E402
+from scene.gaussian_model import GaussianModel  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.tables import format_table  # noqa: E402
 
@@ -42,7 +43,7 @@ def measure_front(run: train.Options) -> str:
     rows = []
     for entry in tqdm(front.entries, unit="model", leave=False):
         judged = quality_lost(entry.metrics, uncompressed)
-        tested = quality_lost(test.evaluate(codecs.read(front.path(entry))), before)
+        tested = quality_lost(test.evaluate(GaussianModel.of(registry.read(front.path(entry)))), before)
         rows.append(
             [
                 entry.stage,

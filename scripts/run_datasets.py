@@ -24,10 +24,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from gsz.errors import UserError
+from gsz.files import write_text
+from quality.metrics import ModelSummary, ViewMetrics, mean_summary, read_summary
 from utils import cli
-from utils.errors import UserError
-from utils.files import write_text
-from utils.metrics import ModelSummary, ViewMetrics, mean_summary, read_summary
 from utils.tables import cell, format_table
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from gsz.splats import Splats
 from scene.gaussian_model import GaussianModel
 
 
@@ -58,25 +59,27 @@ def degenerate_models() -> dict[str, GaussianModel]:
     return models
 
 
-def table(splats: GaussianModel) -> np.ndarray:
+def table(splats: Splats) -> np.ndarray:
     """All parameters, a row a Gaussian: ``(N, 14 + 3 K)`` float32."""
-    return np.concatenate([tensor.detach().cpu().flatten(1).numpy() for _, tensor in splats.named_parameters()], axis=1)
+    return np.concatenate(
+        [array.reshape(len(splats), array[:1].size) for _, array in splats.numpy().named_parameters()], axis=1
+    )
 
 
-def in_canonical_order(splats: GaussianModel) -> np.ndarray:
+def in_canonical_order(splats: Splats) -> np.ndarray:
     """The table's bits with its rows sorted, so that models can be compared up to the order of their Gaussians."""
     bits = np.ascontiguousarray(table(splats)).view(np.uint32)
     return bits[np.lexsort(bits.T[::-1])]
 
 
-def assert_same_up_to_order(first: GaussianModel, second: GaussianModel) -> None:
+def assert_same_up_to_order(first: Splats, second: Splats) -> None:
     """Both models have the same Gaussians, bit for bit."""
     assert len(first) == len(second)
     assert first.sh_degree == second.sh_degree
     np.testing.assert_array_equal(in_canonical_order(first), in_canonical_order(second))
 
 
-def checksum(splats: GaussianModel) -> str:
+def checksum(splats: Splats) -> str:
     """SHA-256 of all parameters' bits, whatever the order of the Gaussians."""
     return hashlib.sha256(in_canonical_order(splats).astype("<u4").tobytes()).hexdigest()
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from synthetic_scenes import write_colmap_scene
 
 from gaussian_renderer import render
 from scene import Scene, SceneOptions, model_dir
 from scene.gaussian_model import GaussianModel
+from tests.synthetic_scenes import write_colmap_scene
 
 VIEWS = 24
 

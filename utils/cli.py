@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
-from utils.errors import UserError
+from gsz.errors import UserError
 
 EXIT_BAD_INPUT = 2
 

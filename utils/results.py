@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError
-from utils.files import read_bytes, write_text
+from gsz.errors import UserError
+from gsz.files import read_bytes, write_text
 
 
 def read_results(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:

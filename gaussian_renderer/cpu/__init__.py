@@ -17,9 +17,9 @@ from gaussian_renderer.cpu import blending, layout, projection, removal, tiles
 from gaussian_renderer.cpu.lanes import DESCRIPTION
 from gaussian_renderer.cpu.spherical_harmonics import SH0
 from gaussian_renderer.rendering import Rendering, Splats, ViewStatistics
+from gsz.errors import UserError
+from gsz.kernels import match_torch_threads
 from scene.cameras import Camera
-from utils.compilation import match_torch_threads
-from utils.errors import UserError
 
 __all__ = ["DESCRIPTION", "Frame", "render", "render_frame", "render_statistics"]
 

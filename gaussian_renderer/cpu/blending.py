@@ -35,7 +35,7 @@ from gaussian_renderer.cpu.layout import (
     U,
     V,
 )
-from utils.compilation import INLINE, PARALLEL
+from gsz.kernels import INLINE, PARALLEL
 
 f32 = np.float32
 

@@ -51,7 +51,7 @@ from gaussian_renderer.cpu.layout import (
 )
 from gaussian_renderer.cpu.spherical_harmonics import SH0, basis, direction_gradient
 from gaussian_renderer.cpu.tiles import count_pairs
-from utils.compilation import PARALLEL, SERIAL
+from gsz.kernels import PARALLEL, SERIAL
 
 f32 = np.float32
 

@@ -29,7 +29,7 @@ from gaussian_renderer.cpu.blending import (
 from gaussian_renderer.cpu.lanes import CHUNK, PARTS
 from gaussian_renderer.cpu.lanes import lanes as simd
 from gaussian_renderer.cpu.layout import ALPHA_MIN, BLUE, GREEN, RED, TILE
-from utils.compilation import PARALLEL
+from gsz.kernels import PARALLEL
 
 f32 = np.float32
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from utils.compilation import INLINE
+from gsz.kernels import INLINE
 
 f32 = np.float32
 

@@ -3,7 +3,7 @@
 The types map to LLVM's ``<8 x float>``, ``<8 x i32>`` and ``<8 x i1>``, which LLVM lowers to what the machine has:
 one AVX register, two SSE registers or two NEON registers. Only what the rasterizer needs is here;
 :mod:`gaussian_renderer.cpu.scalar` has the same for one lane.
-Arithmetic carries no fast-math flags (:mod:`utils.compilation` says why), and the rasterizer's guards rely on
+Arithmetic carries no fast-math flags (:mod:`gsz.kernels` says why), and the rasterizer's guards rely on
 comparisons with NaN being false.
 """
 
@@ -21,7 +21,7 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-from utils.compilation import SERIAL
+from gsz.kernels import SERIAL
 
 LANES = 8
 

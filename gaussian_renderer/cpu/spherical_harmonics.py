@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from utils.compilation import SERIAL
+from gsz.kernels import SERIAL
 
 f32 = np.float32
 

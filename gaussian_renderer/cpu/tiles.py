@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit, prange
 
 from gaussian_renderer.cpu.layout import CUTOFF, FALLOFF_Y, SKEW, SLOPE_X, SLOPE_Y, TILE, U, V
-from utils.compilation import PARALLEL, SERIAL
+from gsz.kernels import PARALLEL, SERIAL
 
 f32 = np.float32
 

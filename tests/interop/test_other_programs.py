@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compress import codecs
-from compress.codecs import Codec
-from compress.codecs.spz import sh_signs
+from gsz import registry
+from gsz.ply_header import columns, read_header, read_vertices
+from gsz.registry import Codec
+from gsz.spz import sh_signs
 from scene.gaussian_model import GaussianModel
-from scene.ply import columns, read_header, read_vertices
 from tests.helpers import assert_same_up_to_order, random_model
 from tests.viewer_helpers import source_model
 
@@ -32,12 +32,12 @@ needs_splat_transform = pytest.mark.skipif(
 needs_gsply = pytest.mark.skipif(not GSPLY_PYTHON.exists(), reason="gsply is not installed; make test-interop does it")
 
 WRITERS = {
-    "spz-v2": codecs.get("spz", version=2),
-    "spz-v3": codecs.get("spz"),
-    "spz-v4": codecs.get("spz", version=4),
-    "spz-fine": codecs.get("spz", version=3, fractional_bits=17, sh_bits=16),
-    "sog": codecs.get("sog"),
-    "sog-palette": codecs.get("sog", palette=100),
+    "spz-v2": registry.get("spz", version=2),
+    "spz-v3": registry.get("spz"),
+    "spz-v4": registry.get("spz", version=4),
+    "spz-fine": registry.get("spz", version=3, fractional_bits=17, sh_bits=16),
+    "sog": registry.get("sog"),
+    "sog-palette": registry.get("sog", palette=100),
 }
 
 
@@ -155,7 +155,7 @@ def test_we_read_splat_transforms_files(name: str, tmp_path: Path) -> None:
     options = {"v3.spz": ["--spz-version", "3"], "their.sog": ["-g", "cpu"]}.get(name, [])
     splat_transform(*options, tmp_path / "model.ply", tmp_path / name)
     splat_transform(tmp_path / name, tmp_path / "back.ply")
-    assert_equal_values(read_ply(tmp_path / "back.ply"), codecs.read(tmp_path / name))
+    assert_equal_values(read_ply(tmp_path / "back.ply"), registry.read(tmp_path / name))
 
 
 GSPLY_WRITES = """
@@ -180,7 +180,7 @@ def test_we_read_gsplys_files(name: str, tmp_path: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr
     splat_transform(tmp_path / name, tmp_path / "back.ply")
-    theirs, ours = read_ply(tmp_path / "back.ply"), codecs.read(tmp_path / name)
+    theirs, ours = read_ply(tmp_path / "back.ply"), registry.read(tmp_path / name)
     saturated = np.isinf(theirs["opacity_logits"])  # Where the byte is 255; finite with us.
     theirs["opacity_logits"] = np.where(saturated, ours.opacity_logits.numpy(), theirs["opacity_logits"])
     assert_equal_values(theirs, ours)

@@ -1,0 +1,123 @@
+"""What a file format is to the rest of the program: a grid of values it can hold.
+
+A codec has three operations and one law::
+
+    grid  = codec.fit(splats)        # choose ranges, steps, codebooks
+    g'    = grid.snap(splats)        # the values a decoder will return (differentiable: straight-through)
+    bytes = grid.encode(splats)      # the file
+    LAW:  codec.decode(grid.encode(splats)) == grid.snap(splats), bit for bit, up to the order of the Gaussians
+
+Fine-tuning renders ``grid.snap(splats)``, so what is optimised is what is shipped.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from gsz.errors import UserError
+from gsz.splats import Splats
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class CodecError(UserError):
+    """A compressed file is truncated, corrupted, of an unknown version, or no such file at all.
+
+    The message begins with the file's name and says what is wrong with it.
+    """
+
+
+ModelT = TypeVar("ModelT", bound=Splats)
+"""A model of tensors; what rounds it returns one of the same class."""
+
+
+class Grid(ABC):
+    """The values one file can hold: ranges, steps and codebooks, fitted to a model.
+
+    :meth:`encode` computes in NumPy. :meth:`observe`, :meth:`snap` and :meth:`estimated_bits` are for fine-tuning: they
+    take models of PyTorch tensors, on any device, and are the only methods that import PyTorch.
+    """
+
+    uses_importance: ClassVar[bool] = False
+    """Whether the order of a file's Gaussians says which of them matter most."""
+
+    def observe(self, splats: Splats) -> None:  # noqa: B027
+        """Let the grid follow the parameters; called once before every :meth:`snap` of fine-tuning.
+
+        All that changes between iterations changes here, such as ranges that move with the model and the statistics
+        behind :meth:`estimated_bits`. :meth:`snap`, :meth:`encode` and :meth:`estimated_bits` never change the grid.
+        """
+
+    @abstractmethod
+    def snap(self, splats: ModelT) -> ModelT:
+        """The values a decoder will return for ``splats``, in the order of ``splats``.
+
+        Differentiable: gradients pass straight through the rounding to the six parameters.
+        """
+
+    @abstractmethod
+    def encode(self, splats: Splats, importance: npt.NDArray[np.floating] | None = None) -> bytes:
+        """The file. Gaussians may be reordered.
+
+        Args:
+            importance: ``(N,)``. Where :attr:`uses_importance` is set, the Gaussians of high importance come first; a
+                format has its own idea of it where it is ``None``. Other formats pass over it.
+        """
+
+    def estimated_bits(self, splats: Splats) -> Tensor | None:
+        """An estimate of the size of :meth:`encode`'s file in bits, for a rate term in a loss.
+
+        Returns:
+            A scalar with gradients, or ``None`` where the format has no estimate.
+        """
+        return None
+
+
+class Codec(ABC):
+    """One file format. Instances carry the format's settings and are otherwise stateless."""
+
+    name: ClassVar[str]
+    """What ``--codec`` calls it."""
+    suffix: ClassVar[str]
+    """File name ending, with the dot."""
+    writable: ClassVar[bool] = True
+    """False for formats that are only read."""
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, head: bytes) -> bool:
+        """Whether a file that begins with ``head`` (its first 512 bytes, or all of them) is of this format."""
+
+    @abstractmethod
+    def decode(self, data: bytes, source: str = "<bytes>") -> Splats:
+        """The model in a file's bytes. ``source`` is the file's name, for messages.
+
+        Raises:
+            CodecError: for anything wrong with the bytes, whatever it is. Nothing is executed, no length is
+                believed before it is checked, and no allocation exceeds a bound computed from ``len(data)``.
+        """
+
+    def fit(self, splats: Splats) -> Grid:
+        """Choose the grid for a model. Read-only formats raise :class:`UserError`."""
+        raise UserError(f"{self.name} files can be read but not written; choose another codec")
+
+    def for_size(self, splats: Splats, size: int) -> Codec | None:
+        """The codec with the finest steps on which ``splats`` take at most ``size`` bytes.
+
+        Returns:
+            ``None`` where the format has no steps to choose, or not even the coarsest are coarse enough.
+        """
+        return None
+
+    def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
+        """What the file's header says, without decoding: at least ``format``, ``version``, ``count``, ``sh_degree``.
+
+        Formats that know it add ``bytes`` by attribute.
+        """
+        model = self.decode(data, source)
+        return {"format": self.name, "version": None, "count": len(model), "sh_degree": model.sh_degree}

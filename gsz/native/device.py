@@ -1,0 +1,245 @@
+"""The grid's arithmetic in tensors, for models that live on a GPU: nothing goes to the CPU and nothing waits for it.
+
+The values are those of the kernels in :mod:`gsz.native.symbols` bit for bit, on whatever device, because
+every step is an operation that has only one right result: comparisons, integer arithmetic, gathering from tables, and
+additions, multiplications, divisions and square roots that IEEE 754 rounds correctly. Each is a kernel of its own, so
+that no compiler can contract a product and a sum into one rounding, and sums of three or four terms are written out in
+the order of the kernels. What takes a logarithm or an exponential stands in tables that the CPU computes once. Nothing
+is divided by a Python number, which PyTorch on CUDA replaces by a product with its reciprocal.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gsz.native.symbols import (
+    AXIS_ORDERS,
+    DC_LIMIT,
+    FLIP_SIGNS,
+    FLIPS,
+    LARGEST_EXPONENT,
+    LARGEST_MEAN,
+    MEAN_LIMIT,
+    RECONSTRUCTED,
+    ROTATION_LIMIT,
+    SCALE_LIMIT,
+    SH_LIMIT,
+    TURNS,
+    Steps,
+)
+from gsz.rounding.quantizers import nearest_levels
+from scene.gaussian_model import GaussianModel
+
+
+class DeviceFrames(NamedTuple):
+    """As :class:`gsz.native.symbols.Frames`, in tensors.
+
+    Attributes:
+        turn: ``(N,)`` int64.
+        order: ``(N, 3)`` int64.
+        sign: ``(N, 1)`` float64.
+        norm: ``(N, 1)`` float32.
+    """
+
+    turn: Tensor
+    order: Tensor
+    sign: Tensor
+    norm: Tensor
+
+
+class Harmonics(NamedTuple):
+    """The spherical harmonics of a model in steps.
+
+    Attributes:
+        fineness: ``(N,)`` int64, rows of :attr:`gsz.native.symbols.Steps.sh_steps`.
+        in_steps: ``(N, K, 3)`` float32 luma, orange and green.
+        symbols: ``(N, K, 3)`` float32, the whole numbers they are rounded to.
+    """
+
+    fineness: Tensor
+    in_steps: Tensor
+    symbols: Tensor
+
+
+class DeviceSteps:
+    """The steps of a grid, and the tables made of them, on a device.
+
+    Attributes:
+        device: where the tables are, and the models that are passed must be.
+        sh_per_unit: see :meth:`gsz.native.symbols.Steps.sh_per_unit`.
+    """
+
+    def __init__(self, steps: Steps, device: torch.device):
+        self.device = device
+
+        def table(values: object, dtype: torch.dtype = torch.float64) -> Tensor:
+            return torch.as_tensor(np.array(values), dtype=dtype).to(device)
+
+        self._steps = steps
+        self._centre = table(steps.centre)
+        self._mean_limit = table(MEAN_LIMIT)
+        self._powers = table(2.0 ** np.arange(LARGEST_EXPONENT + 1))
+        self._opacity_thresholds = table(steps.opacity_thresholds(), torch.float32)
+        self._opacity_logits = table(steps.opacity_logits(), torch.float32)
+        covered, self._octaves_per_scale = steps.coverage()
+        self._covered = table(covered, torch.int64)
+        # First at least second, second at least third, first at least third: these three bits name the order.
+        self._compared = table([0, 1, 0], torch.int64), table([1, 2, 2], torch.int64)
+        self._bits = table([4, 2, 1], torch.int64)
+        self._kinds = table([5, 4, 1, 4, 2, 3, 0, 0], torch.int64)
+        self._orders = table(AXIS_ORDERS, torch.int64)
+        axes = np.arange(3)
+        self._scales_per_unit = table(1 / steps.scale_step / (1 << axes))
+        self._scale_limits = table(SCALE_LIMIT >> axes)
+        self._scale_factors = table(1 << axes)
+        self._turns = table([_multiplications(turn) for turn in TURNS])
+        self._turns_back = table([_multiplications(turn * [1, -1, -1, -1]) for turn in TURNS])
+        self._identity = table([1, 0, 0, 0])
+        self._flips, self._flip_signs = table(FLIPS, torch.int64), table(FLIP_SIGNS)
+        self._rotation_steps = table(steps.rotation_steps)
+        self._rotations_per_unit = table(1 / steps.rotation_steps)
+        self.sh_per_unit = table(steps.sh_per_unit(), torch.float32)
+        self._sh_steps = table(np.multiply.outer(steps.sh_steps, [1, *steps.sh_colours]))
+        # Entry SH_LIMIT + symbol.
+        magnitudes = np.arange(SH_LIMIT + 1.0)
+        magnitudes[:RECONSTRUCTED] = steps.sh_values
+        self._sh_values = table([*-magnitudes[:0:-1], *magnitudes])
+
+    def snap(self, splats: GaussianModel) -> tuple[GaussianModel, DeviceFrames]:
+        """What ``dequantise(*quantise(splats))`` is on the CPU."""
+        kind, order, scales = self._scales(splats.log_scales)
+        vectors, frames = self._canonical(splats.quaternions, kind, order)
+        opacities = self._opacities(splats)
+        rotation_fineness, sh_fineness = self._finenesses(scales, opacities)
+        harmonics = self._harmonics(splats.sh_rest, sh_fineness)
+        snapped = GaussianModel(
+            means=self._snap_means(splats.means),
+            log_scales=((scales * self._scale_factors) * self._steps.scale_step).float(),
+            quaternions=self._snap_rotations(vectors, rotation_fineness),
+            opacity_logits=self._opacity_logits[opacities][:, None],
+            sh_dc=(_rounded(splats.sh_dc.double() * (1 / self._steps.dc_step), DC_LIMIT) * self._steps.dc_step).float(),
+            sh_rest=self._sh_rest(harmonics),
+        )
+        return snapped, frames
+
+    def harmonics(self, splats: GaussianModel) -> Harmonics:
+        """The spherical harmonics on their grid."""
+        _, _, scales = self._scales(splats.log_scales)
+        _, fineness = self._finenesses(scales, self._opacities(splats))
+        return self._harmonics(splats.sh_rest, fineness)
+
+    def shape_gradients(
+        self, frames: DeviceFrames, original: Tensor, quaternion_gradient: Tensor, log_scale_gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See :func:`gsz.native.symbols.shape_gradients`."""
+        log_scales = torch.zeros_like(log_scale_gradient).scatter(1, frames.order, log_scale_gradient)
+        turned = _turned(quaternion_gradient.double(), self._turns_back[frames.turn]) * frames.sign
+        unit = original.double()
+        length = frames.norm.double()
+        along = _sum(turned * unit) / (length * length)
+        quaternions = (turned - along * unit) / length
+        return quaternions.masked_fill(length == 0, 0.0).float(), log_scales
+
+    def _snap_means(self, means: Tensor) -> Tensor:
+        steps = self._steps
+        value = (means.double() - self._centre) * (1 / steps.radius)
+        size = value.abs()
+        fraction, exponent = torch.frexp(size)
+        size = torch.where(size > 1.0, exponent + (2.0 * fraction - 1.0), size)
+        symbols = _clamped(torch.copysign(size, value) * 2.0**steps.mean_bits, self._mean_limit)
+        size = symbols.abs() * 2.0**-steps.mean_bits
+        # Within 1 the exponent is 0 and the size stays as it is.
+        exponent = (size.floor() - 1.0).clamp(0, LARGEST_EXPONENT)
+        size = (size - exponent) * self._powers[exponent.long()]
+        value = torch.copysign(size, symbols) * steps.radius + self._centre
+        return value.clamp(-LARGEST_MEAN, LARGEST_MEAN).float()
+
+    def _opacities(self, splats: GaussianModel) -> Tensor:
+        """``(N,)`` int64 levels."""
+        return nearest_levels(splats.opacity_logits.reshape(-1), self._opacity_thresholds).long()
+
+    def _scales(self, log_scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``(N,)`` kinds of order, ``(N, 3)`` which axis comes first, second and third, and float64 symbols."""
+        first, second = (log_scales.index_select(1, axes) for axes in self._compared)
+        kind = self._kinds[((first >= second) * self._bits).sum(1)]
+        order = self._orders[kind]
+        scales = log_scales.gather(1, order).double() * self._scales_per_unit
+        return kind, order, _clamped(scales, self._scale_limits)
+
+    def _canonical(self, quaternions: Tensor, kind: Tensor, order: Tensor) -> tuple[Tensor, DeviceFrames]:
+        """``(N, 3)`` float64 vector parts of the canonical quaternions, and how they came about."""
+        given = quaternions.double()
+        length = _sum(given * given).sqrt()
+        usable = (length > 1e-30) & (length < 1e300)
+        unit = torch.where(usable, given / length, self._identity)
+        turned = _turned(unit, self._turns[4 * kind])
+        largest = turned.abs().argmax(1)
+        sign = (turned.gather(1, largest[:, None]) >= 0) * 2.0 - 1.0
+        vectors = sign * self._flip_signs[largest] * turned.gather(1, self._flips[largest])
+        norm = length.float().masked_fill(~usable, 0.0)
+        return vectors, DeviceFrames(4 * kind + largest, order, sign, norm)
+
+    def _finenesses(self, scales: Tensor, opacities: Tensor) -> tuple[Tensor, Tensor]:
+        """``(N,)`` int64 each; see :func:`gsz.native.symbols.finenesses`."""
+        steps = self._steps
+        first, second, _ = (scales * self._scale_factors).long().unbind(1)
+        coverage = ((first + second) * self._octaves_per_scale >> 16) + self._covered[opacities]
+        leverage = coverage + (2 * (first - second) * self._octaves_per_scale >> 16)
+        rotations = (leverage - steps.rotation_pivot + 8 >> 4).clamp(-steps.rotation_range, steps.rotation_range)
+        harmonics = (coverage - steps.sh_pivot + 8 >> 4).clamp(-steps.sh_range, steps.sh_range)
+        return rotations + steps.rotation_range, harmonics + steps.sh_range
+
+    def _snap_rotations(self, vectors: Tensor, fineness: Tensor) -> Tensor:
+        symbols = _rounded(vectors * self._rotations_per_unit[fineness][:, None], ROTATION_LIMIT)
+        vectors = symbols * self._rotation_steps[fineness][:, None]
+        scalar = (1.0 - _sum(vectors * vectors)).clamp(min=0.0).sqrt()
+        return torch.cat([scalar, vectors], 1).float()
+
+    def _harmonics(self, sh_rest: Tensor, fineness: Tensor) -> Harmonics:
+        red, green, blue = sh_rest.unbind(2)
+        sums = torch.stack([red + green + blue, red - blue, red - 2.0 * green + blue], 2)
+        in_steps = sums * self.sh_per_unit[fineness][:, None]
+        return Harmonics(fineness, in_steps, _rounded(in_steps, SH_LIMIT, 1 - self._steps.sh_threshold))
+
+    def _sh_rest(self, harmonics: Harmonics) -> Tensor:
+        values = self._sh_values[(harmonics.symbols + SH_LIMIT).long()]
+        luma, orange, green = (values * self._sh_steps[harmonics.fineness][:, None]).unbind(2)
+        grey = luma + green
+        return torch.stack([grey + orange, luma - 2.0 * green, grey - orange], 2).float()
+
+
+def _multiplications(right: np.ndarray) -> np.ndarray:
+    """``(4, 4)``: the product of a quaternion and ``right`` is the sum of these rows times its components."""
+    a, b, c, d = right
+    return np.array([[a, b, c, d], [-b, a, -d, c], [-c, d, a, -b], [-d, -c, b, a]])
+
+
+def _turned(left: Tensor, rows: Tensor) -> Tensor:
+    """``(N, 4)`` products of quaternions and those whose :func:`_multiplications` are ``(N, 4, 4)`` rows."""
+    w, x, y, z = (left[:, :, None] * rows).unbind(1)
+    return w + x + y + z
+
+
+def _sum(columns: Tensor) -> Tensor:
+    """``(N, 1)`` sums of a few columns, from the first to the last."""
+    first, *others = columns.split(1, 1)
+    for other in others:
+        first = first + other
+    return first
+
+
+def _clamped(values: Tensor, limit: Tensor) -> Tensor:
+    """The nearest whole numbers within ``limit`` of zero, never -0; NaN becomes ``-limit``."""
+    return values.nan_to_num(-math.inf, math.inf, -math.inf).clamp(-limit, limit).round() + 0.0
+
+
+def _rounded(values: Tensor, limit: int, rounding: float = 0.5) -> Tensor:
+    """Fractions of at least ``1 - rounding`` are rounded up in magnitude; the result is a whole number, never -0."""
+    size = values.abs() + rounding
+    size = size.floor().masked_fill(~(size < limit), limit)
+    return size.copysign(values) + 0.0

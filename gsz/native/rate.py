@@ -1,0 +1,243 @@
+"""An estimate of a file's size that has a gradient, so that fine-tuning can pay for bits.
+
+The coder's own statistics are taken once, from the model as it is: how many bits each symbol of each column costs,
+without context, and how many the coder really spent on each attribute. Between two symbols the cost is interpolated,
+and each attribute's sum is scaled to what was spent. Positions and rotations are constants: their cost hardly depends
+on where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from gsz.kernels import INLINE, SERIAL
+from gsz.native import symbols
+from gsz.native.container import Header
+from gsz.native.device import DeviceSteps
+from gsz.native.harmonics import sh_classes
+from gsz.native.streams import ATTRIBUTES
+from gsz.native.symbols import Steps
+from scene.gaussian_model import GaussianModel
+
+if TYPE_CHECKING:
+    from gsz.native.codec import GszGrid
+
+MOST_CLASSES = 8
+"""Higher classes of harmonics share a table with this one."""
+_REACH = 4
+"""A table extends so many symbols beyond those that occur; further out the cost stays level."""
+
+
+def symbol_costs(occurring: np.ndarray) -> tuple[int, np.ndarray]:
+    """The first symbol of a table, and the float32 bits that it and those after it cost; further out cost is level."""
+    low, high = int(occurring.min(initial=0)) - _REACH, int(occurring.max(initial=0)) + _REACH
+    counts = np.bincount((occurring - low).astype(np.int64).reshape(-1), minlength=high - low + 1) + 0.25
+    return low, -np.log2(counts / counts.sum()).astype(np.float32)
+
+
+class ColumnCosts:
+    """What the symbols of ``C`` columns cost, in tables on one device.
+
+    Attributes:
+        bits: float32, the tables one after the other.
+        begins: ``(C,)`` where in them the table of each column begins.
+        lows: ``(C,)`` the symbols of the first entries.
+        ends: ``(C,)`` the largest places in the tables, just short of their last entries.
+    """
+
+    def __init__(self, columns: Iterable[np.ndarray], device: torch.device):
+        lows, tables = zip(*map(symbol_costs, columns), strict=True)
+        lengths = torch.tensor([len(table) for table in tables])
+        self.bits = torch.from_numpy(np.concatenate(tables)).to(device)
+        self.begins = (lengths.cumsum(0) - lengths).to(device)
+        self.lows = torch.tensor(lows, dtype=torch.float32).to(device)
+        self.ends = (lengths - 1.001).to(device)
+
+    def sums(self, values: Tensor) -> Tensor:
+        """``(C,)`` bits that real ``(N, C)`` values cost, in symbols, interpolated between those."""
+        place = (values - self.lows).clamp(torch.zeros_like(self.ends), self.ends)
+        below = place.detach().floor()
+        index = below.long() + self.begins
+        return torch.lerp(self.bits[index], self.bits[index + 1], place - below).sum(0)
+
+
+COLUMNS = {
+    "opacity": "opacities",
+    "scale": "scales",
+    "gap": "scales",
+    "thin": "scales",
+    "luma": "dc",
+    "green": "dc",
+    "orange": "dc",
+}
+"""The columns whose symbols are priced, and the attribute that each belongs to."""
+
+
+class RateModel:
+    """The costs of a model on a grid, as they were when this was made.
+
+    Args:
+        grid: a native grid.
+        splats: at least one Gaussian.
+    """
+
+    def __init__(self, grid: GszGrid, splats: GaussianModel):
+        splats = splats.detach()
+        self.steps: Steps = grid.steps
+        self._steps = grid.steps_on(splats.device)
+        self._count, self._device = len(splats), splats.device
+        data = grid.encode(splats)
+        header = Header.parse(data, "model")
+        spent = {
+            name: 8 * sum(sections[index][0] for sections in header.sections) for index, name in enumerate(ATTRIBUTES)
+        }
+        self._constant = float(8 * header.size + spent["means"] + spent["rotations"])
+        quantised, _ = symbols.quantise(splats, self.steps)
+        self._harmonics = _harmonic_tables(quantised.sh)
+        self._harmonics_on_device = torch.from_numpy(self._harmonics).to(splats.device)
+        columns = self._columns(splats)
+        self._tables = ColumnCosts(columns.round().long().cpu().numpy().T, splats.device)
+        estimated = dict.fromkeys(COLUMNS.values(), 0.0)
+        for attribute, bits in zip(COLUMNS.values(), self._tables.sums(columns).tolist(), strict=True):
+            estimated[attribute] += bits
+        scaling = [spent[attribute] / max(estimated[attribute], 1.0) for attribute in COLUMNS.values()]
+        self._scaling = torch.tensor(scaling).to(splats.device)
+        self._sh_scaling = spent["sh"] / max(float(self._harmonic_bits(splats)), 1.0)
+
+    def fits(self, splats: GaussianModel) -> bool:
+        """Whether these may be the Gaussians whose statistics were taken: as many, on the same device."""
+        return len(splats) == self._count and splats.device == self._device
+
+    def bits(self, splats: GaussianModel) -> Tensor:
+        """The estimated size of the file in bits, a scalar with gradients to opacity, scales and harmonics."""
+        columns = (self._tables.sums(self._columns(splats)) * self._scaling).sum()
+        return columns + self._harmonic_bits(splats) * self._sh_scaling + self._constant
+
+    def _columns(self, splats: GaussianModel) -> Tensor:
+        """``(N, C)`` real numbers that are rounded to the symbols of each of :data:`COLUMNS`."""
+        steps = self.steps
+        scales = splats.log_scales.sort(dim=1, descending=True).values / steps.scale_step
+        red, green, blue = (splats.sh_dc[:, 0] / steps.dc_step).unbind(1)
+        columns = [
+            torch.sigmoid(splats.opacity_logits[:, 0]) * steps.opacity_levels - 0.5,
+            scales[:, 0],
+            (scales[:, 0] - scales[:, 1]) / 2,
+            (scales[:, 1] - scales[:, 2]) / 4,
+            (red + 2 * green + blue) / 4,
+            green - (red + blue) / 2,
+            red - blue,
+        ]
+        return torch.stack(columns, 1)
+
+    def _harmonic_bits(self, splats: GaussianModel) -> Tensor:
+        """Class by class. Gaussians of class 0 have no harmonics to pay for and feel no pull."""
+        if splats.sh_rest.shape[1] == 0:
+            return torch.zeros((), device=splats.device)
+        if isinstance(self._steps, DeviceSteps):
+            bits, gradient = _harmonic_bits_on_device(self._steps, splats.detach(), self._harmonics_on_device)
+        else:
+            bits, gradient = self._harmonic_bits_on_cpu(splats.detach())
+        return _WithGradient.apply(splats.sh_rest, bits, gradient)
+
+    def _harmonic_bits_on_cpu(self, splats: GaussianModel) -> tuple[Tensor, Tensor]:
+        quantised, _ = symbols.quantise(splats, self.steps)
+        fineness = symbols.finenesses(quantised.scales, quantised.opacities, self.steps)
+        classes = np.minimum(sh_classes(quantised.sh), MOST_CLASSES)
+        values = splats.sh_rest.contiguous()
+        gradient = torch.zeros_like(values)
+        flat = quantised.sh.shape
+        bits = _harmonic_bits(
+            values.numpy().reshape(flat),
+            fineness.sh,
+            self.steps.sh_per_unit(),
+            classes,
+            self._harmonics,
+            gradient.numpy().reshape(flat),
+        )
+        return torch.tensor(bits, dtype=torch.float32), gradient
+
+
+def _harmonic_tables(sh: np.ndarray) -> np.ndarray:
+    """``(MOST_CLASSES + 1, 3, M)`` float32: what each magnitude costs in Gaussians of each class and each colour."""
+    classes = np.minimum(sh_classes(sh), MOST_CLASSES)
+    magnitudes = np.abs(sh.astype(np.int64)).reshape(len(sh), -1, 3)
+    width = int(magnitudes.max(initial=0)) + 2
+    tables = np.zeros((MOST_CLASSES + 1, 3, width), np.float32)
+    for kind in np.unique(classes[classes > 0]).tolist():
+        for colour in range(3):
+            low, bits = symbol_costs(magnitudes[classes == kind][..., colour])
+            tables[kind, colour] = bits[np.clip(np.arange(width) - low, 0, len(bits) - 1)]
+    return tables
+
+
+class _WithGradient(torch.autograd.Function):
+    """A scalar that was computed together with its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, scalar: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return scalar.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * gradients[0], None, None
+
+
+def _harmonic_bits_on_device(steps: DeviceSteps, splats: GaussianModel, tables: Tensor) -> tuple[Tensor, Tensor]:
+    """What harmonics cost, interpolated, and the ``(N, K, 3)`` gradient."""
+    harmonics = steps.harmonics(splats)
+    # The exponent of a whole number is its bit length.
+    _, kinds = torch.frexp(harmonics.symbols.abs().amax((1, 2)))
+    table = kinds.clamp(max=MOST_CLASSES)[:, None, None] * 3 + torch.arange(3, device=steps.device)
+    width = tables.shape[2]
+    size = harmonics.in_steps.abs().clamp(max=width - 1)
+    # At the end of a table the cost is that of its last entry, and level.
+    below = size.floor().clamp(max=width - 2)
+    place = table * width + below.long()
+    costs = tables.reshape(-1)
+    slope = costs[place + 1] - costs[place]
+    bits = (costs[place] + slope * (size - below)).sum(dtype=torch.float64).float()
+    slope = slope.masked_fill(size >= width - 1, 0.0) * harmonics.in_steps.sign()
+    luma, orange, green = (slope * steps.sh_per_unit[harmonics.fineness][:, None]).unbind(2)
+    even = luma + green
+    return bits, torch.stack([even + orange, luma - 2.0 * green, even - orange], 2)
+
+
+@njit(**SERIAL)
+def _harmonic_bits(values, kinds, per_unit, classes, tables, gradient):
+    bits = 0.0
+    last = tables.shape[2] - 1
+    for i in range(values.shape[0]):
+        if classes[i] == 0:
+            continue
+        luma_scale, orange_scale, green_scale = per_unit[kinds[i], 0], per_unit[kinds[i], 1], per_unit[kinds[i], 2]
+        costs = tables[classes[i]]
+        for j in range(0, values.shape[1], 3):
+            red, green, blue = values[i, j], values[i, j + 1], values[i, j + 2]
+            luma, luma_slope = _interpolated(costs[0], last, (red + green + blue) * luma_scale)
+            orange, orange_slope = _interpolated(costs[1], last, (red - blue) * orange_scale)
+            verdure, green_slope = _interpolated(costs[2], last, (red - 2 * green + blue) * green_scale)
+            bits += luma + orange + verdure
+            even = luma_slope * luma_scale + green_slope * green_scale
+            gradient[i, j] = even + orange_slope * orange_scale
+            gradient[i, j + 1] = luma_slope * luma_scale - 2 * green_slope * green_scale
+            gradient[i, j + 2] = even - orange_slope * orange_scale
+    return bits
+
+
+@njit(**INLINE)
+def _interpolated(costs, last, value):
+    """What a real number of steps costs, and the slope there."""
+    size = abs(value)
+    if not size < last:
+        return np.float64(costs[last]), 0.0
+    below = int(size)
+    slope = np.float64(costs[below + 1]) - np.float64(costs[below])
+    return costs[below] + slope * (size - below), slope * np.sign(value)

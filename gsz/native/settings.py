@@ -1,0 +1,86 @@
+"""What can be chosen about a ``.gsz`` file, and presets along the rate axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gsz.errors import UserError
+
+GRIDS = ("native", "fast3dgs")
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """The resolution of each attribute's grid.
+
+    Attributes:
+        mean_step: step of positions near the scene's centre, as a fraction of the median of the second largest scale;
+            it grows with the distance from the centre outside of the robust radius of the scene.
+        scale_step: step of the largest log-scale (natural logarithm); 1/20 is 5 % in size. The second has twice and
+            the third four times this step.
+        opacity_levels: number of opacities, 2 to 256.
+        rotation_step: step of the quaternion's vector part, for Gaussians of median leverage.
+        rotation_range: by how many half octaves it follows what a Gaussian covers and how long it is; 0 to 8.
+        dc_step: step of degree-0 harmonics; 0.0035 of them is one grey level of 255.
+        sh_step: step of the luma of the other harmonics.
+        sh_chroma: by how much coarser their colours are stored: times the steps at which errors of colour are equal.
+        sh_threshold: from which fraction of a step harmonics are rounded up; 0.5 is plain rounding, more widens the
+            zone that becomes zero.
+        sh_range: by how many half octaves the step of harmonics follows what a Gaussian covers; 0 to 8.
+    """
+
+    mean_step: float = 0.08
+    scale_step: float = 1 / 20
+    opacity_levels: int = 64
+    rotation_step: float = 1 / 56
+    rotation_range: int = 4
+    dc_step: float = 0.07
+    sh_step: float = 0.06
+    sh_chroma: float = 1.6
+    sh_threshold: float = 0.6
+    sh_range: int = 2
+
+    def check(self) -> None:
+        """Raise :class:`UserError` naming the first setting that is out of range."""
+        ranges = {
+            "mean_step": (1e-4, 10),
+            "scale_step": (1e-3, 4),
+            "opacity_levels": (2, 256),
+            "rotation_step": (1e-4, 1),
+            "rotation_range": (0, 8),
+            "dc_step": (1e-4, 4),
+            "sh_step": (1e-3, 4),
+            "sh_chroma": (0.1, 10),
+            "sh_threshold": (0.5, 1),
+            "sh_range": (0, 8),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UserError(f"gsz setting {name}={value} is out of range; choose {low} to {high}")
+
+
+QUALITIES: dict[str, GridSettings] = {
+    "best": GridSettings(0.005, 1 / 64, 256, 1 / 1024, dc_step=0.01, sh_step=0.006, sh_chroma=1.0, sh_threshold=0.5),
+    "high": GridSettings(0.04, 1 / 20, 128, 1 / 80, dc_step=0.03, sh_step=0.023, sh_chroma=1.3, sh_threshold=0.55),
+    "medium": GridSettings(),
+    "low": GridSettings(0.12, 1 / 14, 48, 1 / 30, dc_step=0.09, sh_step=0.09),
+    "tiny": GridSettings(0.2, 1 / 9, 32, 1 / 20, dc_step=0.12, sh_step=0.14),
+}
+"""Named grids, from the finest to the coarsest."""
+
+DEFAULT_QUALITY = "medium"
+
+
+def preset(quality: str) -> GridSettings:
+    """The grid of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if quality not in QUALITIES:
+        raise UserError(f"gsz quality {quality!r} is unknown; choose one of {', '.join(QUALITIES)}")
+    return QUALITIES[quality]
+
+
+__all__ = ["DEFAULT_QUALITY", "GRIDS", "QUALITIES", "GridSettings", "preset", "replace"]

@@ -1,0 +1,621 @@
+"""Proves that a run does what the method says: scores, prunes, fine-tunes on the grid, stops, and reports its own file.
+
+Also that the same seed gives the same bytes, and that a run that was killed after any stage ends with the bytes of the
+run that was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import train
+from compress import importance
+from compress.adam_memory import AdamMemory
+from compress.budget import Budget, parse_size
+from compress.finetune import finetune
+from compress.front import read_front
+from compress.judging import assign_roles
+from compress.loop import Result
+from compress.prune import has_sh_rest, kept_after_pruning, prune
+from compress.recipe import Recipe
+from compress.run_dir import JournalRow, RunDir, RunState, read_journal
+from compress.views import TargetCache, Views
+from gsz import registry
+from gsz.errors import UserError
+from quality.losses import photometric_loss
+from quality.metrics import ViewMetrics
+from quality.ssim import SSIMTarget
+from scene import Scene, SceneOptions
+from scripts import measure_front
+from tests.quality.test_lpips import random_weights
+from tests.tiny_run import tiny_splats, write_tiny_scene
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SCHEDULE = ["--first_iterations", "4", "--round_iterations", "4", "--final_iterations", "6", "--max_rounds", "3"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_tiny_scene(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def views(tiny: tuple[Path, Path]) -> Views:
+    scene = Scene(SceneOptions(source_path=tiny[0], eval=True))
+    return Views(scene.train[:4], TargetCache(scene.images.load), scene.background, scene.extent)
+
+
+def compress(tiny: tuple[Path, Path], out: Path, *extra: str) -> Result:
+    source, checkpoint = tiny
+    arguments = ["-s", str(source), "--pretrained_dir", str(checkpoint), "-m", str(out), "--eval"]
+    arguments += ["--config", str(CONFIGS / "fast3dgs.yaml")]
+    return train.train(train.parse([*arguments, *SCHEDULE, *extra]))
+
+
+# --- Scores and pruning ----------------------------------------------------------------------------------------------
+
+
+def test_gradient_sum_takes_the_norm_after_summing_over_views(views: Views):
+    splats = tiny_splats()
+    scores = importance.gradient_sum(splats, views)
+    leaves = splats.clone().requires_grad_()
+    total = sum(photometric_loss(views.render(camera, leaves).image, views.target(camera)) for camera in views.cameras)
+    assert isinstance(total, torch.Tensor)
+    gradients = torch.autograd.grad(total, [tensor for _, tensor in leaves.named_parameters()])
+    expected = sum(gradient.reshape(len(splats), -1).norm(dim=1) for gradient in gradients)
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-9)
+    assert not splats.means.requires_grad
+
+
+def test_the_smallest_scores_go_and_the_order_stays():
+    scores = torch.tensor([5.0, 1.0, 4.0, 0.0, 3.0, 2.0])
+    assert kept_after_pruning(scores, 2).tolist() == [0, 2, 4, 5]
+    splats = tiny_splats(6)
+    assert torch.equal(prune(splats, scores, 2).means, splats.means[[0, 2, 4, 5]])
+
+
+@pytest.mark.parametrize(("count", "fraction", "left"), [(100, 0.05, 95), (10, 0.05, 9), (2, 0.9, 1), (1, 0.5, 1)])
+def test_a_round_drops_at_least_one_and_never_all(count: int, fraction: float, left: int):
+    dropped = Budget().to_drop(fraction, count, 1000)
+    assert len(kept_after_pruning(torch.rand(count), dropped)) == left
+
+
+def test_a_round_drops_no_more_than_the_targets_ask_for():
+    assert Budget(target_count=97).to_drop(0.05, 100, 1000) == 3
+    assert Budget(target_count=50).to_drop(0.05, 100, 1000) == 5
+    assert Budget(target_bytes=980).to_drop(0.05, 100, 1000) == 2
+    assert Budget(target_count=97, target_bytes=960).to_drop(0.05, 100, 1000) == 4
+    assert Budget(target_count=100).to_drop(0.05, 100, 1000) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("5MB", 5_000_000), ("1.5 mb", 1_500_000), ("800k", 800_000), ("1234", 1234), ("2 GB", 2 * 10**9)],
+)
+def test_sizes_are_read_in_powers_of_a_thousand(text: str, size: int):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5MB", "five", "5 MiB", "1e6"])
+def test_sizes_that_are_none_say_so(text: str):
+    with pytest.raises(UserError, match="such as 5MB"):
+        parse_size(text)
+
+
+def test_equal_scores_fall_in_order_and_nan_counts_as_least():
+    assert kept_after_pruning(torch.zeros(4), 2).tolist() == [2, 3]
+    assert kept_after_pruning(torch.tensor([1.0, float("nan"), 0.0]), 1).tolist() == [0, 2]
+
+
+def test_the_budget_is_spent_at_its_edge():
+    budget, uncompressed = Budget(0.5), ViewMetrics(30.0, 0.9)
+    assert budget.is_spent(ViewMetrics(29.5, 0.9), uncompressed)
+    assert not budget.is_spent(ViewMetrics(29.6, 0.9), uncompressed)
+    assert not budget.is_spent(ViewMetrics(31.0, 0.9), uncompressed)
+    assert Budget(max_ssim_drop=0.01).is_spent(ViewMetrics(30.0, 0.885), uncompressed)
+    assert not Budget().is_spent(ViewMetrics(1.0, 0.1), uncompressed)
+    of_lpips, before = Budget(max_lpips_rise=0.02), ViewMetrics(30.0, 0.9, 0.1)
+    assert of_lpips.is_spent(ViewMetrics(31.0, 0.9, 0.125), before)
+    assert not of_lpips.is_spent(ViewMetrics(20.0, 0.5, 0.115), before)
+    assert not of_lpips.is_spent(ViewMetrics(30.0, 0.9), uncompressed)
+
+
+# --- Fine-tuning -----------------------------------------------------------------------------------------------------
+
+
+def test_fine_tuning_lowers_the_loss_of_what_the_file_holds(views: Views):
+    splats = tiny_splats()
+    splats.sh_dc += 0.3
+    codec = registry.get("lzma")
+    before = views.evaluate(codec.fit(splats).snap(splats))
+    tuned, grid = finetune(splats, codec, views, Recipe(), 60, (0, 0))
+    after = views.evaluate(grid.snap(tuned))
+    decoded = registry.decode(grid.encode(tuned), "tuned")
+    assert after.psnr > before.psnr + 1.0
+    assert views.evaluate(decoded).psnr == pytest.approx(after.psnr, abs=1e-3)
+
+
+def test_fine_tuning_leaves_its_input_alone_and_repeats(views: Views):
+    splats = tiny_splats()
+    copy = splats.clone()
+    first, _ = finetune(splats, registry.get("lzma"), views, Recipe(), 5, (3, 1))
+    second, _ = finetune(splats, registry.get("lzma"), views, Recipe(), 5, (3, 1))
+    other, _ = finetune(splats, registry.get("lzma"), views, Recipe(), 5, (4, 1))
+    assert torch.equal(splats.means, copy.means)
+    for (_, a), (_, b) in zip(first.named_parameters(), second.named_parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(first.sh_dc, other.sh_dc)
+
+
+def test_the_penalty_shrinks_the_higher_harmonics(views: Views):
+    splats = tiny_splats()
+    norms = []
+    for penalty in (0.0, 5.0):
+        tuned, _ = finetune(splats, registry.get("ply"), views, replace(Recipe(), sh_rest_penalty=penalty), 20, (0, 0))
+        norms.append(float(tuned.sh_rest.abs().mean()))
+    assert norms[1] < norms[0]
+
+
+def test_a_rate_term_makes_the_file_smaller_and_needs_no_penalty(views: Views):
+    splats = tiny_splats(600)
+    codec = registry.get("gsz")
+    sizes = []
+    for weight in (0.0, 0.01):
+        recipe = replace(Recipe(), rate_weight=weight, sh_rest_penalty=0.0)
+        tuned, grid = finetune(splats, codec, views, recipe, 30, (0, 0))
+        sizes.append(len(grid.encode(tuned)))
+    assert sizes[1] < 0.97 * sizes[0]
+
+
+def test_codecs_without_an_estimate_keep_the_penalty(views: Views):
+    splats = tiny_splats()
+    tuned = [
+        finetune(splats, registry.get("lzma"), views, replace(Recipe(), rate_weight=weight), 5, (0, 0))[0]
+        for weight in (0.0, 1.0)
+    ]
+    assert torch.equal(tuned[0].sh_rest, tuned[1].sh_rest)
+
+
+def test_the_rate_of_the_means_follows_the_scene(views: Views):
+    rates = Recipe().learning_rates(extent=3.0)
+    assert rates["means"] == pytest.approx(4.8e-6)
+    assert set(rates) == {name for name, _ in tiny_splats(1).named_parameters()}
+
+
+def test_decaying_rates_end_a_stage_with_smaller_steps(views: Views):
+    steps = []
+    for decay in (1.0, 0.01):
+        recipe = replace(Recipe(), lr_decay=decay, sh_rest_penalty=0.0)
+        shorter, _ = finetune(tiny_splats(), registry.get("ply"), views, recipe, 30, (0, 0))
+        longer, _ = finetune(tiny_splats(), registry.get("ply"), views, recipe, 60, (0, 0))
+        steps.append(float((longer.sh_dc - shorter.sh_dc).abs().mean()))
+    assert steps[1] < steps[0]
+
+
+def test_adam_that_remembers_goes_on_as_if_there_had_been_no_end(views: Views):
+    """Two stages of one view are one stage twice as long; with Adam begun anew they are not."""
+    one, codec, recipe = views.of(views.cameras[:1]), registry.get("ply"), Recipe()
+    whole, _ = finetune(tiny_splats(), codec, one, recipe, 6, (0,))
+    memory = AdamMemory()
+    half, _ = finetune(tiny_splats(), codec, one, recipe, 3, (0,), memory=memory)
+    assert memory.moments is not None and memory.moments.steps == 3
+    kept, _ = finetune(half, codec, one, recipe, 3, (0,), memory=memory)
+    anew, _ = finetune(half, codec, one, recipe, 3, (0,))
+    for (_, expected), (_, same), (_, other) in zip(
+        whole.named_parameters(), kept.named_parameters(), anew.named_parameters(), strict=True
+    ):
+        assert torch.equal(same, expected) and not torch.equal(other, expected)
+
+
+def test_momentum_does_not_bring_pruned_view_dependence_back(views: Views):
+    recipe, memory = replace(Recipe(), sh_prune_fraction=0.1, sh_rest_penalty=0.0), AdamMemory()
+    tuned, _ = finetune(tiny_splats(), registry.get("ply"), views, recipe, 3, (0,), memory=memory)
+    tuned.sh_rest[:100] = 0.0
+    tuned, _ = finetune(tuned, registry.get("ply"), views, recipe, 3, (0,), memory=memory)
+    assert not has_sh_rest(tuned)[:100].any() and has_sh_rest(tuned)[100:].all()
+
+
+def test_a_loss_that_is_not_finite_names_the_view(views: Views):
+    def broken(camera):
+        return SSIMTarget.of(torch.full_like(views.target(camera).image, float("nan")))
+
+    with pytest.raises(UserError, match=r"^view_\d+: the loss of fine-tuning is not finite; lower"):
+        finetune(tiny_splats(), registry.get("ply"), replace(views, target=broken), Recipe(), 1, (0, 0))
+
+
+def test_pruned_view_dependence_stays_pruned(views: Views):
+    splats = tiny_splats()
+    splats.sh_rest[:100] = 0.0
+    tuned, _ = finetune(splats, registry.get("ply"), views, replace(Recipe(), sh_prune_fraction=0.1), 5, (0, 0))
+    assert has_sh_rest(tuned).nonzero()[:, 0].tolist() == list(range(100, 150))
+    regrown, _ = finetune(splats, registry.get("ply"), views, Recipe(), 5, (0, 0))
+    assert int(has_sh_rest(regrown).sum()) > 50
+
+
+# --- Who judges ----------------------------------------------------------------------------------------------------
+
+
+def test_views_the_checkpoint_has_not_seen_judge_it(views: Views):
+    splats = tiny_splats()  # The photographs of the fixture show this very model, except where they are spoilt here.
+    unseen = views.cameras[-1:]
+
+    def target(camera):
+        image = views.target(camera).image
+        return SSIMTarget.of(1.0 - image if camera is unseen[0] else image)
+
+    training = replace(views, cameras=views.cameras[:-1], target=target)
+    roles = assign_roles(training, unseen, splats)
+    assert roles.judging.cameras == unseen and roles.training.cameras == training.cameras and not roles.note
+
+
+def test_views_the_checkpoint_was_trained_on_stay_in_training(tiny: tuple[Path, Path], views: Views):
+    scene = Scene(SceneOptions(source_path=tiny[0], eval=True))
+    roles = assign_roles(views.of(scene.train), scene.validation, tiny_splats())
+    assert roles.judging.cameras == scene.validation
+    assert {camera.name for camera in roles.training.cameras} == {c.name for c in [*scene.train, *scene.validation]}
+    assert "trained on the validation views" in roles.note
+
+
+def test_of_few_views_that_the_checkpoint_knows_all_judge(views: Views):
+    roles = assign_roles(views.of(views.cameras[:-1]), views.cameras[-1:], tiny_splats())
+    assert roles.judging.cameras == roles.training.cameras == views.cameras
+
+
+def test_the_last_stage_may_train_on_the_views_that_judged(
+    tiny: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The rounds see the views that are left; the final stage sees all but the test views."""
+    monkeypatch.setattr("compress.judging.KNOWN_MARGIN", -100.0)  # Whatever it renders well, the checkpoint is new to.
+    seen: list[set[str]] = []
+
+    def spy(splats, codec, views, *rest):
+        seen.append({camera.name for camera in views.cameras})
+        return finetune(splats, codec, views, *rest)
+
+    monkeypatch.setattr("compress.loop.finetune", spy)
+    compress(tiny, tmp_path / "held_out", "--max_rounds", "1")
+    assert [len(names) for names in seen] == [19, 19, 19]
+    seen.clear()
+    compress(tiny, tmp_path / "all", "--max_rounds", "1", "--final_uses_all")
+    assert [len(names) for names in seen] == [19, 19, 21]
+    with pytest.raises(UserError, match="train on the test views"):
+        compress(tiny, tmp_path / "test", "--stop_on", "test", "--final_uses_all")
+
+
+# --- The whole run ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_writes_all_it_should_and_reports_its_own_file(tiny: tuple[Path, Path], tmp_path: Path):
+    result = compress(tiny, tmp_path)
+    rows = list(csv.DictReader((tmp_path / "journal.csv").open()))
+    stages = [row["stage"] for row in rows]
+    assert stages[:3] == ["uncompressed", "first", "round 1"] and stages[-1] == "final"
+    counts = [int(row["gaussians"]) for row in rows]
+    assert counts[0] == counts[1] == 150 and counts[2] == 143
+    assert int(rows[-1]["iteration"]) == 4 * (len(rows) - 2) + 6 == result.iterations
+    assert int(rows[-1]["bytes"]) == result.path.stat().st_size
+
+    scene = Scene(SceneOptions(source_path=tiny[0], eval=True))
+    judging = Views(scene.validation, TargetCache(scene.images.load), scene.background, scene.extent)
+    measured = judging.evaluate(registry.read(result.path))
+    assert float(rows[-1]["psnr"]) == pytest.approx(measured.psnr, abs=1e-4)
+    assert float(rows[-1]["ssim"]) == pytest.approx(measured.ssim, abs=1e-4)
+
+    for name in ("journal.png", "recipe.yaml", "cameras.json", "cfg_args"):
+        assert (tmp_path / name).is_file()
+    viewer = registry.read(tmp_path / "point_cloud" / f"iteration_{result.iterations}" / "point_cloud.ply")
+    assert torch.equal(viewer.means, result.splats.means)
+    assert not (tmp_path / "resume").exists()
+    assert Recipe.from_yaml(tmp_path / "recipe.yaml").first_iterations == 4
+
+
+def test_a_spent_budget_ends_the_rounds(tiny: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    result = compress(tiny, tmp_path, "--prune_fraction", "0.6", "--max_psnr_drop", "0.01", "--round_iterations", "1")
+    assert [row.stage for row in result.journal] == ["uncompressed", "first", "round 1", "final"]
+    assert "the budget is spent" in capsys.readouterr().out
+
+
+def test_stopping_on_test_views_says_so_and_trains_on_all_others(
+    tiny: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    compress(tiny, tmp_path, "--stop_on", "test", "--max_rounds", "0")
+    output = capsys.readouterr().out
+    assert "stop_on: test" in output
+    assert "21 views to train on, 0 for validation, 3 for testing" in output
+
+
+def test_the_same_seed_writes_the_same_bytes_on_any_number_of_threads(tiny: tuple[Path, Path], tmp_path: Path):
+    first = compress(tiny, tmp_path / "one", "--threads", "1").path.read_bytes()
+    second = compress(tiny, tmp_path / "two", "--threads", "2").path.read_bytes()
+    torch.set_num_threads(2)
+    assert first == second
+    assert compress(tiny, tmp_path / "three", "--seed", "5").path.read_bytes() != first
+
+
+def test_the_front_keeps_every_round_and_the_best_can_be_chosen(tiny: tuple[Path, Path], tmp_path: Path):
+    """The first rounds are harmless here and the later ones are not, so the best is not the last."""
+    extra = ["--prune_fraction", "0.08", "--max_psnr_drop", "8", "--max_rounds", "12", "--final_iterations", "0"]
+    last = compress(tiny, tmp_path / "last", *extra)
+    best = compress(tiny, tmp_path / "best", *extra, "--end_with", "best")
+    rounds = last.journal[1:-1]
+    listed = json.loads((tmp_path / "last" / "front" / "front.json").read_text())
+    assert [entry["stage"] for entry in listed] == [row.stage for row in rounds]
+    for entry, row in zip(listed, rounds, strict=True):
+        file = tmp_path / "last" / "front" / entry["file"]
+        assert file.stat().st_size == entry["bytes"] == row.bytes
+        assert len(registry.read(file)) == entry["gaussians"]
+    assert last.journal[0].psnr - rounds[-1].psnr >= 8.0 and len(rounds) >= 3
+    assert len(last.splats) == rounds[-1].gaussians
+    assert len(best.splats) == rounds[-2].gaussians
+    assert (tmp_path / "best" / "front.png").is_file()
+
+
+def test_a_target_count_is_met_exactly(tiny: tuple[Path, Path], tmp_path: Path):
+    result = compress(tiny, tmp_path, "--target_count", "131", "--max_rounds", "20", "--max_psnr_drop", "inf")
+    assert len(result.splats) == 131
+    kept = compress(tiny, tmp_path, "--keep_ratio", "0.9", "--max_rounds", "20", "--max_psnr_drop", "inf")
+    assert len(kept.splats) == 135
+
+
+def test_a_target_size_is_met_within_two_percent_and_never_exceeded(tiny: tuple[Path, Path], tmp_path: Path):
+    whole = compress(tiny, tmp_path / "whole", "--max_rounds", "0").path.stat().st_size
+    target = int(0.7 * whole)
+    extra = ["--target_size", str(target), "--max_rounds", "30", "--max_psnr_drop", "inf"]
+    size = compress(tiny, tmp_path / "target", *extra).path.stat().st_size
+    assert 0.98 * target <= size <= target
+
+
+def test_a_codec_with_steps_meets_a_size_by_them(tiny: tuple[Path, Path], tmp_path: Path):
+    whole = compress(tiny, tmp_path / "whole", "--codec", "gsz", "--max_rounds", "0").path.stat().st_size
+    target = int(1.2 * whole)
+    result = compress(tiny, tmp_path / "target", "--codec", "gsz", "--target_size", str(target))
+    assert 0.98 * target <= result.path.stat().st_size <= target
+    assert len(result.splats) == result.journal[0].gaussians
+
+
+@pytest.mark.parametrize("codec", registry.names(writable_only=True))
+def test_every_format_goes_through_the_loop(codec: str, tiny: tuple[Path, Path], tmp_path: Path):
+    """View dependence that was pruned on the way is not in the file, whatever the grid."""
+    extra = ["--codec", codec, "--sh_prune_fraction", "0.5", "--max_rounds", "1", "--max_psnr_drop", "inf"]
+    result = compress(tiny, tmp_path, *extra)
+    assert registry.info(result.path)["format"] == codec
+    assert len(result.splats) == len(registry.read(result.path)) < 150
+    assert has_sh_rest(result.splats).float().mean() < 0.6
+
+
+def test_layers_begin_with_what_the_score_holds_important(tiny: tuple[Path, Path], tmp_path: Path):
+    source, checkpoint = write_tiny_scene(tmp_path / "larger", 1200)
+    result = compress((source, checkpoint), tmp_path / "out", "--codec", "gsz", "--score", "blend_weight")
+    data = result.path.read_bytes()
+    coarse = registry.get("gsz").decode(data, "coarse", level=1)  # type: ignore[call-arg]
+    scene = Scene(SceneOptions(source_path=source, eval=True))
+    training = Views(scene.train, TargetCache(scene.images.load), scene.background, scene.extent)
+    scores = importance.blend_weight(result.splats, training, (0, 0))
+    first = (result.splats.means[:, None] == coarse.means).all(2).any(1)
+    assert len(coarse) < len(result.splats) / 2
+    assert scores[first].mean() > 1.5 * scores[~first].mean()
+
+
+def test_lpips_can_be_a_budget(
+    tiny: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(sys.modules, "lpips", None)  # The weights below, whatever package is installed.
+    with pytest.raises(UserError, match=r"max_lpips_rise: 0\.01 cannot be watched; .*--lpips_weights FILE"):
+        compress(tiny, tmp_path / "run", "--max_lpips_rise", "0.01")
+    assert not (tmp_path / "run").exists()
+
+    np.savez(tmp_path / "vgg.npz", **random_weights())
+    extra = ["--lpips_weights", str(tmp_path / "vgg.npz"), "--prune_fraction", "0.6", "--max_psnr_drop", "inf"]
+    result = compress(tiny, tmp_path / "run", *extra, "--max_lpips_rise", "1e-9")
+    assert [row.stage for row in result.journal] == ["uncompressed", "first", "round 1", "final"]
+    before, after = (result.journal[place].metrics.lpips for place in (0, 2))
+    assert before is not None and after is not None and after > before
+    assert read_journal(tmp_path / "run" / "journal.csv")[2].lpips == pytest.approx(after, abs=1e-4)
+    assert "LPIPS: the budget is spent" in capsys.readouterr().out
+
+
+def test_another_size_is_picked_from_a_finished_run_without_its_rounds(tiny: tuple[Path, Path], tmp_path: Path):
+    extra = ["--max_rounds", "6", "--prune_fraction", "0.1", "--max_psnr_drop", "inf"]
+    first = compress(tiny, tmp_path, *extra)
+    target = int(first.journal[3].bytes * 0.99)
+    picked = compress(tiny, tmp_path, *extra, "--pick", str(target))
+    assert 0.98 * target <= picked.path.stat().st_size <= target
+    assert [row.stage for row in picked.journal] == [row.stage for row in first.journal]
+    assert len(first.splats) < len(picked.splats) <= first.journal[3].gaussians
+    with pytest.raises(UserError, match="the smallest is"):
+        compress(tiny, tmp_path, *extra, "--pick", "1kB")
+
+
+def test_targets_out_of_reach_name_the_nearest(tiny: tuple[Path, Path], tmp_path: Path):
+    with pytest.raises(UserError, match=r"nearest within the quality budget is .* MB with 1\d\d Gaussians"):
+        compress(tiny, tmp_path, "--target_count", "60", "--prune_fraction", "0.3", "--max_psnr_drop", "0.01")
+    assert not list(tmp_path.glob("compressed.*"))
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (("--target_count", "151"), "more than the 150"),
+        (("--target_count", "5"), r"the nearest is 130, after max_rounds: 3 of prune_fraction: 0\.05"),
+        (("--keep_ratio", "0.1"), "the nearest is 130"),
+        (("--target_size", "100B"), r"a lzma file of a single Gaussian takes \d+ bytes"),
+    ],
+)
+def test_what_no_run_can_reach_is_said_before_anything_is_done(
+    tiny: tuple[Path, Path], tmp_path: Path, targets: tuple[str, str], message: str
+):
+    with pytest.raises(UserError, match=message):
+        compress(tiny, tmp_path / "run", "--max_psnr_drop", "inf", *targets)
+    assert not (tmp_path / "run").exists()
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing in the program catches it."""
+
+
+def kill_after(stages: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[RunState] = []
+    save: Callable[[RunDir, RunState], None] = RunDir.save_state
+
+    def save_then_die(run: RunDir, state: RunState) -> None:
+        save(run, state)
+        saved.append(state)
+        if len(saved) == stages:
+            raise Killed
+
+    monkeypatch.setattr(RunDir, "save_state", save_then_die)
+
+
+@pytest.mark.parametrize(("stages", "extra"), [(1, []), (2, []), (4, []), (3, ["--keep_optimizer"])])
+def test_a_killed_run_resumes_to_the_same_bytes(
+    tiny: tuple[Path, Path], tmp_path: Path, stages: int, extra: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    whole = compress(tiny, tmp_path / "whole", *extra)
+    with monkeypatch.context() as patch:
+        kill_after(stages, patch)
+        with pytest.raises(Killed):
+            compress(tiny, tmp_path / "killed", *extra)
+    assert not list((tmp_path / "killed").glob("compressed.*"))
+    resumed = compress(tiny, tmp_path / "killed", "--resume", *extra)
+    assert resumed.path.read_bytes() == whole.path.read_bytes()
+    assert [row.stage for row in resumed.journal] == [row.stage for row in whole.journal]
+
+
+def test_a_run_is_not_resumed_with_other_settings(
+    tiny: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        kill_after(2, patch)
+        with pytest.raises(Killed):
+            compress(tiny, tmp_path)
+    with pytest.raises(UserError, match="prune_fraction"):
+        compress(tiny, tmp_path, "--resume", "--prune_fraction", "0.5")
+    state = tmp_path / "resume" / "state.npz"
+    state.write_bytes(state.read_bytes()[:200])
+    with pytest.raises(UserError, match="damaged"):
+        compress(tiny, tmp_path, "--resume")
+
+
+def test_files_of_other_formats_are_replaced(tmp_path: Path):
+    run = RunDir(tmp_path)
+    run.write_compressed(".ply", b"old")
+    run.write_compressed(".gslzma", b"new")
+    assert [path.name for path in tmp_path.glob("compressed.*")] == ["compressed.gslzma"]
+
+
+def test_the_journal_survives_a_crash_between_stages(tmp_path: Path):
+    rows = [JournalRow("uncompressed", 0, 10, 30.0, 0.9, 2480)]
+    RunDir(tmp_path).save_state(RunState({"seed": 0}, tiny_splats(10), rows))
+    state = RunDir(tmp_path).load_state({"seed": 0})
+    assert state.journal == rows and len(state.splats) == 10 and not state.rounds_ended
+
+
+# --- Recipes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_setting_that_a_file_leaves_out_is_the_published_one():
+    assert Recipe.from_yaml(CONFIGS / "fast3dgs.yaml") == Recipe()
+
+
+def test_the_default_recipe_guards_structure_too_and_costs_no_more_than_the_published_one():
+    recipe = train.parse(["-m", "out"]).recipe
+    assert recipe == Recipe.from_yaml(CONFIGS / "default.yaml")
+    assert recipe.max_ssim_drop <= 0.01 and recipe.end_with == "best"
+    for name in ("first_iterations", "round_iterations", "final_iterations"):
+        assert getattr(recipe, name) <= getattr(Recipe(), name)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_complete(path: Path):
+    assert set(yaml.safe_load(path.read_text())) == set(yaml.safe_load(Recipe().to_yaml()))
+    Recipe.from_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prune_fraktion: 0.1", "no setting 'prune_fraktion'"),
+        ("prune_fraction: lots", "must be float"),
+        ("prune_fraction: 1.5", "between 0 and 1"),
+        ("first_iterations: -1", "must not be negative"),
+        ("stop_on: mood", "validation or test"),
+        ("codec: zip", "not one of"),
+        ("keep_optimizer: true\nsparse_adam: true", "only plain Adam's moments can be kept"),
+        ("score: astrology", "not one of"),
+        ("validation_every: 0", "holds no views out to stop on"),
+        ("- just\n- a list", "setting: value"),
+        ("a: [", "not a YAML file"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_names_itself_and_the_fault(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"bad\.yaml") as raised:
+        Recipe.from_yaml(path)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_recipe_on_disk_is_overridden_by_the_command_line(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("round_iterations: 7\nfinal_iterations: 8\n")
+    options = train.parse(["-m", "out", f"--config={path}", "--final_iterations", "9"])
+    assert (options.recipe.round_iterations, options.recipe.final_iterations) == (7, 9)
+
+
+def test_who_picks_from_a_run_gets_its_recipe(tmp_path: Path):
+    (tmp_path / "recipe.yaml").write_text("round_iterations: 7\n")
+    assert train.parse(["-m", str(tmp_path), "--pick", "1MB"]).recipe.round_iterations == 7
+    assert train.parse([f"-m={tmp_path}"]).recipe == train.parse(["-m", "out"]).recipe
+    published = ["--config", str(CONFIGS / "fast3dgs.yaml")]
+    assert train.parse(["-m", str(tmp_path), "--pick", "1MB", *published]).recipe == Recipe()
+
+
+# --- Memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_targets_are_kept_within_the_bound(views: Views):
+    loads: list[str] = []
+
+    def load(camera):
+        loads.append(camera.name)
+        return torch.zeros(8, 8, 3)
+
+    one = 8 * 8 * 3 * 4 * 3
+    cache = TargetCache(load, memory_limit_bytes=2 * one)
+    a, b, c = views.cameras[:3]
+    for camera in (a, b, a, c, a, b):
+        cache(camera)
+    assert loads == [a.name, b.name, c.name, b.name]
+
+
+def test_leftovers_do_not_pile_up(tiny: tuple[Path, Path], tmp_path: Path):
+    compress(tiny, tmp_path / "run", "--max_rounds", "0")
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.name.startswith(".")]
+    shutil.rmtree(tmp_path / "run")
+
+
+def test_a_front_is_measured_on_test_views_beside_the_views_that_judged(
+    tiny: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    result = compress(tiny, tmp_path, "--max_rounds", "1")
+    source, checkpoint = tiny
+    measure_front.main(["-m", str(tmp_path), "-s", str(source), "--pretrained_dir", str(checkpoint)])
+    _, _, *rows = capsys.readouterr().out.strip().splitlines()[-4:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [row[0] for row in cells] == ["first", "round 1"]
+    lost = result.journal[0].psnr - result.journal[2].psnr
+    assert float(cells[1][3]) == pytest.approx(lost, abs=0.006) and cells[1][5] != cells[1][3]
+    (tmp_path / "front" / "front.json").write_text('[{"file": "../x"}]')
+    with pytest.raises(UserError, match=r"not a front that train\.py wrote"):
+        read_front(tmp_path / "front")

@@ -1,0 +1,183 @@
+"""Proves that the scores are what they say: changes of the image, checked against renders without the Gaussian.
+
+Both as the CPU backend measures them and as they are estimated from gradients where a backend measures nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from compress import importance
+from compress.prune import has_sh_rest, prune_sh
+from compress.views import TargetCache, Views
+from scene import Scene, SceneOptions
+from scene.gaussian_model import GaussianModel
+from tests.tiny_run import tiny_splats, write_tiny_scene
+
+
+@pytest.fixture(scope="module")
+def views(tmp_path_factory: pytest.TempPathFactory) -> Views:
+    source, _ = write_tiny_scene(tmp_path_factory.mktemp("tiny"))
+    scene = Scene(SceneOptions(source_path=source, eval=True))
+    return Views(scene.train[:2], TargetCache(scene.images.load), scene.background, scene.extent)
+
+
+@pytest.fixture(scope="module")
+def splats() -> GaussianModel:
+    """Opacities and colours stay clear of the cap, the clamp and the end of a pixel, where linearity ends.
+
+    The cut at 1/255 cannot be avoided; it is what the tolerances below are for.
+    """
+    model = tiny_splats(25)
+    model.opacity_logits.clamp_(-1.0, 0.5)
+    model.sh_dc.clamp_(-0.5, 1.0)
+    return model
+
+
+@pytest.fixture
+def probes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend that measures nothing, as those on CUDA do not."""
+    monkeypatch.setattr(importance, "render_statistics", lambda *arguments, **options: None)
+
+
+def images(model: GaussianModel, views: Views) -> Tensor:
+    with torch.no_grad():
+        return torch.stack([views.render(camera, model).image for camera in views.cameras]).double()
+
+
+def without(model: GaussianModel, index: int) -> GaussianModel:
+    return model.select(torch.arange(len(model)) != index)
+
+
+def exact_removal(splats: GaussianModel, views: Views) -> list[Tensor]:
+    """The change of the images for each Gaussian, by leaving it out."""
+    whole = images(splats, views)
+    return [whole - images(without(splats, index), views) for index in range(len(splats))]
+
+
+def mean_over_seeds(score: importance.Score, splats: GaussianModel, views: Views, seeds: int) -> np.ndarray:
+    return np.mean([score(splats, views, (seed,)).double().numpy() for seed in range(seeds)], axis=0)
+
+
+def test_the_probe_estimates_the_squared_change_of_the_images(splats: GaussianModel, views: Views, probes_only: None):
+    exact = np.array([float(change.square().sum()) for change in exact_removal(splats, views)])
+    probed = mean_over_seeds(importance.removal_error, splats, views, 400)
+    # A squared sum of random signs has a relative spread of about sqrt(2); 400 seeds leave 5 % of it here.
+    important = exact > 0.01 * exact.max()
+    assert important.sum() > 10
+    ratios = probed[important] / exact[important]
+    assert abs(ratios.mean() - 1.0) < 0.03
+    assert ratios.min() > 0.7 and ratios.max() < 1.3
+
+
+def test_leaving_a_gaussian_out_is_linear_in_its_opacity(splats: GaussianModel, views: Views):
+    changes = exact_removal(splats, views)
+    weights = torch.randn(changes[0].shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    leaves = splats.clone().requires_grad_()
+    for index, camera in enumerate(views.cameras):
+        (views.render(camera, leaves).image.double() * weights[index]).sum().backward()
+    assert leaves.opacity_logits.grad is not None
+    by_gradient = leaves.opacity_logits.grad[:, 0] / torch.sigmoid(-splats.opacity_logits[:, 0])
+    by_removal = torch.stack([(change * weights).sum() for change in changes])
+    torch.testing.assert_close(by_gradient.double(), by_removal, rtol=0.05, atol=0.05 * float(by_removal.abs().max()))
+
+
+def test_the_sh_probe_estimates_what_its_loss_changes(splats: GaussianModel, views: Views, probes_only: None):
+    whole = images(splats, views)
+    exact = []
+    for index in range(len(splats)):
+        plain = splats.clone()
+        plain.sh_rest[index] = 0.0
+        exact.append(float((whole - images(plain, views)).square().sum()))
+    probed = mean_over_seeds(importance.sh_removal_error, splats, views, 400)
+    important = np.array(exact) > 0.05 * max(exact)
+    ratios = probed[important] / np.array(exact)[important]
+    assert abs(ratios.mean() - 1.0) < 0.05
+
+
+def exact_loss(splats: GaussianModel, views: Views) -> np.ndarray:
+    """The change of the squared error for each Gaussian, by leaving it out."""
+    targets = torch.stack([views.target(camera).image for camera in views.cameras]).double()
+    whole = images(splats, views)
+    before = (whole - targets).square().sum()
+    return np.array(
+        [float((whole - change - targets).square().sum() - before) for change in exact_removal(splats, views)]
+    )
+
+
+def test_the_probe_estimates_the_change_of_the_squared_error(splats: GaussianModel, views: Views, probes_only: None):
+    exact = exact_loss(splats, views)
+    estimated = mean_over_seeds(importance.removal_loss, splats, views, 300)
+    assert np.corrcoef(exact, estimated)[0, 1] > 0.98
+    assert np.abs(estimated - exact).max() < 0.15 * np.abs(exact).max()
+
+
+def test_measured_removals_are_those_of_renders_without(splats: GaussianModel, views: Views):
+    exact = np.array([float(change.square().sum()) for change in exact_removal(splats, views)])
+    np.testing.assert_allclose(importance.removal_error(splats, views), exact, rtol=1e-4, atol=1e-5 * exact.max())
+    by_loss, loss = importance.removal_loss(splats, views), exact_loss(splats, views)
+    np.testing.assert_allclose(by_loss, loss, rtol=1e-4, atol=1e-5 * np.abs(loss).max())
+
+
+def test_measured_blend_weights_are_those_of_gradients(
+    splats: GaussianModel, views: Views, request: pytest.FixtureRequest
+):
+    measured = importance.blend_weight(splats, views)
+    request.getfixturevalue("probes_only")
+    torch.testing.assert_close(measured, importance.blend_weight(splats, views), rtol=1e-4, atol=1e-4)
+
+
+def test_measuring_needs_no_luck(splats: GaussianModel, views: Views):
+    for score in (importance.removal_error, importance.removal_loss, importance.sh_removal_error):
+        assert torch.equal(score(splats, views, (1,)), score(splats, views, (2,)))
+
+
+def test_blend_weights_sum_to_what_is_not_transparent(splats: GaussianModel, views: Views):
+    white = splats.clone()
+    white.sh_rest.zero_()
+    white.sh_dc[:] = 0.5 / 0.28209479177387814  # Every colour is 1, so a pixel is the sum of its weights.
+    total = float(images(white, views)[..., 0].sum())
+    assert float(importance.blend_weight(splats, views).sum()) == pytest.approx(total, rel=1e-4)
+
+
+def test_norms_per_view_are_never_below_the_norm_of_the_sum(splats: GaussianModel, views: Views):
+    together = importance.gradient_sum(splats, views)
+    apart = importance.gradient_per_view(splats, views)
+    assert bool((apart >= together * (1 - 1e-4)).all())
+    assert not torch.allclose(apart, together)
+
+
+@pytest.mark.parametrize("name", importance.SCORES)
+def test_every_score_is_finite_repeats_and_leaves_the_model_alone(name: str, splats: GaussianModel, views: Views):
+    extreme = splats.clone()
+    extreme.opacity_logits[0], extreme.opacity_logits[1] = 20.0, -20.0
+    copy = extreme.clone()
+    first, second = (importance.SCORES[name](extreme, views, (7, 1)) for _ in range(2))
+    assert first.shape == (len(extreme),) and bool(torch.isfinite(first).all())
+    assert torch.equal(first, second)
+    for (_, before), (_, after) in zip(copy.named_parameters(), extreme.named_parameters(), strict=True):
+        assert torch.equal(before, after)
+
+
+def test_pruned_sh_is_the_least_scored_and_stays_out_of_the_count():
+    splats = tiny_splats(10)
+    splats.sh_rest[:4] = 0.0
+    scores = torch.arange(10.0)
+    pruned = prune_sh(splats, scores, 0.5)
+    assert has_sh_rest(pruned).nonzero()[:, 0].tolist() == [7, 8, 9]
+    assert has_sh_rest(splats).sum() == 6
+
+
+def test_both_prunings_of_a_round_share_one_pass(splats: GaussianModel, views: Views, monkeypatch: pytest.MonkeyPatch):
+    expected = importance.removal_error(splats, views, (3,)), importance.sh_removal_error(splats, views, (3,))
+    weights, sh = importance.with_sh("blend_weight", splats, views, (3,))
+    assert torch.equal(weights, importance.blend_weight(splats, views, (3,))) and torch.equal(sh, expected[1])
+
+    passes: list[int] = []
+    measure = importance._measured
+    monkeypatch.setattr(importance, "_measured", lambda *a, **k: (passes.append(1), measure(*a, **k))[1])
+    both = importance.with_sh("removal_error", splats, views, (3,))
+    assert len(passes) == 1 and torch.equal(both[0], expected[0]) and torch.equal(both[1], expected[1])

@@ -1,0 +1,288 @@
+"""Proves that fine-tuning on a GPU never waits for the CPU, and that what it renders there is what a decoder returns.
+
+There is no GPU here. That the arithmetic in tensors gives the same bits as the kernels of the CPU is shown by running
+both on the CPU: the tensors' part is made of operations that have only one right result. That it stays on its device
+is shown with tensors on PyTorch's ``meta`` device, which have no values that anything could wait for.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gsz import registry
+from gsz.native import QUALITIES, GszCodec, GszGrid
+from gsz.native.device import DeviceSteps
+from gsz.registry import Codec, Grid, codebooks, quantizers
+from gsz.rounding.codebooks import centroids_of
+from gsz.sog import SogGrid
+from gsz.spz import SpzCodec
+from scene.gaussian_model import GaussianModel
+from tests.helpers import assert_same_up_to_order, degenerate_models, random_model
+
+DEMO = Path(__file__).parents[2] / "demo" / "snowmiku" / "pretrained"
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses what makes the CPU wait for a device: reading a value, and copies from one device to another.
+
+    Attributes:
+        kernels: how many operations there were, views not counted.
+    """
+
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal", "lift_fresh")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernels = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        assert name not in self.WAITING, f"{name} waits for the device"
+        assert name != "_to_copy" or not (kwargs or {}).get("device"), "a copy to another device"
+        self.kernels += not function.is_view
+        return function(*args, **(kwargs or {}))
+
+
+def models() -> dict[str, GaussianModel]:
+    return {f"random, SH degree {degree}": random_model(1000, degree, seed=degree) for degree in range(4)} | (
+        degenerate_models()
+    )
+
+
+def between_symbols(grid: GszGrid) -> GaussianModel:
+    """A model whose every value lies half-way between two symbols, or next to it, or on a tie of its own."""
+    steps = grid.steps
+    model = random_model(400, seed=5)
+    rng = np.random.default_rng(6)
+
+    def half(shape: tuple[int, ...], step: float, nudges: tuple[float, ...] = (0.0, 0.0, 1e-7, -1e-7)) -> Tensor:
+        whole = rng.integers(-6, 6, shape) + 0.5
+        return torch.from_numpy(((whole + rng.choice(nudges, shape)) * step).astype(np.float32))
+
+    model.means = half((400, 3), steps.radius * 2.0**-steps.mean_bits) + torch.from_numpy(steps.centre).float()
+    model.log_scales = half((400, 3), steps.scale_step)
+    model.quaternions = torch.from_numpy(rng.choice([-1.0, -0.5, -0.0, 0.0, 0.5, 1.0], (400, 4)).astype(np.float32))
+    model.opacity_logits = torch.from_numpy(rng.choice(steps.opacity_thresholds(), (400, 1)))
+    model.sh_dc = half((400, 1, 3), steps.dc_step)
+    model.sh_rest = half((400, 15, 3), steps.sh_step)
+    return model
+
+
+def same_bits(first: Tensor, second: Tensor) -> bool:
+    return first.dtype == second.dtype and torch.equal(first.view(torch.int32), second.view(torch.int32))
+
+
+def snap_and_pull(grid: Grid, splats: GaussianModel) -> dict[str, Tensor]:
+    """What ``snap`` makes of a model and what its gradients are, by name."""
+    leaves = splats.clone().requires_grad_()
+    snapped = grid.snap(leaves)
+    found = [values for _, values in snapped.named_parameters()]
+    pulls = [torch.arange(values.numel(), device=values.device) % 101 * 0.37 - 17.0 for values in found]
+    torch.autograd.backward(found, [pull.reshape(values.shape) for pull, values in zip(pulls, found, strict=True)])
+    return {
+        **snapped.detach().__dict__,
+        **{f"gradient of {name}": leaf.grad for name, leaf in leaves.named_parameters()},
+    }
+
+
+def in_tensors(grid: GszGrid) -> GszGrid:
+    """The same grid that treats the CPU as any other device."""
+    on_device = DeviceSteps(grid.steps, torch.device("cpu"))
+    twin = GszGrid(grid.steps, grid.layers)
+    twin.steps_on = lambda device: on_device  # type: ignore[method-assign]
+    return twin
+
+
+def assert_same_bits(grid: GszGrid, splats: GaussianModel, case: str) -> None:
+    """In tensors as in kernels: values and gradients."""
+    kernels, tensors = (snap_and_pull(each, splats) for each in (grid, in_tensors(grid)))
+    for name, values in kernels.items():
+        assert same_bits(values, tensors[name]), (case, name)
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_gsz_in_tensors_is_gsz_in_kernels_bit_for_bit(quality: str) -> None:
+    """Values and gradients: of random and degenerate models, of what lies between symbols, of what is snapped."""
+    codec = GszCodec(quality=quality)
+    for case, splats in models().items():
+        assert_same_bits(codec.fit(splats), splats, case)
+    splats = random_model(1000)
+    grid = codec.fit(splats)
+    for case, other in (("half-way", between_symbols(grid)), ("snapped", grid.snap(splats))):
+        assert_same_bits(grid, other, case)
+
+
+def test_gsz_in_tensors_is_gsz_in_kernels_on_a_trained_model() -> None:
+    splats = GaussianModel.load_ply(next(DEMO.glob("point_cloud/*/point_cloud.ply")))
+    assert_same_bits(GszCodec().fit(splats), splats, "the demo")
+
+
+def test_numbers_that_are_none_do_no_harm_in_tensors() -> None:
+    """NaN and infinity become some symbol or other: a table is never read beyond its end."""
+    for value in (float("nan"), float("inf"), -float("inf")):
+        splats = random_model(50)
+        grid = GszCodec().fit(splats)
+        snapped = in_tensors(grid).snap(splats.map(lambda tensor, value=value: torch.full_like(tensor, value)))
+        assert all(bool(tensor.isfinite().all()) for _, tensor in snapped.named_parameters())
+
+
+def test_short_quaternions_have_finite_gradients() -> None:
+    """The square of a length of 1e-25 is no float32; dividing by it made the gradient NaN."""
+    splats = random_model(20)
+    splats.quaternions *= 1e-25
+    grid = GszCodec().fit(splats)
+    for each in (grid, in_tensors(grid)):
+        gradient = snap_and_pull(each, splats)["gradient of quaternions"]
+        assert bool(gradient.isfinite().all())
+        assert bool((gradient != 0).any())
+
+
+@pytest.mark.parametrize("sh_degree", [0, 3])
+def test_the_estimated_rate_in_tensors_is_that_in_kernels(sh_degree: int) -> None:
+    """Up to the rounding of sums, with gradients, also after the model has moved beyond the tables."""
+    splats = random_model(3000, sh_degree)
+    grid = GszCodec().fit(splats)
+    twin = in_tensors(grid)
+    for spread in (1.0, 1.3):
+        both = []
+        for each in (grid, twin):
+            leaves = splats.map(lambda tensor, spread=spread: tensor * spread).requires_grad_()
+            bits = each.estimated_bits(leaves)
+            bits.backward()
+            both.append((bits.detach(), leaves))
+        (bits, kernels), (also, tensors) = both
+        torch.testing.assert_close(bits, also, rtol=1e-5, atol=0)
+        for name, leaf in kernels.named_parameters():
+            other = getattr(tensors, name).grad
+            assert (leaf.grad is None) == (other is None), name
+            if leaf.grad is not None:
+                torch.testing.assert_close(leaf.grad, other, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_fine_tuning_on_gsz_waits_for_nothing() -> None:
+    """A step of it on a device without values: rounding, rate, and both ways back."""
+    splats = random_model(500)
+    grid = GszCodec().fit(splats)
+    grid.estimated_bits(splats)
+    rate, device = grid._rate, torch.device("meta")
+    assert rate is not None
+    leaves = splats.to(device).requires_grad_()
+    rate._device, rate._steps = device, grid.steps_on(device)
+    rate._harmonics_on_device = rate._harmonics_on_device.to(device)
+    rate._scaling = rate._scaling.to(device)
+    for name, tensor in vars(rate._tables).items():
+        setattr(rate._tables, name, tensor.to(device))
+    with NoWaiting() as counted:
+        snapped = grid.snap(leaves)
+        loss = torch.stack([tensor.square().sum() for _, tensor in snapped.named_parameters()]).sum()
+        (loss + grid.estimated_bits(leaves)).backward()
+    assert all(leaf.grad is not None and leaf.grad.device == device for _, leaf in leaves.named_parameters())
+    assert counted.kernels < 420
+
+
+@pytest.mark.parametrize("name", ["sog", "spz", "spz:version=2"])
+def test_the_viewers_grids_in_tensors_are_those_in_kernels_bit_for_bit(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values and gradients, of random and degenerate models, of another model than was fitted, of what is snapped."""
+    codec = codec_of(name)
+    for case, splats in models().items():
+        grid = codec.fit(splats)
+        for kind, other in (("", splats), ("moved", splats.map(lambda tensor: tensor * 1.3)), ("", grid.snap(splats))):
+            kernels = snap_and_pull(grid, other)
+            with monkeypatch.context() as patched:
+                patched.setattr(quantizers, "on_cpu", lambda tensor: False)
+                tensors = snap_and_pull(grid, other)
+            for key, values in kernels.items():
+                assert same_bits(values, tensors[key]), (case, kind, key)
+
+
+def test_ties_and_edges_are_decided_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Levels on thresholds, components of equal size, halves: where a kernel and tensors could differ."""
+    rng = np.random.default_rng(0)
+    thresholds = torch.from_numpy(np.sort(rng.choice(np.arange(-20, 20) / 4, 200)).astype(np.float32))
+    values = torch.from_numpy((rng.integers(-30, 30, 2000) / 4).astype(np.float32))
+    quaternions = torch.from_numpy(rng.choice([-1.0, -0.5, -0.0, 0.0, 0.5, 1.0], (2000, 4)).astype(np.float32))
+    steps = 2.0 ** torch.randint(0, 7, (2000,))
+    wide = torch.from_numpy(rng.choice([-1.0, 1.0], 2000) * 10.0 ** rng.uniform(-30, 30, 2000)).float()
+
+    def results() -> list[Tensor]:
+        return [
+            quantizers.nearest_levels(values, thresholds),
+            *quantizers.drop_largest(quaternions),
+            *quantizers.drop_largest(quaternions, identity=3),
+            quantizers.round_to_multiples(values[:, None], torch.tensor([2.0]), steps, -20, 19),
+            quantizers.signed_log(wide),
+            centroids_of(quaternions, steps, torch.arange(2000) % 7, torch.ones(9, 4)),
+        ]
+
+    kernels = results()
+    for module in (quantizers, codebooks):
+        monkeypatch.setattr(module, "on_cpu", lambda tensor: False)
+    for kernel, tensor in zip(kernels, results(), strict=True):
+        assert kernel.dtype == tensor.dtype
+        assert torch.equal(kernel.contiguous().view(torch.uint8), tensor.contiguous().view(torch.uint8))
+
+
+def test_the_logarithm_of_positions_is_one() -> None:
+    values = torch.from_numpy(np.float32([0.0, -0.0, 1e-30, 1e-7, 0.41, 0.42, 1.0, -3.5, 1e10, -3e38]))
+    wide = values.double()
+    torch.testing.assert_close(quantizers.signed_log(values), wide.sign() * wide.abs().log1p(), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("name", ["sog", "spz", "spz:version=2", "lzma", "ply"])
+def test_fine_tuning_on_any_codec_waits_for_nothing(name: str) -> None:
+    """A step of it on a device without values, as :func:`test_fine_tuning_on_gsz_waits_for_nothing`."""
+    splats = random_model(500)
+    grid, device = codec_of(name).fit(splats), torch.device("meta")
+    leaves = splats.to(device).requires_grad_()
+    for part in (grid, *vars(grid).values()):
+        for key, value in vars(part).items() if hasattr(part, "__dict__") else ():
+            if isinstance(value, Tensor):
+                setattr(part, key, value.to(device))
+    if isinstance(grid, SogGrid):
+        assert grid.sh is not None
+        grid.sh._know(leaves.means)
+    for counted in (nullcontext(), NoWaiting()):  # Tables are made in the first step.
+        with counted:
+            grid.observe(leaves)
+            snapped = grid.snap(leaves)
+            torch.stack([tensor.square().sum() for _, tensor in snapped.named_parameters()]).sum().backward()
+    assert isinstance(counted, NoWaiting)
+    assert counted.kernels < 200
+    assert all(leaf.grad is not None and leaf.grad.device == device for _, leaf in leaves.named_parameters())
+
+
+def codec_of(name: str) -> Codec:
+    return SpzCodec(version=2) if name == "spz:version=2" else registry.get(name)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", registry.names(writable_only=True))
+def test_on_a_gpu_nothing_waits_and_the_bits_are_those_of_the_cpu(name: str) -> None:
+    """PyTorch itself raises where the inner loop would wait for the GPU."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    for case, splats in models().items():
+        there = splats.to("cuda")
+        codec = registry.get(name)
+        grid = codec.fit(there)
+        snap_and_pull(grid, there)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            grid.observe(there)
+            found = snap_and_pull(grid, there)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert_same_up_to_order(codec.decode(grid.encode(there)), grid.snap(there).to("cpu"))
+        if name != "lzma":  # Its range follows the model.
+            here = snap_and_pull(codec.fit(splats), splats)
+            assert all(same_bits(values, found[key].cpu()) for key, values in here.items()), case

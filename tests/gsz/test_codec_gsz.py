@@ -1,0 +1,375 @@
+"""Proves what is particular to ``.gsz``: equivalence of the canonical form, gradients, layers, sizes, damage.
+
+The law itself is proved for every codec in ``test_codecs.py``; here it is proved for every preset and both grids.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from decompress import convert
+from gsz import registry
+from gsz.coding.morton import deinterleave, interleave
+from gsz.errors import UserError
+from gsz.fast3dgs import LzmaCodec
+from gsz.native import QUALITIES, GridSettings, GszCodec, GszGrid, container, settings_for_size
+from gsz.native.codec import _smallest, interleaved
+from gsz.native.container import Header
+from gsz.native.streams import ATTRIBUTES, from_luma, lane_differences, lane_sums, to_luma
+from gsz.native.symbols import MEAN_LIMIT
+from gsz.registry import CodecError
+from scene.gaussian_model import GaussianModel
+from tests.helpers import allocating_little, assert_same_up_to_order, damaged, degenerate_models, random_model
+
+FINE = GridSettings(1e-4, 1e-3, 256, 2e-4, dc_step=1e-4, sh_step=1e-3, sh_chroma=1, sh_threshold=0.5, sh_range=0)
+
+
+def covariances(splats: GaussianModel) -> Tensor:
+    """``(N, 3, 3)`` covariances, in the dtype of the quaternions."""
+    w, x, y, z = torch.nn.functional.normalize(splats.quaternions, dim=1).unbind(1)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    rotations = torch.stack([torch.stack(row, -1) for row in rows], -2)
+    return rotations @ torch.diag_embed(torch.exp(2 * splats.log_scales)) @ rotations.transpose(1, 2)
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_law_of_every_quality(quality: str) -> None:
+    splats = random_model(1500, seed=3)
+    codec = GszCodec(quality=quality)
+    grid = codec.fit(splats)
+    assert_same_up_to_order(codec.decode(grid.encode(splats)), grid.snap(splats))
+
+
+@pytest.mark.parametrize("case", degenerate_models())
+def test_the_published_grid_is_exactly_that_of_lzma_and_smaller(case: str) -> None:
+    splats = degenerate_models()[case]
+    codec = GszCodec(grid="fast3dgs")
+    grid = codec.fit(splats)
+    decoded = codec.decode(grid.encode(splats))
+    assert_same_up_to_order(decoded, grid.snap(splats))
+    published = LzmaCodec()
+    assert_same_up_to_order(decoded, published.decode(published.fit(splats).encode(splats)))
+
+
+def test_the_published_values_take_fewer_bytes() -> None:
+    """As the published method regularises them: most harmonics are next to nothing."""
+    splats = random_model(4000, seed=1)
+    splats.sh_rest[::10] *= 20
+    published = LzmaCodec().fit(splats).encode(splats)
+    assert len(GszCodec(grid="fast3dgs").fit(splats).encode(splats)) < len(published)
+
+
+def test_qualities_are_a_rate_axis() -> None:
+    splats = random_model(3000)
+    sizes = [len(GszCodec(quality=quality).fit(splats).encode(splats)) for quality in QUALITIES]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_the_canonical_form_is_the_same_gaussian() -> None:
+    splats = random_model(2000, sh_degree=1, seed=5)
+    splats.quaternions[::7] *= 30
+    snapped = GszCodec(settings=FINE).fit(splats).snap(splats)
+    assert (snapped.log_scales.diff(dim=1) <= 1e-3).all()
+    # The vector part is limited in resolution: 1/1000 of a radian is what the finest step can do.
+    expected = covariances(splats)
+    error = (covariances(snapped) - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1)
+    assert error.max() < 5e-3
+    torch.testing.assert_close(snapped.means, splats.means, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(snapped.opacities, splats.opacities, rtol=0, atol=0.003)
+    torch.testing.assert_close(snapped.sh_dc, splats.sh_dc, rtol=0, atol=1e-4)
+    torch.testing.assert_close(snapped.sh_rest, splats.sh_rest, rtol=0, atol=2.1e-3)
+
+
+def test_gradients_reach_the_original_axes_and_quaternions() -> None:
+    """A function of the covariances alone has nearly the same gradient through the snap as without it."""
+    splats = random_model(300, sh_degree=0, seed=2).map(lambda tensor: tensor * 0.5)
+    weights = torch.randn(300, 3, 3, generator=torch.Generator().manual_seed(1))
+    grid = GszCodec(settings=FINE).fit(splats)
+    gradients = []
+    for through in (grid.snap, lambda model: model):
+        leaves = splats.clone().requires_grad_()
+        (covariances(through(leaves)) * weights).sum().backward()
+        assert leaves.quaternions.grad is not None and leaves.log_scales.grad is not None
+        gradients.append((leaves.quaternions.grad, leaves.log_scales.grad))
+    for snapped, direct in zip(*gradients, strict=True):
+        error = (snapped - direct).norm(dim=1) / (direct.norm(dim=1) + 1e-3)
+        assert error.median() < 0.01
+        assert error.max() < 0.2
+
+
+def test_other_gradients_pass_straight_through() -> None:
+    splats = random_model(100).requires_grad_()
+    grid = GszCodec().fit(splats)
+    snapped = grid.snap(splats)
+    (
+        snapped.means.sum() + 2 * snapped.opacity_logits.sum() + 3 * snapped.sh_dc.sum() + snapped.sh_rest.sum()
+    ).backward()
+    for tensor, gradient in ((splats.means, 1), (splats.opacity_logits, 2), (splats.sh_dc, 3), (splats.sh_rest, 1)):
+        assert tensor.grad is not None and (tensor.grad == gradient).all()
+
+
+def test_a_prefix_is_a_coarser_model() -> None:
+    splats = random_model(3000, sh_degree=1)
+    codec = GszCodec(layers=4)
+    grid = codec.fit(splats)
+    data = grid.encode(splats)
+    whole = codec.decode(data)
+    layers = codec.info(data)["layers"]
+    assert [layer["count"] for layer in layers] == [375, 375, 750, 1500]
+    header = codec.info(data)["bytes"]["header"]
+    end = header
+    for level, layer in enumerate(layers, 1):
+        end += layer["bytes"]
+        by_level = codec.decode(data, level=level)
+        assert_same_up_to_order(by_level, whole.select(torch.arange(len(by_level))))
+        assert_same_up_to_order(codec.decode(data, max_bytes=end), by_level)
+        assert_same_up_to_order(codec.decode(data, level=99, max_bytes=end + 1), by_level)
+    assert end == len(data)
+    with pytest.raises(CodecError, match=r"^model.gsz: not even the first of 4 layers"):
+        codec.decode(data, "model.gsz", max_bytes=header + 5)
+    with pytest.raises(UserError, match="level 0"):
+        codec.decode(data, level=0)
+
+
+def test_a_file_whose_end_is_missing_gives_its_whole_layers(capsys: pytest.CaptureFixture[str]) -> None:
+    splats = random_model(3000, sh_degree=1)
+    codec = GszCodec()
+    data = codec.fit(splats).encode(splats)
+    coarser = codec.decode(data[:-1], "cut.gsz")
+    assert len(coarser) == 1500
+    assert "cut.gsz: the file's end is missing; decoded 2 of 3 layers" in capsys.readouterr().err
+    for length in (0, 5, 20, 100, codec.info(data)["bytes"]["header"] + 1):
+        with pytest.raises(CodecError, match=r"^cut\.gsz"):
+            codec.decode(data[:length], "cut.gsz")
+
+
+def test_decompress_writes_a_part_of_a_file(tmp_path: Path) -> None:
+    splats = random_model(3000, sh_degree=0)
+    source, target = tmp_path / "model.gsz", tmp_path / "part.ply"
+    size = len(registry.write(source, splats, GszCodec()))
+    convert(source, target, level=1)
+    assert len(registry.read(target)) == 750
+    convert(source, target, max_bytes=size - 1)
+    assert len(registry.read(target)) == 1500
+    with pytest.raises(UserError, match=r"part\.ply: ply files have no layers"):
+        convert(target, tmp_path / "other.ply", level=1)
+
+
+def test_importance_chooses_the_first_layer() -> None:
+    splats = random_model(2000, sh_degree=0)
+    codec = GszCodec(layers=2)
+    grid = codec.fit(splats)
+    assert isinstance(grid, GszGrid)
+    grid.importance = torch.rand(2000, generator=torch.Generator().manual_seed(0))
+    chosen = grid.importance.argsort(descending=True)[:1000]
+    assert_same_up_to_order(codec.decode(grid.encode(splats), level=1), grid.snap(splats).select(chosen))
+    grid.importance = torch.rand(7)
+    with pytest.raises(UserError, match="importance of 7 Gaussians given for 2000"):
+        grid.encode(splats)
+
+
+def test_layers_cost_little() -> None:
+    splats = random_model(20_000, sh_degree=1)
+    one, three = (len(GszCodec(layers=layers).fit(splats).encode(splats)) for layers in (1, 3))
+    assert three < 1.03 * one
+
+
+def test_info_accounts_for_every_byte_without_decoding() -> None:
+    splats = random_model(2000)
+    codec = GszCodec()
+    data = codec.fit(splats).encode(splats)
+    info = codec.info(data)
+    assert sum(info["bytes"].values()) == len(data)
+    assert info["grid"] == "native" and info["version"] == 1
+    assert set(info["bytes"]) == {"header", *ATTRIBUTES, "padding"}
+
+
+def size_at(splats: GaussianModel, size: int) -> int:
+    """Bytes of the file whose steps were chosen for ``size``."""
+    codec = GszCodec().for_size(splats, size)
+    assert codec is not None
+    return len(codec.fit(splats).encode(splats))
+
+
+def test_a_size_is_met_within_two_percent_and_never_exceeded() -> None:
+    splats = random_model(4000, sh_degree=1)
+    coarsest = len(GszCodec(quality="tiny").fit(splats).encode(splats))
+    finest = len(GszCodec(quality="best").fit(splats).encode(splats))
+    for size in ((coarsest + finest) // 2, int(coarsest * 1.1)):
+        length = size_at(splats, size)
+        assert 0.98 * size <= length <= size
+    assert size_at(splats, 2 * finest) == finest
+    with pytest.raises(UserError, match="100 bytes are too few for 4000 Gaussians"):
+        settings_for_size(splats, 100)
+    assert GszCodec().for_size(splats, 100) is None
+    assert GszCodec(grid="fast3dgs").for_size(splats, finest) is None
+
+
+def test_the_estimated_rate_is_the_actual_one_and_its_gradient_saves_bytes() -> None:
+    splats = random_model(6000, seed=4)
+    grid = GszCodec(quality="low", layers=1).fit(splats)
+    assert isinstance(grid, GszGrid)
+    actual = 8 * len(grid.encode(splats))
+    assert abs(float(grid.estimated_bits(splats)) - actual) < 1e-3 * actual
+
+    leaves = splats.clone().requires_grad_()
+    optimiser = torch.optim.Adam([leaves.sh_rest, leaves.log_scales], lr=0.003)
+    for _ in range(8):
+        optimiser.zero_grad()
+        grid.estimated_bits(leaves).backward()
+        optimiser.step()
+    moved = leaves.detach()
+    saved = 8 * len(grid.encode(moved))
+    assert saved < 0.97 * actual
+    assert abs(float(grid.estimated_bits(moved)) - saved) < 0.05 * saved
+
+
+def test_settings_out_of_range_are_named() -> None:
+    with pytest.raises(UserError, match="quality 'superb' is unknown; choose one of best, high"):
+        GszCodec(quality="superb")
+    with pytest.raises(UserError, match="opacity_levels=1 is out of range"):
+        GszCodec(settings=GridSettings(opacity_levels=1))
+    with pytest.raises(UserError, match="layers=0"):
+        registry.get("gsz", layers=0)
+    with pytest.raises(UserError, match="grid 'square'"):
+        registry.get("gsz", grid="square")
+
+
+def resealed(data: bytes, header: Header) -> bytes:
+    """A file with all its checksums made right, so that damage reaches the decoders behind them."""
+    position = header.size
+    for layer, sections in enumerate(header.sections):
+        for index, (length, _) in enumerate(sections):
+            sections[index] = (length, zlib.crc32(data[position : position + length]))
+            position += length
+        header.sections[layer] = sections
+    return header.pack() + data[header.size :]
+
+
+@pytest.mark.parametrize("grid", ["native", "fast3dgs"])
+def test_damage_behind_right_checksums_raises_codec_errors_only(grid: str) -> None:
+    splats = random_model(300, sh_degree=2)
+    codec = GszCodec(grid=grid)  # type: ignore[arg-type]
+    data = codec.fit(splats).encode(splats)
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        header = Header.parse(data, "file")
+        broken = bytearray(data)
+        for _ in range(int(rng.integers(1, 6))):
+            broken[int(rng.integers(header.size, len(data)))] = int(rng.integers(0, 256))
+        if rng.random() < 0.3:
+            parameters = bytearray(header.parameters)
+            parameters[int(rng.integers(0, len(parameters)))] = int(rng.integers(0, 256))
+            header.parameters = bytes(parameters)
+        if rng.random() < 0.3:
+            header.column_sizes[int(rng.integers(0, len(header.column_sizes)))] = int(rng.integers(1, 257))
+        if rng.random() < 0.3:
+            header.counts[0] = int(rng.integers(0, header.layer_bytes(0) + 1))
+        try:
+            codec.decode(resealed(bytes(broken), header), "broken.gsz")
+        except CodecError as error:
+            assert str(error).startswith("broken.gsz: ") and "\n" not in str(error)
+            refused += 1
+    assert refused > 100
+
+
+def test_any_damage_is_noticed() -> None:
+    splats = random_model(200, sh_degree=1)
+    codec = GszCodec(layers=1)
+    data = codec.fit(splats).encode(splats)
+    expected = codec.decode(data)
+    for broken in damaged(data, 300, seed=9):
+        try:
+            decoded = codec.decode(broken, "broken.gsz")
+        except CodecError:
+            continue
+        assert broken[: len(data)] == data  # Bytes after the end are not looked at.
+        assert_same_up_to_order(decoded, expected)
+
+
+def test_absurd_counts_allocate_nothing() -> None:
+    splats = random_model(100, sh_degree=3)
+    codec = GszCodec(layers=1)
+    data = codec.fit(splats).encode(splats)
+    header = Header.parse(data, "file")
+    header.counts[0] = 4_000_000_000
+    with allocating_little(), pytest.raises(CodecError, match=r"^big\.gsz: layer 1 claims more Gaussians than bytes"):
+        codec.decode(header.pack() + data[header.size :], "big.gsz")
+    header.counts[0], header.sections[0][0] = 100, (4_000_000_000, 0)
+    with allocating_little(), pytest.raises(CodecError, match="not even the first of 1 layers"):
+        codec.decode(header.pack() + data[header.size :], "big.gsz")
+
+
+def test_identical_gaussians_are_padded_to_a_byte_each() -> None:
+    splats = random_model(1, sh_degree=3).map(torch.zeros_like).select(torch.zeros(5000, dtype=torch.long))
+    codec = GszCodec()
+    data = codec.fit(splats).encode(splats)
+    assert 5000 <= len(data) < 8000
+    assert len(codec.decode(data)) == 5000
+
+
+def test_other_versions_and_grids_are_refused() -> None:
+    splats = random_model(10)
+    codec = GszCodec()
+    data = codec.fit(splats).encode(splats)
+    newer = bytearray(data)
+    struct.pack_into("<H", newer, len(container.MAGIC), 2)
+    with pytest.raises(CodecError, match=r"^new\.gsz: \.gsz version 2 is unknown"):
+        codec.decode(bytes(newer), "new.gsz")
+    header = Header.parse(data, "file")
+    header.grid = 7
+    with pytest.raises(CodecError, match=r"^new\.gsz: grid 7 is unknown"):
+        codec.decode(header.pack() + data[header.size :], "new.gsz")
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_fast3dgs_keeps_every_float_to_the_bit(wide: bool) -> None:
+    """All finite half-precision numbers, -0 and subnormal ones included; and single-precision ones of any exponent."""
+    if wide:
+        bits = np.random.default_rng(0).integers(0, 1 << 32, 70_000, np.uint32)
+        bits[:2] = 0, 1 << 31
+        numbers = bits.view(np.float32)
+    else:
+        numbers = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    numbers = numbers[np.isfinite(numbers) & (np.abs(numbers) < 1e30)]
+    rows = np.resize(numbers, (len(numbers) // 3 + 1, 11))
+    model = random_model(len(rows), 1)
+    model.means, model.log_scales, model.quaternions, model.opacity_logits = (
+        torch.from_numpy(rows[:, begin:end].copy()) for begin, end in ((0, 3), (3, 6), (6, 10), (10, 11))
+    )
+    grid = GszCodec(grid="fast3dgs").fit(model)
+    assert bool(grid.published.wide) >= wide  # type: ignore[attr-defined]
+    decoded = GszCodec().decode(grid.encode(model))
+    assert_same_up_to_order(decoded, grid.snap(model))
+
+
+def test_the_most_important_come_first_and_equals_in_their_order() -> None:
+    values = np.random.default_rng(0).integers(0, 20, 1000).astype(np.float64)
+    order = np.argsort(values, kind="stable")
+    for number in (1, 2, 499, 1000):
+        assert np.flatnonzero(_smallest(values, number)).tolist() == sorted(order[:number])
+
+
+def test_the_parts_invert_each_other() -> None:
+    rng = np.random.default_rng(0)
+    means = rng.integers(-MEAN_LIMIT, MEAN_LIMIT + 1, (1000, 3)).astype(np.int32)
+    np.testing.assert_array_equal(deinterleave(interleave(means, MEAN_LIMIT), MEAN_LIMIT), means)
+    rgb = rng.integers(-(1 << 20), 1 << 20, (1000, 3)).astype(np.int32)
+    np.testing.assert_array_equal(from_luma(to_luma(rgb)), rgb)
+    for count in (0, 1, 7, 8, 9, 100):
+        values = rng.integers(-(1 << 40), 1 << 40, count)
+        np.testing.assert_array_equal(lane_sums(lane_differences(values)), values)
+        assert sorted(interleaved(np.arange(count))) == list(range(count))
+    np.testing.assert_array_equal(interleaved(np.arange(17))[::8], [0, 1, 2])

@@ -1,0 +1,109 @@
+"""Proves the formats that are only read, compressed PLY and splat: other programs' files have the values that those
+programs decode, and look like the model they were made of; damaged files are refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gsz import registry
+from gsz.compressed_ply import CompressedPlyCodec
+from gsz.registry import CodecError
+from gsz.splat import RECORD, SplatCodec
+from tests.helpers import allocating_little
+from tests.viewer_helpers import (
+    VIEWER_FILES,
+    assert_read_as,
+    cameras_around,
+    other_programs_files,
+    pictures,
+    psnr,
+    source_model,
+)
+
+
+@pytest.mark.parametrize("name", other_programs_files("*.compressed.ply"))
+def test_compressed_ply_of_other_programs(name: str) -> None:
+    model = registry.read(VIEWER_FILES / name)
+    assert_read_as(model, name)
+    info = registry.info(VIEWER_FILES / name)
+    assert (info["format"], info["count"], info["sh_degree"]) == ("compressed-ply", 200, 3)
+    assert info["bytes"] == {"chunk": 72, "vertex": 3200, "sh": 9000}
+    splats = source_model()
+    cameras = cameras_around(splats)
+    assert psnr(pictures(model, cameras), pictures(splats, cameras)) > 38
+
+
+def test_splat_of_another_program() -> None:
+    name = "gaussforge_sh0.splat"
+    model = registry.read(VIEWER_FILES / name)
+    # Bytes of rotations are around 128 in antimatter15's own converter, around 127.5 in splat-transform.
+    assert_read_as(
+        model.map(lambda tensor: torch.nn.functional.normalize(tensor, dim=1) if tensor.shape[1:] == (4,) else tensor),
+        name,
+        quaternions=0.01,
+    )
+    info = registry.info(VIEWER_FILES / name)
+    assert (info["format"], info["count"], info["sh_degree"]) == ("splat", 200, 0)
+    splats = source_model(sh_degree=0)
+    cameras = cameras_around(splats)
+    assert psnr(pictures(model, cameras), pictures(splats, cameras)) > 38
+
+
+def test_splat_rotations_are_around_128() -> None:
+    rows = np.zeros(2, RECORD)
+    rows["scales"] = 0.5
+    rows["wxyz"] = [[255, 128, 128, 128], [128, 128, 128, 128]]
+    model = SplatCodec().decode(rows.tobytes())
+    assert model.rotations.tolist() == [[1, 0, 0, 0], [1, 0, 0, 0]]
+    torch.testing.assert_close(model.scales, torch.full((2, 3), 0.5))
+
+
+def test_files_without_magic_number_are_told_by_their_first_records(tmp_path: Path) -> None:
+    data = (VIEWER_FILES / "gaussforge_sh0.splat").read_bytes()
+    (tmp_path / "unnamed").write_bytes(data)
+    assert registry.info(tmp_path / "unnamed")["format"] == "splat"
+    rng = np.random.default_rng(0)
+    assert not any(SplatCodec.recognises(rng.bytes(512)) for _ in range(1000))
+    for name in other_programs_files("*.s[po][zg]"):
+        assert not SplatCodec.recognises((VIEWER_FILES / name).read_bytes()[:512])
+
+
+@pytest.mark.parametrize(("before", "after", "message"), [
+    (b"element chunk 1", b"element chunk 2", "truncated or its header is wrong|do not make 2 chunks"),
+    (b"element vertex 200", b"element vertex 900000000", "the header asks for"),
+    (b"element vertex 200", b"element vertex \r900000000", "an element without a count"),
+    (b"float min_x", b"float max_x", "repeats|twice|damaged|lacks min_x"),
+    (b"uint packed_scale", b"int packed_scale", "lacks packed_scale"),
+    (b"uchar f_rest_7\n", b"uchar f_rest_x\n", "lacks f_rest_7"),
+    (b"property uchar f_rest_44\n", b"", "44 SH|44 numbers"),
+    (b"format binary_little_endian", b"format ascii", "binary|asks for|damaged"),
+])  # fmt: skip
+def test_damaged_compressed_ply_is_refused(before: bytes, after: bytes, message: str) -> None:
+    data = (VIEWER_FILES / "splat-transform_sh3.compressed.ply").read_bytes()
+    assert before in data
+    with allocating_little(), pytest.raises(CodecError, match=f"^f: .*({message})"):
+        CompressedPlyCodec().decode(data.replace(before, after, 1), "f")
+
+
+def test_ranges_that_are_not_numbers_are_refused() -> None:
+    data = bytearray((VIEWER_FILES / "splat-transform_sh3.compressed.ply").read_bytes())
+    start = data.index(b"end_header\n") + len(b"end_header\n")
+    data[start : start + 4] = np.float32(np.nan).tobytes()
+    with pytest.raises(CodecError, match=r"^f: corrupted, the range min_x of a chunk is not finite"):
+        CompressedPlyCodec().decode(bytes(data), "f")
+
+
+@pytest.mark.parametrize(("field", "value"), [("means", np.nan), ("scales", -1.0), ("scales", np.inf)])
+def test_splats_that_cannot_be_are_refused(field: str, value: float) -> None:
+    rows = np.zeros(3, RECORD)
+    rows["scales"] = 1.0
+    rows[field][1, 2] = value
+    with pytest.raises(CodecError, match=r"^f: corrupted or no \.splat file"):
+        SplatCodec().decode(rows.tobytes(), "f")
+    with pytest.raises(CodecError, match=r"^f: truncated or no \.splat file, 95 bytes"):
+        SplatCodec().decode(rows.tobytes()[:-1], "f")

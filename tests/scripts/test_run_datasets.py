@@ -1,0 +1,186 @@
+"""Proves that the batch over the published datasets runs the right commands on the right image folders, goes on past
+missing and failing scenes, and averages what metrics.py wrote; no scene is trained here."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from gsz.errors import UserError
+from quality.metrics import ModelSummary, ViewMetrics, mean_summary, read_summary
+from scripts import run_datasets
+
+SCENES = {
+    "mipnerf360": {
+        **dict.fromkeys(["bicycle", "flowers", "garden", "stump", "treehill"], "images_4"),
+        **dict.fromkeys(["room", "counter", "kitchen", "bonsai"], "images_2"),
+    },
+    "tanksandtemples": {"truck": "images", "train": "images"},
+    "deepblending": {"drjohnson": "images", "playroom": "images"},
+}
+
+
+def make_scene(root: Path, dataset: str, scene: str) -> None:
+    (root / dataset / scene / SCENES[dataset][scene]).mkdir(parents=True)
+    (root / "models" / scene).mkdir(parents=True)
+
+
+def write_results(folder: Path, summary: ModelSummary, method: str = "ours_30000") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps({method: summary.to_json()}))
+
+
+def run(root: Path, *arguments: str, datasets: tuple[str, ...] = tuple(SCENES)) -> None:
+    folders = [part for dataset in datasets for part in (f"--{dataset}", str(root / dataset))]
+    run_datasets.main([*folders, "--checkpoints", str(root / "models"), "-m", str(root / "out"), *arguments])
+
+
+def test_dry_run_prints_every_command_and_writes_nothing(tmp_path, capsys):
+    for dataset, scenes in SCENES.items():
+        for scene in scenes:
+            make_scene(tmp_path, dataset, scene)
+    before = sorted(tmp_path.rglob("*"))
+    run(tmp_path, "--config", "recipe.yaml", "--lpips_weights", "w.npz", "--dry_run", "--", "--stop_on", "test")
+    assert sorted(tmp_path.rglob("*")) == before
+
+    lines = [line.removeprefix("$ ") for line in capsys.readouterr().out.splitlines()]
+    commands = [[Path(part).name for part in shlex.split(line)[1:2]] + shlex.split(line)[2:] for line in lines]
+    expected = []
+    for dataset, scenes in SCENES.items():
+        for scene, images in scenes.items():
+            source, model, out = (str(tmp_path / part / scene) for part in (dataset, "models", "out"))
+            train = ["train.py", "-s", source, "-i", images, "--pretrained_dir", model, "-m", out, "--eval"]
+            expected.append([*train, "--config", "recipe.yaml", "--stop_on", "test"])
+            expected.append(["render.py", "-m", out, "--skip_train"])
+            expected.append(["metrics.py", "-m", out, "--lpips_weights", "w.npz"])
+    assert commands == expected
+
+
+def test_resume_trains_only_what_is_not_finished(tmp_path, capsys):
+    for scene in ("truck", "train"):
+        make_scene(tmp_path, "tanksandtemples", scene)
+        (tmp_path / "out" / scene).mkdir(parents=True)
+        (tmp_path / "out" / scene / "compressed.spz").write_bytes(b"")
+    (tmp_path / "out/train/resume").mkdir()
+    run(tmp_path, "--resume", "--dry_run", datasets=("tanksandtemples",))
+    lines = capsys.readouterr().out.splitlines()
+    programs = [next(part for part in line.split() if part.endswith(".py")).rpartition("/")[2] for line in lines]
+    assert programs == ["render.py", "metrics.py", "train.py", "render.py", "metrics.py"]
+    assert lines[2].endswith("--eval --resume")
+
+
+def summary(psnr: float, gaussians: int, size: int, lpips: float | None = 0.25) -> ModelSummary:
+    return ModelSummary(ViewMetrics(psnr, 0.8, lpips), gaussians, size, 10.0, "cpu")
+
+
+FROM_RESULTS = ("--skip_training", "--skip_rendering", "--skip_metrics")
+
+
+def test_averages_what_metrics_wrote(tmp_path, capsys):
+    for dataset in SCENES:
+        (tmp_path / dataset).mkdir()
+    write_results(tmp_path / "out/truck", summary(24.0, 200_000, 8_000_000))
+    write_results(tmp_path / "out/train", summary(22.0, 100_000, 4_000_000))
+    write_results(tmp_path / "out/playroom", summary(30.0, 300_000, 9_000_000, lpips=None))
+    with pytest.raises(SystemExit) as ended:
+        run(tmp_path, *FROM_RESULTS)
+    assert ended.value.code == 1, "scenes without results are failures where nothing was to be run"
+
+    tree = json.loads((tmp_path / "out/results.json").read_text())
+    average = tree["tanksandtemples"]["average"]
+    assert (average["PSNR"], average["Gaussians"], average["Bytes"]) == (23.0, 150_000, 6_000_000)
+    assert average["BytesPerGaussian"] == 40.0
+    assert tree["deepblending"]["average"]["LPIPS"] is None
+    assert tree["mipnerf360"]["average"] is None
+    assert set(tree["mipnerf360"]["failed"]) == set(SCENES["mipnerf360"])
+
+    rows = list(csv.DictReader((tmp_path / "out/results.csv").open()))
+    assert [(row["dataset"], row["scene"]) for row in rows] == [
+        ("mipnerf360", "published"),
+        *(("tanksandtemples", name) for name in ("truck", "train", "average", "published")),
+        *(("deepblending", name) for name in ("playroom", "average", "published")),
+    ]
+    assert rows[5]["LPIPS"] == ""
+    assert float(rows[3]["PSNR"]) == 23.0
+    published = {row["dataset"]: row for row in rows if row["scene"] == "published"}
+    expected = {
+        "mipnerf360": (27.39, 0.805, 0.254, 394_753, 15.28),
+        "tanksandtemples": (23.42, 0.818, 0.230, 224_698, 8.01),
+        "deepblending": (29.61, 0.903, 0.264, 273_394, 10.05),
+    }
+    columns = ("PSNR", "SSIM", "LPIPS", "Gaussians", "MB")
+    assert {key: tuple(float(row[column]) for column in columns) for key, row in published.items()} == expected
+
+    output = capsys.readouterr().out
+    ours = next(line for line in output.splitlines() if line.startswith("Tanks and Temples, ours"))
+    assert "(2 of 2 scenes)" in ours
+    assert ours.split()[-7:] == ["23.00", "0.800", "0.250", "150,000", "6.00", "40.00", "10.0"]
+    assert "(1 of 2 scenes)" in output
+    assert "FAILED: drjohnson" in output
+
+
+def test_a_missing_scene_is_skipped_and_is_no_failure(tmp_path, capsys, monkeypatch):
+    """Every program is replaced by one that ends at once: what is tested is the batch."""
+    make_scene(tmp_path, "tanksandtemples", "truck")
+    write_results(tmp_path / "out/truck", summary(24.0, 200_000, 8_000_000))
+    monkeypatch.setattr(run_datasets, "scene_commands", lambda *_: [[sys.executable, "-c", "pass"]])
+    run(tmp_path, datasets=("tanksandtemples",))
+    tree = json.loads((tmp_path / "out/results.json").read_text())["tanksandtemples"]
+    assert list(tree["scenes"]) == ["truck"]
+    assert "train/images is missing" in tree["skipped"]["train"]
+    assert "skipped: train" in capsys.readouterr().out
+
+
+def test_a_failing_scene_does_not_stop_the_others(tmp_path, capfd, monkeypatch):
+    make_scene(tmp_path, "tanksandtemples", "truck")
+    make_scene(tmp_path, "tanksandtemples", "train")
+    write_results(tmp_path / "out/truck", summary(24.0, 200_000, 8_000_000))  # Of an earlier run: not to be reported.
+    write_results(tmp_path / "out/train", summary(22.0, 100_000, 4_000_000))
+
+    def commands(images, source, checkpoint, output, options):
+        return [[sys.executable, "-c", f"import sys; sys.exit({3 * (output.name == 'truck')})"]]
+
+    monkeypatch.setattr(run_datasets, "scene_commands", commands)
+    with pytest.raises(SystemExit) as ended:
+        run(tmp_path, datasets=("tanksandtemples",))
+    assert ended.value.code == 1
+    tree = json.loads((tmp_path / "out/results.json").read_text())["tanksandtemples"]
+    assert list(tree["scenes"]) == ["train"]
+    assert "exit code 3" in tree["failed"]["truck"]
+    assert "going on with the next scene" in capfd.readouterr().err
+
+
+def test_bad_input(tmp_path):
+    with pytest.raises(UserError, match="name at least one of --mipnerf360"):
+        run(tmp_path, datasets=())
+    with pytest.raises(UserError, match=r"tanksandtemples: no such folder; check --tanksandtemples"):
+        run(tmp_path, datasets=("tanksandtemples",))
+
+
+class TestReadSummary:
+    def test_takes_the_highest_iteration(self, tmp_path):
+        entries = {f"ours_{n}": summary(psnr, 1, 1).to_json() for n, psnr in ((7000, 20.0), (30000, 25.0), (999, 10.0))}
+        (tmp_path / "results.json").write_text(json.dumps(entries))
+        assert read_summary(tmp_path).metrics.psnr == 25.0
+        assert read_summary(tmp_path, "ours_999").metrics.psnr == 10.0
+
+    @pytest.mark.parametrize("text", ["", "{}", "[]", "3", '{"ours_1": 3}', '{"ours_1": {"PSNR": 1}}', "[" * 100_000])
+    def test_damaged(self, tmp_path, text):
+        (tmp_path / "results.json").write_text(text)
+        with pytest.raises(UserError, match=r"results\.json: is damaged"):
+            read_summary(tmp_path)
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(UserError, match=r"results\.json: cannot be read"):
+            read_summary(tmp_path)
+
+
+def test_mean_summary_leaves_out_what_one_scene_lacks():
+    mean = mean_summary([summary(20.0, 100, 1000), ModelSummary(ViewMetrics(30.0, 0.9, 0.2))])
+    assert mean.metrics.psnr == 25.0
+    assert (mean.gaussians, mean.bytes, mean.fps, mean.backend) == (None, None, None, None)
