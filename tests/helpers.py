@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
