@@ -37,10 +37,9 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+from _root import ROOT
 from torch import Tensor
 from tqdm import tqdm
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from gaussian_renderer import choose_backend
 from gaussian_renderer import render as render_view
@@ -60,7 +59,6 @@ AGAIN = 5
 WARM_UP = 3000
 """Gaussians that are encoded and decoded once before the clock runs."""
 
-ROOT = Path(__file__).resolve().parent.parent
 SPLAT_TRANSFORM = "splat-transform"
 GAUSSFORGE = "gaussforge"
 

@@ -26,31 +26,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import numpy as np
+import torch
+import tyro
+from _root import ROOT
+from numba import njit
+from torch import Tensor
+from tqdm import tqdm
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-import tyro  # noqa: E402
-from numba import njit  # noqa: E402
-from torch import Tensor  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from gaussian_renderer import cpu, render  # noqa: E402
-from gaussian_renderer.cpu import blending  # noqa: E402
-from gaussian_renderer.cpu.lanes import CHUNK, PARTS  # noqa: E402
-from gaussian_renderer.cpu.lanes import lanes as simd  # noqa: E402
-from gaussian_renderer.cpu.layout import ALPHA_MIN, TILE  # noqa: E402
-from gsz.files import atomic_path, write_text  # noqa: E402
-from gsz.kernels import SERIAL  # noqa: E402
-from quality.losses import photometric_loss  # noqa: E402
-from quality.ssim import SSIMTarget, ssim  # noqa: E402
-from scene import model_dir  # noqa: E402
-from scene.cameras import Camera  # noqa: E402
-from scene.gaussian_model import GaussianModel  # noqa: E402
-from utils import cli  # noqa: E402
-from utils.cli import say  # noqa: E402
-from utils.tables import cell, format_table  # noqa: E402
+from gaussian_renderer import cpu, render
+from gaussian_renderer.cpu import blending
+from gaussian_renderer.cpu.lanes import CHUNK, PARTS
+from gaussian_renderer.cpu.lanes import lanes as simd
+from gaussian_renderer.cpu.layout import ALPHA_MIN, TILE
+from gsz.files import atomic_path, write_text
+from gsz.kernels import SERIAL
+from quality.losses import photometric_loss
+from quality.ssim import SSIMTarget, ssim
+from scene import model_dir
+from scene.cameras import Camera
+from scene.gaussian_model import GaussianModel
+from utils import cli
+from utils.cli import say
+from utils.tables import cell, format_table
 
 DEMO = ROOT / "demo" / "snowmiku" / "pretrained"
 RANDOM_SCENES = {"S": (30_000, 320, 214), "L": (100_000, 640, 427)}  # Gaussians, width, height.

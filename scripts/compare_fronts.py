@@ -12,27 +12,24 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import _root  # noqa: F401
+from tqdm import tqdm
 
-from tqdm import tqdm  # noqa: E402
-
-import render  # noqa: E402
-from compress.views import TargetCache, Views  # noqa: E402
-from gsz import registry  # noqa: E402
-from gsz.errors import UserError  # noqa: E402
-from gsz.files import atomic_path  # noqa: E402
-from quality.lpips import load_lpips  # noqa: E402
-from scene.gaussian_model import GaussianModel  # noqa: E402
-from utils import cli  # noqa: E402
-from utils.results import read_results, write_results  # noqa: E402
-from utils.tables import NOT_AVAILABLE, cell, format_table  # noqa: E402
+import render
+from compress.views import TargetCache, Views
+from gsz import registry
+from gsz.errors import UserError
+from gsz.files import atomic_path
+from quality.lpips import load_lpips
+from scene.gaussian_model import GaussianModel
+from utils import cli
+from utils.results import read_results, write_results
+from utils.tables import NOT_AVAILABLE, cell, format_table
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,16 +19,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import _root  # noqa: F401
 
-import train  # noqa: E402
-from compress.recipe import Recipe  # noqa: E402
-from compress.views import TargetCache, Views  # noqa: E402
-from quality.metrics import ViewMetrics  # noqa: E402
-from utils import cli  # noqa: E402
-from utils.results import read_results, write_results  # noqa: E402
-from utils.tables import format_table  # noqa: E402
+import train
+from compress.recipe import Recipe
+from compress.views import TargetCache, Views
+from quality.metrics import ViewMetrics
+from utils import cli
+from utils.results import read_results, write_results
+from utils.tables import format_table
 
 FINAL_SHARE = 0.4
 """Of the iterations, what the final stage has; the rest is for the rounds."""

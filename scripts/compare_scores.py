@@ -13,32 +13,29 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import _root  # noqa: F401
+from tqdm import tqdm
 
-from tqdm import tqdm  # noqa: E402
-
-import train  # noqa: E402
-from compress import importance  # noqa: E402
-from compress.finetune import finetune  # noqa: E402
-from compress.judging import Roles, assign_roles  # noqa: E402
-from compress.prune import prune  # noqa: E402
-from compress.recipe import Recipe  # noqa: E402
-from compress.views import TargetCache, Views  # noqa: E402
-from gsz import registry  # noqa: E402
-from gsz.files import atomic_path  # noqa: E402
-from quality.lpips import load_lpips  # noqa: E402
-from quality.metrics import ViewMetrics  # noqa: E402
-from scene import GaussianModel  # noqa: E402
-from utils import cli  # noqa: E402
-from utils.results import read_results, write_results  # noqa: E402
-from utils.tables import cell, format_table  # noqa: E402
+import train
+from compress import importance
+from compress.finetune import finetune
+from compress.judging import Roles, assign_roles
+from compress.prune import prune
+from compress.recipe import Recipe
+from compress.views import TargetCache, Views
+from gsz import registry
+from gsz.files import atomic_path
+from quality.lpips import load_lpips
+from quality.metrics import ViewMetrics
+from scene import GaussianModel
+from utils import cli
+from utils.results import read_results, write_results
+from utils.tables import cell, format_table
 
 PRUNED = (0.5, 0.7, 0.8, 0.9, 0.95)
 """Fractions of the Gaussians that are gone where the models are measured."""

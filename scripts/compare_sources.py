@@ -10,22 +10,20 @@ already finished in the output folder is not done again.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import _root  # noqa: F401
 
-import metrics  # noqa: E402
-import render  # noqa: E402
-import train  # noqa: E402
-from compress.synthetic_views import OwnRenders  # noqa: E402
-from compress.views import TargetCache, Views  # noqa: E402
-from gsz import registry  # noqa: E402
-from quality.metrics import ViewMetrics, read_summary  # noqa: E402
-from scene import GaussianModel, Scene, SceneOptions, model_dir  # noqa: E402
-from utils import cli  # noqa: E402
-from utils.tables import cell, format_table  # noqa: E402
+import metrics
+import render
+import train
+from compress.synthetic_views import OwnRenders
+from compress.views import TargetCache, Views
+from gsz import registry
+from quality.metrics import ViewMetrics, read_summary
+from scene import GaussianModel, Scene, SceneOptions, model_dir
+from utils import cli
+from utils.tables import cell, format_table
 
 
 def compress(out: Path, arguments: list[str]) -> Path:

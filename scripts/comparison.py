@@ -10,15 +10,13 @@ of the latter two.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import _root  # noqa: F401
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from gsz.errors import UserError
 from gsz.files import atomic_path

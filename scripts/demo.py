@@ -8,22 +8,18 @@ Everything it writes goes to the output folder.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "scripts"))
+from _root import ROOT
+from comparison import before_after_table, read_view, write_comparison
 
-from comparison import before_after_table, read_view, write_comparison  # noqa: E402
-
-import metrics  # noqa: E402
-import render  # noqa: E402
-import train  # noqa: E402
-from quality.metrics import read_summary  # noqa: E402
-from scene import model_dir  # noqa: E402
-from utils import cli  # noqa: E402
+import metrics
+import render
+import train
+from quality.metrics import read_summary
+from scene import model_dir
+from utils import cli
 
 SCENE = ROOT / "demo" / "snowmiku"
 CHECKPOINT = SCENE / "pretrained"

@@ -8,12 +8,10 @@ Run it once where the ``lpips`` and ``torchvision`` packages work (torchvision d
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+import _root  # noqa: F401
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from gsz.errors import UserError
 from gsz.files import atomic_path

@@ -8,30 +8,27 @@ Images go to ``flashgs/`` in the model directory. Without FlashGS' extension the
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
+import _root  # noqa: F401
 import torch
 import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from gsz import registry  # noqa: E402
-from gsz.errors import UserError  # noqa: E402
-from render import choose_model, save_png  # noqa: E402
-from scene.cameras import Camera  # noqa: E402
-from scene.flashgs import FlashGSScene  # noqa: E402
-from scene.gaussian_model import GaussianModel  # noqa: E402
-from scene.model_dir import read_cameras  # noqa: E402
-from utils import cli  # noqa: E402
-from utils.cli import say, warn  # noqa: E402
+from gsz import registry
+from gsz.errors import UserError
+from render import choose_model, save_png
+from scene.cameras import Camera
+from scene.flashgs import FlashGSScene
+from scene.gaussian_model import GaussianModel
+from scene.model_dir import read_cameras
+from utils import cli
+from utils.cli import say, warn
 
 EXTENSION = "flash_gaussian_splatting"
 BUILD = "clone https://github.com/InternLandMark/FlashGS and run `python setup.py install` there"

@@ -29,12 +29,11 @@ from pathlib import Path
 from pickle import dumps as pickled
 from typing import Annotated
 
+import _root  # noqa: F401
 import numpy as np
 import torch
 import tyro
 from tqdm import tqdm
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from gsz import registry
 from gsz.files import write_text

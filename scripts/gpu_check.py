@@ -31,29 +31,27 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import tyro
+from _root import ROOT
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from compress.finetune import ADAM_EPSILON, finetune  # noqa: E402
-from compress.importance import gradient_sum  # noqa: E402
-from compress.prune import prune  # noqa: E402
-from compress.recipe import Recipe  # noqa: E402
-from compress.views import TargetCache, Views  # noqa: E402
-from gaussian_renderer import choose_backend, render  # noqa: E402
-from gsz import registry  # noqa: E402
-from gsz.errors import UserError  # noqa: E402
-from gsz.files import write_text  # noqa: E402
-from quality.losses import photometric_loss  # noqa: E402
-from quality.metrics import mean_metrics, measure  # noqa: E402
-from quality.ssim import SSIMTarget  # noqa: E402
-from scene import Scene, SceneOptions, model_dir  # noqa: E402
-from scene.cameras import Camera  # noqa: E402
-from scene.gaussian_model import GaussianModel  # noqa: E402
-from utils import cli  # noqa: E402
-from utils.cli import say  # noqa: E402
-from utils.tables import format_table  # noqa: E402
+from compress.finetune import ADAM_EPSILON, finetune
+from compress.importance import gradient_sum
+from compress.prune import prune
+from compress.recipe import Recipe
+from compress.views import TargetCache, Views
+from gaussian_renderer import choose_backend, render
+from gsz import registry
+from gsz.errors import UserError
+from gsz.files import write_text
+from quality.losses import photometric_loss
+from quality.metrics import mean_metrics, measure
+from quality.ssim import SSIMTarget
+from scene import Scene, SceneOptions, model_dir
+from scene.cameras import Camera
+from scene.gaussian_model import GaussianModel
+from utils import cli
+from utils.cli import say
+from utils.tables import format_table
 
 DEMO = ROOT / "demo" / "snowmiku"
 CUDA_BACKENDS = ("inria", "gsplat")

@@ -8,24 +8,20 @@ The table tells how well a budget that is measured on the former keeps what it p
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import _root  # noqa: F401
+from tqdm import tqdm
 
-from tqdm import tqdm  # noqa: E402
-
-import train  # noqa: E402
-from compress.budget import quality_lost  # noqa: E402
-from compress.front import read_front  # noqa: E402
-from compress.run_dir import read_journal  # noqa: E402
-from compress.views import TargetCache, Views  # noqa: E402
-from gsz import registry  # noqa: E402
-from scene.gaussian_model import GaussianModel  # noqa: E402
-from utils import cli  # noqa: E402
-from utils.tables import format_table  # noqa: E402
+import train
+from compress.budget import quality_lost
+from compress.front import read_front
+from compress.run_dir import read_journal
+from compress.views import TargetCache, Views
+from gsz import registry
+from scene.gaussian_model import GaussianModel
+from utils import cli
+from utils.tables import format_table
 
 
 def measure_front(run: train.Options) -> str:

@@ -22,15 +22,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from _root import ROOT
 
 from gsz.errors import UserError
 from gsz.files import write_text
 from quality.metrics import ModelSummary, ViewMetrics, mean_summary, read_summary
 from utils import cli
 from utils.tables import cell, format_table
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)

@@ -8,23 +8,19 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import flashgs_example
 import numpy as np
 import pytest
 import torch
 from plyfile import PlyData
 from scipy.spatial.transform import Rotation
 
-from tests.synthetic_scenes import ring_poses
-from tests.tiny_run import tiny_splats
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import flashgs_example
-
 from gsz import registry
 from scene import model_dir
 from scene.cameras import Camera
 from scene.flashgs import FlashGSScene
+from tests.synthetic_scenes import ring_poses
+from tests.tiny_run import tiny_splats
 from utils import cli
 
 

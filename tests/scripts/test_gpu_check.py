@@ -10,12 +10,9 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import gpu_check
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import gpu_check
 from gpu_check import Options, Record
 
 from gaussian_renderer import render
