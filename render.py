@@ -108,7 +108,7 @@ def choose_model(model_dir: Path, model: Path | None = None, iteration: int | No
 
 
 def _compressed_files(model_dir: Path) -> list[Path]:
-    return sorted(path for path in model_dir.glob("compressed.*") if registry.suffix_codec(path) is not None)
+    return sorted(path for path in model_dir.glob("compressed.*") if registry.format_of_suffix(path) is not None)
 
 
 def _method_of_run(model_dir: Path) -> str:

@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
-from gsz.errors import UserError
 from quality.metrics import ViewMetrics
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 SIZE_TOLERANCE = 0.02
 """A file that was asked to have a size may be smaller by this fraction, and never larger."""
-
-
-def parse_size(text: str) -> int:
-    """Bytes in "5MB", "800 kB" or "1200000"; units are powers of 1000.
-
-    Raises:
-        UserError: it is no positive size.
-    """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKmMgG]?[bB]?)\s*", text)
-    unit = match[2].upper() if match else ""
-    unit += "B" if unit in ("K", "M", "G") else ""
-    size = int(float(match[1]) * _UNITS[unit]) if match else 0
-    if size <= 0:
-        raise UserError(f"size {text!r}: give a positive number with B, kB, MB or GB, such as 5MB")
-    return size
 
 
 def quality_lost(now: ViewMetrics, uncompressed: ViewMetrics) -> ViewMetrics:

@@ -10,10 +10,11 @@ from typing import Any, Literal
 import yaml
 
 from compress import importance
-from compress.budget import Budget, parse_size
+from compress.budget import Budget
 from gsz import registry
 from gsz.errors import UserError
 from gsz.registry import Codec
+from gsz.sizes import parse_size
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from gsz.contract import Codec, CodecError
 from gsz.errors import UserError
-from gsz.ply_header import PlyHeader, read_header
-from gsz.rounding.quantizers import OPACITY_LOGITS, SH_C0, restore_largest
-from scene.gaussian_model import GaussianModel
+from gsz.ply_header import PlyElement, PlyHeader, Records, read_header
+from gsz.splats import SH_C0, Splats, byte_opacity_logits
 
 CHUNK = 256
 """Gaussians that share a row of the ``chunk`` element; the last chunk may have fewer."""
@@ -31,7 +30,7 @@ SH_SPAN = 8
 
 @dataclass(frozen=True)
 class CompressedPlyCodec(Codec):
-    """What SuperSplat and splat-transform write as compressed PLY, with or without ranges of colour and SH."""
+    """What SuperSplat, splat-transform and gsplat write as compressed PLY, with or without ranges of color and SH."""
 
     name = "compressed-ply"
     suffix = ".compressed.ply"
@@ -41,7 +40,7 @@ class CompressedPlyCodec(Codec):
     def recognises(cls, head: bytes) -> bool:
         return head.startswith((b"ply\n", b"ply\r\n")) and b"element chunk " in head
 
-    def decode(self, data: bytes, source: str = "<bytes>") -> GaussianModel:
+    def decode(self, data: bytes, source: str = "<bytes>") -> Splats:
         elements = _elements(data, source)
         chunks, vertices = elements["chunk"], elements["vertex"]
         count = len(vertices)
@@ -54,15 +53,13 @@ class CompressedPlyCodec(Codec):
         rgb = color[:, :3] / 255
         if "min_r" in (chunks.dtype.names or ()):
             rgb = _within(chunks, "min_{}", "max_{}", "rgb", rgb, source)
-        rotation = _fields(word["packed_rotation"], 2, 10, 10, 10)
-        largest, others = (torch.from_numpy(fields) for fields in (rotation[:, 0], 2 * rotation[:, 1:] - 1023))
         positions = _fields(word["packed_position"], 11, 10, 11) / [2047, 1023, 2047]
         scales = _fields(word["packed_scale"], 11, 10, 11) / [2047, 1023, 2047]
-        return GaussianModel.from_arrays(
+        return Splats.from_arrays(
             means=_within(chunks, "min_{}", "max_{}", "xyz", positions, source),
             log_scales=_within(chunks, "min_scale_{}", "max_scale_{}", "xyz", scales, source),
-            quaternions=restore_largest(largest, others, ROTATION_UNIT).numpy(),
-            opacity_logits=OPACITY_LOGITS[color[:, 3]],
+            quaternions=_quaternions(_fields(word["packed_rotation"], 2, 10, 10, 10)),
+            opacity_logits=byte_opacity_logits(color[:, 3]),
             sh_dc=(rgb - 0.5) / SH_C0,
             sh_rest=_sh_rest(elements.get("sh"), count, source),
         )
@@ -82,19 +79,18 @@ class CompressedPlyCodec(Codec):
         }
 
 
-def _elements(data: bytes, source: str) -> dict[str, npt.NDArray[np.void]]:
+def _elements(data: bytes, source: str) -> dict[str, Records]:
     """The file's elements by name, each ``(N,)`` records, with the properties that the format needs."""
-    stream = io.BytesIO(data)
     try:
-        header = read_header(stream, source)
+        header = read_header(io.BytesIO(data), source)
     except UserError as error:
         raise CodecError(str(error)) from error
-    elements: dict[str, npt.NDArray[np.void]] = {}
+    elements: dict[str, Records] = {}
     offset = header.data_start
-    for element, count in zip(header.layout.elements, header.counts, strict=True):
-        dtype = _record_type(header, element, source)
-        elements[element.name] = np.frombuffer(data, dtype, count, offset)
-        offset += count * dtype.itemsize
+    for element in header.elements:
+        rows = _records(data, offset, header, element, source)
+        elements[element.name] = rows
+        offset += rows.nbytes
     _require(elements, "vertex", PACKED, np.uint32, source)
     ranges = [f"{end}_{scale}{axis}" for end in ("min", "max") for scale in ("", "scale_") for axis in "xyz"]
     has_colors = "chunk" in elements and "min_r" in (elements["chunk"].dtype.names or ())
@@ -103,23 +99,16 @@ def _elements(data: bytes, source: str) -> dict[str, npt.NDArray[np.void]]:
     return elements
 
 
-def _record_type(header: PlyHeader, element: object, source: str) -> np.dtype:
-    try:
-        dtype = element.dtype(header.layout.byte_order)  # type: ignore[attr-defined]
-    except ValueError as error:
-        raise CodecError(f"{source}: corrupted, its header repeats a property ({error})") from error
-    if header.layout.text or dtype.hasobject or dtype.itemsize == 0:
+def _records(data: bytes, offset: int, header: PlyHeader, element: PlyElement, source: str) -> Records:
+    if header.order is None or element.has_lists:
         raise CodecError(f"{source}: not a compressed PLY, which is binary and has no lists; check the path")
-    return dtype
+    if not element.properties:
+        # gsplat writes the SH of degree 0 so. NumPy reads no rows of nothing, but there can be an array of them.
+        return np.empty(element.count, np.dtype([]))
+    return np.frombuffer(data, element.dtype(header.order), element.count, offset)
 
 
-def _require(
-    elements: dict[str, npt.NDArray[np.void]],
-    name: str,
-    properties: tuple[str, ...] | list[str],
-    kind: type,
-    source: str,
-) -> None:
+def _require(elements: dict[str, Records], name: str, properties: Sequence[str], kind: type, source: str) -> None:
     """Raise unless an element has all these properties, of this type."""
     fields = elements[name].dtype.fields if name in elements else None
     bad = [
@@ -138,8 +127,19 @@ def _fields(words: npt.NDArray[np.uint32], *widths: int) -> npt.NDArray[np.int32
     return np.stack(fields, axis=1).astype(np.int32)
 
 
+def _quaternions(fields: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+    """``(N, 4)`` unit quaternions, w x y z, from ``(N, 4)`` fields: the largest component's index, and the others."""
+    largest, others = fields[:, :1], 2 * fields[:, 1:] - 1023
+    squares = (others * others).sum(axis=1, keepdims=True)
+    rest = np.sqrt(np.maximum(0.0, 1.0 - squares / ROTATION_UNIT**2))
+    places = np.arange(4)[None, :]
+    # Before the largest component the others keep their places, behind it they are one further.
+    slots = np.clip(places - (places > largest), 0, 2)
+    return np.where(places == largest, rest, np.take_along_axis(others, slots, axis=1) / ROTATION_UNIT)
+
+
 def _within(
-    chunks: npt.NDArray[np.void], low: str, high: str, axes: str, shares: npt.NDArray[np.float64], source: str
+    chunks: Records, low: str, high: str, axes: str, shares: npt.NDArray[np.float64], source: str
 ) -> npt.NDArray[np.float64]:
     """Values at ``(N, 3)`` shares of the way through their chunks' ranges."""
     lows, highs = (
@@ -153,18 +153,19 @@ def _within(
     return lows[chunk] * (1 - shares) + highs[chunk] * shares
 
 
-def _sh_rest(rows: npt.NDArray[np.void] | None, count: int, source: str) -> npt.NDArray[np.float32]:
-    """``(N, K, 3)`` from the ``sh`` element, whose columns are channel by channel; none without it."""
-    if rows is None:
+def _sh_rest(rows: Records | None, count: int, source: str) -> npt.NDArray[np.float32]:
+    """``(N, K, 3)`` from the ``sh`` element, whose columns are channel by channel; none without it or its columns."""
+    names = list(rows.dtype.names or ()) if rows is not None else []
+    if rows is None or not names:
         return np.zeros((count, 0, 3), np.float32)
-    numbers = len(rows.dtype.names or ())
-    names = [f"f_rest_{i}" for i in range(numbers)]
-    _require({"sh": rows}, "sh", names, np.uint8, source)
+    numbers = len(names)
+    expected = [f"f_rest_{i}" for i in range(numbers)]
+    _require({"sh": rows}, "sh", expected, np.uint8, source)
     if numbers not in SH_DEGREES or len(rows) != count:
         raise CodecError(f"{source}: corrupted, its SH are {numbers} numbers for {len(rows)} of {count} Gaussians")
     byte = np.arange(256)
-    # Bytes are bucket centres, except that the first and the last are the very ends of the range.
+    # Bytes are bucket centers, except that the first and the last are the very ends of the range.
     shares = np.where(byte == 0, 0, np.where(byte == 255, 1, (byte + 0.5) / 256))
     table = ((shares - 0.5) * SH_SPAN).astype(np.float32)
-    columns = np.stack([table[rows[name]] for name in names], axis=1) if names else np.zeros((count, 0), np.float32)
+    columns = np.stack([table[rows[name]] for name in expected], axis=1)
     return np.ascontiguousarray(columns.reshape(count, 3, numbers // 3).transpose(0, 2, 1))

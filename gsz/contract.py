@@ -83,6 +83,8 @@ class Codec(ABC):
 
     name: ClassVar[str]
     """What ``--codec`` calls it."""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Names that it had before, which still work."""
     suffix: ClassVar[str]
     """File name ending, with the dot."""
     writable: ClassVar[bool] = True
@@ -91,7 +93,7 @@ class Codec(ABC):
     @classmethod
     @abstractmethod
     def recognises(cls, head: bytes) -> bool:
-        """Whether a file that begins with ``head`` (its first 512 bytes, or all of them) is of this format."""
+        """Whether a file that begins with ``head`` (its first 4096 bytes, or all of them) is of this format."""
 
     @abstractmethod
     def decode(self, data: bytes, source: str = "<bytes>") -> Splats:
@@ -101,6 +103,21 @@ class Codec(ABC):
             CodecError: for anything wrong with the bytes, whatever it is. Nothing is executed, no length is
                 believed before it is checked, and no allocation exceeds a bound computed from ``len(data)``.
         """
+
+    def decode_part(
+        self, data: bytes, source: str = "<bytes>", level: int | None = None, max_bytes: int | None = None
+    ) -> Splats:
+        """A coarser model, from the first part of a file in layers of falling importance.
+
+        Args:
+            level: the first ``level`` layers; more than there are means all.
+            max_bytes: the layers that lie within the first ``max_bytes`` bytes.
+
+        Raises:
+            UserError: files of this format have no layers.
+            CodecError: as :meth:`decode`.
+        """
+        raise UserError(f"{source}: {self.name} files have no layers; leave level and max_bytes out")
 
     def fit(self, splats: Splats) -> Grid:
         """Choose the grid for a model. Read-only formats raise :class:`UserError`."""

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
-from gsz.contract import Codec, CodecError, Grid
+from gsz.contract import Codec, CodecError, Grid, ModelT
 from gsz.errors import UserError
 from gsz.files import atomic_path
 from gsz.ply_header import PlyHeader, abridged, columns, read_header, read_vertices, write_vertices
@@ -57,7 +58,7 @@ def read_ply(stream: BinaryIO, source: str, sh_degree: int | None = None) -> Spl
         _log.info(f"{source}: properties that are not part of the model are left out: {abridged(extra)}")
 
     rows = read_vertices(stream, header, source)
-    model = Splats.from_arrays(
+    model: Splats = Splats.from_arrays(
         means=columns(rows, _POSITION),
         log_scales=columns(rows, _SCALE),
         quaternions=columns(rows, _ROTATION),
@@ -80,8 +81,8 @@ def describe_ply(stream: BinaryIO, source: str) -> tuple[int, int, dict[str, int
         UserError: as :func:`read_ply`, for what the header tells.
     """
     header, rest_names, degree = _read_model_header(stream, source)
-    count = dict(zip([element.name for element in header.layout.elements], header.counts, strict=True))["vertex"]
-    if header.layout.text:
+    count = header.vertex.count
+    if header.order is None:
         return count, degree, {}
     groups = {
         "means": _POSITION,
@@ -152,10 +153,10 @@ def _rest_names(names: Sequence[str], source: str) -> tuple[str, ...]:
 class PlyGrid(Grid):
     """All of float32."""
 
-    def snap(self, splats: Splats) -> Splats:
+    def snap(self, splats: ModelT) -> ModelT:
         return splats
 
-    def encode(self, splats: Splats) -> bytes:
+    def encode(self, splats: Splats, importance: npt.NDArray[np.floating] | None = None) -> bytes:
         stream = io.BytesIO()
         write_ply(splats, stream)
         return stream.getvalue()

@@ -1,27 +1,81 @@
-"""Tables of vertices in PLY files, read by property name without believing what a header claims."""
+"""Tables of vertices in PLY files, read by property name without believing what a header claims.
+
+The format is that of Greg Turk (1994): a header of text lines, then the rows of each element, in text or in binary of
+either byte order.
+"""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-from plyfile import PlyData, PlyElement, PlyListProperty, PlyParseError, PlyProperty
+import numpy.typing as npt
 
 from gsz.errors import UserError
 
-_MAX_HEADER_BYTES = 1 << 20
-_HEADER_END = re.compile(rb"(?<=[\r\n])end_header(\r\n|\r|\n)")
-_ELEMENT_LINE = re.compile(rb"(?<=[\r\n])([ \t]*element[ \t]+\S+[ \t]+)(\S+)")
+Records = npt.NDArray[np.void]
+"""Rows of an element: a structured array with a field for each property."""
 
-_ELEMENT_WORD = re.compile(rb"(?<=[\r\n])\s*element\s")
-"""An element line in the widest sense, to notice those whose count :data:`_ELEMENT_LINE` does not see."""
+_MAX_HEADER_BYTES = 1 << 20
+_HEADER_END = {
+    # In files of carriage returns alone a line feed behind the last one is already data.
+    b"\n": re.compile(rb"\r?\nend_header[ \t]*\r?\n"),
+    b"\r": re.compile(rb"\rend_header[ \t]*\r"),
+}
+_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": None}
+_TYPES = {
+    **dict.fromkeys(("char", "int8"), "i1"),
+    **dict.fromkeys(("uchar", "uint8"), "u1"),
+    **dict.fromkeys(("short", "int16"), "i2"),
+    **dict.fromkeys(("ushort", "uint16"), "u2"),
+    **dict.fromkeys(("int", "int32"), "i4"),
+    **dict.fromkeys(("uint", "uint32"), "u4"),
+    **dict.fromkeys(("float", "float32"), "f4"),
+    **dict.fromkeys(("double", "float64"), "f8"),
+}
+_WRITTEN_TYPES = {"f4": "float", "f8": "double"}
 
 _ROWS_AT_A_TIME = 1 << 12
 """Rows gathered together when columns are picked: few enough that they stay in the processor's cache."""
+
+
+@dataclass(frozen=True)
+class PlyProperty:
+    """A property: its name, NumPy's code of its type, and for a list that of its length."""
+
+    name: str
+    code: str
+    length_code: str | None = None
+
+    @property
+    def least_bytes(self) -> int:
+        """The fewest bytes it takes in a binary file."""
+        return np.dtype(self.length_code or self.code).itemsize
+
+
+@dataclass(frozen=True)
+class PlyElement:
+    """A table: its name, how many rows the header claims it has, and its columns."""
+
+    name: str
+    count: int
+    properties: tuple[PlyProperty, ...]
+
+    @property
+    def has_lists(self) -> bool:
+        return any(prop.length_code is not None for prop in self.properties)
+
+    def dtype(self, order: str) -> np.dtype:
+        """The type of a row without lists, in a byte order of ``<`` or ``>``."""
+        return np.dtype([(prop.name, order + prop.code) for prop in self.properties])
+
+    def least_row_bytes(self, text: bool) -> int:
+        """The fewest bytes that a row takes."""
+        return sum(2 if text else prop.least_bytes for prop in self.properties)
 
 
 @dataclass(frozen=True)
@@ -29,40 +83,43 @@ class PlyHeader:
     """What a PLY file declares.
 
     Attributes:
-        layout: The elements with their properties, all of zero rows.
-        counts: How many rows each element really has, in the order of the file.
+        elements: The tables, in the order of the file.
+        order: The byte order, ``<`` or ``>``; None where the rows are text.
+        comments: The comment lines, whatever bytes they hold.
         data_start: Offset of the first byte behind the header.
     """
 
-    layout: PlyData
-    counts: list[int]
+    elements: tuple[PlyElement, ...]
+    order: str | None
+    comments: tuple[str, ...]
     data_start: int
+
+    @property
+    def vertex(self) -> PlyElement:
+        return next(element for element in self.elements if element.name == "vertex")
 
     @property
     def names(self) -> list[str]:
         """The properties of a vertex, in the order of the file."""
-        return [prop.name for prop in self.layout["vertex"].properties]
+        return [prop.name for prop in self.vertex.properties]
 
     def vertex_bytes(self) -> dict[str, int]:
         """How many bytes each property of a vertex takes in a binary file; of a list, its least."""
-        return {prop.name: _least_bytes(prop) for prop in self.layout["vertex"].properties}
+        return {prop.name: prop.least_bytes for prop in self.vertex.properties}
 
     def require(self, names: Sequence[str], source: str, remedy: str) -> None:
         """Raise :class:`UserError` unless a vertex has all these properties and each is a number."""
-        properties = {prop.name: prop for prop in self.layout["vertex"].properties}
+        properties = {prop.name: prop for prop in self.vertex.properties}
         missing = [name for name in names if name not in properties]
         if missing:
             raise UserError(f"{source}: lacks the properties {abridged(missing)}; {remedy}")
-        lists = [name for name in names if isinstance(properties[name], PlyListProperty)]
+        lists = [name for name in names if properties[name].length_code is not None]
         if lists:
             raise UserError(f"{source}: the properties {abridged(lists)} are lists, not numbers; {remedy}")
 
 
 def read_header(stream: BinaryIO, source: str) -> PlyHeader:
     """The header of a PLY with a vertex element, once the stream is known to be long enough for what it declares.
-
-    plyfile allocates what a header asks for, so it is given the header with the counts set to zero, and the counts
-    are compared with the stream's length here.
 
     Args:
         stream: A seekable binary stream at its beginning.
@@ -75,69 +132,54 @@ def read_header(stream: BinaryIO, source: str) -> PlyHeader:
     size = stream.seek(0, io.SEEK_END)
     if not head.startswith(b"ply"):
         raise UserError(f"{source}: is not a PLY file; give the point_cloud.ply of a trained model")
-    end = _HEADER_END.search(head)
+    newline = b"\r" if head[3:4] == b"\r" and head[4:5] != b"\n" else b"\n"
+    end = _HEADER_END[newline].search(head)
     if end is None:
         raise UserError(f"{source}: its PLY header does not end; the file is truncated or damaged, copy it again")
-    text = head[: end.end()]
-    counts = [count for _, count in _ELEMENT_LINE.findall(text)]
-    if len(_ELEMENT_WORD.findall(text)) != len(counts):
-        raise UserError(f"{source}: its PLY header has an element without a count; the file is damaged, copy it again")
-    bad = next((count for count in counts if not re.fullmatch(rb"[0-9]{1,18}", count)), None)
-    if bad is not None:
-        raise UserError(f"{source}: its PLY header declares {bad[:40]!r} rows; the file is damaged, copy it again")
+    lines = [line.strip().decode(errors="replace") for line in head[: end.start()].split(newline)[1:]]
     try:
-        layout = PlyData.read(io.BytesIO(_ELEMENT_LINE.sub(rb"\g<1>0", text)))
-    except (PlyParseError, ValueError) as error:
-        raise UserError(f"{source}: its PLY header is damaged ({error}); copy the file again") from error
-    if len(layout.elements) != len(counts):
-        raise UserError(f"{source}: its PLY header is damaged (element lines it cannot have); copy the file again")
-    if "vertex" not in layout:
+        order, elements = _parse(lines)
+    except _Damage as damage:
+        raise UserError(f"{source}: its PLY header is damaged ({damage}); copy the file again") from damage
+    if not any(element.name == "vertex" for element in elements):
         raise UserError(f"{source}: has no vertex element; give the point_cloud.ply of a trained model")
-
-    header = PlyHeader(layout, [int(count) for count in counts], end.end())
-    rows = zip(layout.elements, header.counts, strict=True)
-    needed = header.data_start + sum(count * _least_row_bytes(element, layout.text) for element, count in rows)
-    # The last line of an ASCII file may lack its newline.
-    if size + int(layout.text) < needed:
-        raise UserError(
-            f"{source}: is truncated or its header is wrong: "
-            f"the header asks for at least {needed} bytes, the file has {size}; copy it again"
-        )
+    comments = [line.partition(" ")[2] for line in lines if line.startswith("comment ")]
+    header = PlyHeader(tuple(elements), order, tuple(comments), end.end())
+    _check_size(header, size, source)
     return header
 
 
-def read_vertices(stream: BinaryIO, header: PlyHeader, source: str) -> np.ndarray:
-    """The ``(N,)`` records of the vertex element. Elements behind it in a binary file are not looked at.
+def read_vertices(stream: BinaryIO, header: PlyHeader, source: str) -> Records:
+    """The ``(N,)`` records of the vertex element. Elements behind it are not looked at.
 
     Raises:
-        UserError: the rows do not fit the header.
+        UserError: the rows do not fit the header, or the vertices or what stands before them hold lists.
     """
-    if header.layout.text:
-        stream.seek(0)
-        try:
-            return PlyData.read(stream)["vertex"].data
-        except (PlyParseError, ValueError, OverflowError) as error:
-            raise UserError(f"{source}: its data does not fit its header ({error}); copy the file again") from error
+    if header.vertex.has_lists:
+        raise UserError(f"{source}: holds lists in or before the vertices; export it again without them")
+    if header.order is None:
+        stream.seek(header.data_start)
+        return _read_text(stream.read(), header, source)
     offset = header.data_start
-    for element, count in zip(header.layout.elements, header.counts, strict=True):
-        if any(isinstance(prop, PlyListProperty) for prop in element.properties):
+    for element in header.elements:
+        if element.has_lists:
             raise UserError(f"{source}: holds lists in or before the vertices; export it again without them")
-        dtype = element.dtype(header.layout.byte_order)
         if element.name == "vertex":
             break
-        offset += count * dtype.itemsize
+        offset += element.count * element.dtype(header.order).itemsize
     stream.seek(offset)
-    return np.frombuffer(stream.read(count * dtype.itemsize), dtype)
+    dtype = header.vertex.dtype(header.order)
+    return np.frombuffer(stream.read(header.vertex.count * dtype.itemsize), dtype)
 
 
-def columns(rows: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """``(N, len(names))`` float32 array of the named fields of ``(N,)`` records.
+def columns(rows: Records, names: Sequence[str], dtype: type[np.floating] = np.float32) -> np.ndarray:
+    """``(N, len(names))`` array of the named fields of ``(N,)`` records, float32 unless ``dtype`` is another.
 
     The rows are gathered in blocks: picking field after field over all rows would fetch the table from memory
     once for each field.
     """
-    table = np.empty((len(rows), len(names)), np.float32)
-    # A float64 beyond float32's range becomes infinite here, for the caller to refuse.
+    table = np.empty((len(rows), len(names)), dtype)
+    # A float64 beyond float32's range becomes infinite here, for the caller to deal with.
     with np.errstate(over="ignore"):
         for start in range(0, len(rows), _ROWS_AT_A_TIME):
             block = slice(start, start + _ROWS_AT_A_TIME)
@@ -146,9 +188,13 @@ def columns(rows: np.ndarray, names: Sequence[str]) -> np.ndarray:
     return table
 
 
-def write_vertices(stream: BinaryIO, rows: np.ndarray) -> None:
-    """Write ``(N,)`` records as the one element of a little-endian binary PLY."""
-    PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(stream)
+def write_vertices(stream: BinaryIO, rows: Records) -> None:
+    """Write ``(N,)`` little-endian records of float32 and float64 as the one element of a binary PLY."""
+    types = [(name, rows.dtype[name].str[1:]) for name in rows.dtype.names or ()]
+    properties = "".join(f"property {_WRITTEN_TYPES[code]} {name}\n" for name, code in types)
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(rows)}\n{properties}end_header\n"
+    stream.write(header.encode())
+    stream.write(rows.view(np.uint8).data)
 
 
 def abridged(names: Sequence[str], most: int = 8) -> str:
@@ -156,12 +202,83 @@ def abridged(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _least_row_bytes(element: PlyElement, text: bool) -> int:
-    """The fewest bytes one row of an element can take; never zero, so that no count is free."""
-    if text:
-        return max(1, 2 * len(element.properties))
-    return max(1, sum(map(_least_bytes, element.properties)))
+class _Damage(Exception):
+    """A header is not as the format wants it."""
 
 
-def _least_bytes(prop: PlyProperty) -> int:
-    return np.dtype(prop.len_dtype if isinstance(prop, PlyListProperty) else prop.val_dtype).itemsize
+def _parse(lines: Sequence[str]) -> tuple[str | None, list[PlyElement]]:
+    """Byte order and elements of a header, from its lines between ``ply`` and ``end_header``."""
+    order: str | None = None
+    formats, elements = 0, list[PlyElement]()
+    for line in lines:
+        match line.split():
+            case [] | ["comment" | "obj_info", *_]:
+                pass
+            case ["format", name, _] if name in _ORDERS:
+                order = _ORDERS[name]
+                formats += 1
+            case ["element", name, count]:
+                if not re.fullmatch("[0-9]{1,18}", count):
+                    raise _Damage(f"it declares {count[:40]!r} rows")
+                elements.append(PlyElement(name, int(count), ()))
+            case ["property", *words] if elements:
+                last = elements[-1]
+                elements[-1] = PlyElement(last.name, last.count, (*last.properties, _property(words)))
+            case _:
+                raise _Damage(f"its line {line[:40]!r} is not one of a PLY header")
+    if formats != 1:
+        raise _Damage(f"it has {formats} format lines")
+    for names in _names(elements):
+        if len(set(names)) < len(names):
+            raise _Damage(f"{next(name for name in names if names.count(name) > 1)!r} is declared twice")
+    return order, elements
+
+
+def _property(words: Sequence[str]) -> PlyProperty:
+    match words:
+        case [code, name] if code in _TYPES:
+            return PlyProperty(name, _TYPES[code])
+        case ["list", length, code, name] if code in _TYPES and length in _TYPES:
+            return PlyProperty(name, _TYPES[code], _TYPES[length])
+    raise _Damage(f"the property {' '.join(words)[:40]!r} has no type that PLY knows")
+
+
+def _names(elements: Sequence[PlyElement]) -> Iterator[list[str]]:
+    """The lists of names in which each must be another."""
+    yield [element.name for element in elements]
+    for element in elements:
+        yield [prop.name for prop in element.properties]
+
+
+def _check_size(header: PlyHeader, size: int, source: str) -> None:
+    text = header.order is None
+    needed = header.data_start + sum(element.count * element.least_row_bytes(text) for element in header.elements)
+    # Rows without properties take no bytes; so that no count is free, there cannot be more of them than bytes.
+    needed = max([needed, *(element.count for element in header.elements if not element.properties)])
+    # The last line of an ASCII file may lack its newline.
+    if size + int(text) < needed:
+        raise UserError(
+            f"{source}: is truncated or its header is wrong: "
+            f"the header asks for at least {needed} bytes, the file has {size}; copy it again"
+        )
+
+
+def _read_text(data: bytes, header: PlyHeader, source: str) -> Records:
+    """The vertices of a file in text: one row a line, and lines of white space do not count."""
+    lines = [line.decode("latin-1") for line in data.splitlines() if line.strip()]
+    before = sum(element.count for element in header.elements[: header.elements.index(header.vertex)])
+    lines = lines[before : before + header.vertex.count]
+    dtype = np.dtype([(prop.name, "f8") for prop in header.vertex.properties])
+    width = len(header.vertex.properties)
+    if not header.vertex.count:
+        return np.empty(0, dtype)
+    try:
+        table = np.loadtxt(lines, np.float64, comments=None, ndmin=2) if lines else np.empty((0, width))
+    except (ValueError, OverflowError):
+        table = np.empty((0, 0))
+    if table.shape != (header.vertex.count, width):
+        raise UserError(
+            f"{source}: its data does not fit its header, which declares {header.vertex.count} rows of {width} numbers;"
+            " copy the file again"
+        )
+    return np.ascontiguousarray(table).view(dtype)[:, 0]

@@ -1,86 +1,140 @@
-"""The registry of file formats: one module a format, one line each in :data:`CODECS`.
+"""The file formats: one module a format, one line each in :data:`FORMATS`.
 
-Formats obey the law of :mod:`gsz.contract`: what a decoder returns is what ``grid.snap`` showed to
-fine-tuning. Nothing in this package renders or optimises, so it can be lifted out and used alone.
+A line says what must be known before the format's module is imported, so that reading a PLY file loads neither Numba
+nor an image library. All formats obey the law of :mod:`gsz.contract`.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+import importlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gsz.compressed_ply import CompressedPlyCodec
+from gsz import spec as specs
 from gsz.contract import Codec, CodecError, Grid
 from gsz.errors import UserError
-from gsz.fast3dgs import LzmaCodec
-from gsz.fast3dgs_pickle import PublishedCodec
 from gsz.files import read_bytes, write_bytes
-from gsz.native import GszCodec
-from gsz.ply import PlyCodec
-from gsz.sog import SogCodec
-from gsz.splat import SplatCodec
 from gsz.splats import Splats
-from gsz.spz import SpzCodec
 
 __all__ = [
-    "CODECS",
+    "FORMATS",
     "Codec",
     "CodecError",
+    "Format",
     "Grid",
+    "codec",
     "decode",
+    "find",
+    "format_of_suffix",
     "get",
     "identify",
     "info",
     "names",
     "read",
-    "suffix_codec",
     "write",
 ]
 
-HEAD_BYTES = 512
+HEAD_BYTES = 4096
 """How much of a file's beginning :meth:`Codec.recognises` is shown."""
 
-# Formats that share a magic number stand with the more particular one first.
-CODECS: tuple[type[Codec], ...] = (
-    GszCodec,
-    LzmaCodec,
-    CompressedPlyCodec,
-    PlyCodec,
-    PublishedCodec,
-    SogCodec,
-    SpzCodec,
-    SplatCodec,
+
+@dataclass(frozen=True)
+class Format:
+    """What is known of a format without importing its module.
+
+    Attributes:
+        name: What ``--codec`` calls it.
+        location: Its :class:`Codec`, as ``module:class``.
+        suffix: File name ending, with the dot.
+        magic: What a file may begin with; empty where the format has no magic number. :meth:`Codec.recognises` is only
+            asked where one of these fits.
+        writable: Whether it can be written.
+        aliases: Names that it had before.
+    """
+
+    name: str
+    location: str
+    suffix: str
+    magic: tuple[bytes, ...] = ()
+    writable: bool = True
+    aliases: tuple[str, ...] = ()
+
+    def load(self) -> type[Codec]:
+        """The format's class.
+
+        Raises:
+            UserError: a package that only this format needs is not installed.
+        """
+        module, _, name = self.location.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            package = {"PIL": "Pillow"}.get(error.name or "", error.name)
+            raise UserError(f"{self.name} files need the package {package}; run pip install {package}") from error
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether a file that begins with ``head`` is of this format; see :meth:`Codec.recognises`."""
+        return (not self.magic or head.startswith(self.magic)) and self.load().recognises(head)
+
+
+# Formats that share a magic number stand with the more particular one first, those without one at the end.
+FORMATS = (
+    Format("gsz", "gsz.native:GszCodec", ".gsz", (b"\x89GSZ",)),
+    Format("lzma", "gsz.fast3dgs:LzmaCodec", ".gslzma", (b"GSLZMA",)),
+    Format("compressed-ply", "gsz.compressed_ply:CompressedPlyCodec", ".compressed.ply", (b"ply",), writable=False),
+    Format("ply", "gsz.ply:PlyCodec", ".ply", (b"ply",)),
+    Format("published", "gsz.fast3dgs_pickle:PublishedCodec", ".xz", (b"\xfd7zXZ\0",), writable=False),
+    Format("sog", "gsz.sog:SogCodec", ".sog", (b"PK\3\4", b"{", b" ", b"\t", b"\r", b"\n")),
+    Format("spz", "gsz.spz:SpzCodec", ".spz", (b"\x1f\x8b", b"NGSP")),
+    Format("splat", "gsz.splat:SplatCodec", ".splat", writable=False),
 )
 
 
 def names(writable_only: bool = False) -> list[str]:
     """The formats' names, in the registry's order."""
-    return [codec.name for codec in CODECS if codec.writable or not writable_only]
+    return [format_.name for format_ in FORMATS if format_.writable or not writable_only]
+
+
+def find(name: str) -> Format:
+    """The format of that name, or with that alias.
+
+    Raises:
+        UserError: there is none.
+    """
+    by_name = {alias: format_ for format_ in FORMATS for alias in (format_.name, *format_.aliases)}
+    if name not in by_name:
+        raise UserError(f"codec {name!r} is unknown; choose one of {', '.join(names())}")
+    return by_name[name]
 
 
 def get(name: str, **settings: Any) -> Codec:
-    """The codec of that name, with its settings.
+    """The codec of that name, with its settings as values.
 
     Raises:
         UserError: no such codec, or a setting or value that it does not know.
     """
-    by_name = {codec.name: codec for codec in CODECS}
-    if name not in by_name:
-        raise UserError(f"codec {name!r} is unknown; choose one of {', '.join(by_name)}")
-    codec = by_name[name]
-    known: list[str] = [field.name for field in fields(codec)] if is_dataclass(codec) else []
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        raise UserError(f"codec {name!r} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
-    return codec(**settings)
+    codec_class = find(name).load()
+    specs.check_names(name, getattr(codec_class, "__dataclass_fields__", {}), list(settings))
+    return codec_class(**settings)
 
 
-def suffix_codec(path: str | Path) -> type[Codec] | None:
+def codec(spec: str) -> Codec:
+    """The codec that ``NAME[:key=value,...]`` names, such as ``spz:version=2`` or ``gsz:quality=low,layers=1``.
+
+    Raises:
+        UserError: the name, a key or a value is wrong; the message lists the right ones.
+    """
+    name, texts = specs.split(spec)
+    codec_class = find(name).load()
+    return codec_class(**specs.parse(name, codec_class, texts))
+
+
+def format_of_suffix(path: str | Path) -> Format | None:
     """The format whose suffix ``path`` ends with, the longest where several do, or None."""
     name = Path(path).name.lower()
-    matching = [codec for codec in CODECS if name.endswith(codec.suffix)]
-    return max(matching, key=lambda codec: len(codec.suffix), default=None)
+    matching = [format_ for format_ in FORMATS if name.endswith(format_.suffix)]
+    return max(matching, key=lambda format_: len(format_.suffix), default=None)
 
 
 def identify(data: bytes, path: str | Path) -> Codec:
@@ -92,41 +146,73 @@ def identify(data: bytes, path: str | Path) -> Codec:
     if not data:
         raise CodecError(f"{path}: the file is empty; write or download it again")
     head = data[:HEAD_BYTES]
-    codec = next((codec for codec in CODECS if codec.recognises(head)), None) or suffix_codec(path)
-    if codec is None:
+    found = next((format_ for format_ in FORMATS if format_.recognises(head)), None) or format_of_suffix(path)
+    if found is None:
         raise CodecError(f"{path}: not a file of a known format ({', '.join(names())}); check the path")
-    return codec()
+    return found.load()()
 
 
-def decode(data: bytes, source: str | Path) -> Splats:
-    """The model in a file's bytes, of whatever format. ``source`` is the file's name.
+def decode(data: bytes, source: str | Path, level: int | None = None, max_bytes: int | None = None) -> Splats:
+    """The model in a file's bytes, of whatever format, in NumPy arrays. ``source`` is the file's name.
+
+    ``level`` and ``max_bytes`` ask for a coarser model, see :meth:`Codec.decode_part`.
 
     Raises:
         CodecError: the bytes are of no known format or damaged, or a parameter is NaN or infinite.
+        UserError: a part is asked for of a format without layers.
     """
-    model = identify(data, source).decode(data, str(source))
+    found = identify(data, source)
+    whole = level is None and max_bytes is None
+    model = found.decode(data, str(source)) if whole else found.decode_part(data, str(source), level, max_bytes)
     try:
         model.check_finite(str(source))
     except UserError as error:
         raise CodecError(str(error)) from error
-    return model
+    return model.numpy()
 
 
-def read(path: str | Path) -> Splats:
+def read(path: str | Path, level: int | None = None, max_bytes: int | None = None) -> Splats:
     """The model in a file of any known format; raises as :func:`decode` does, and for a missing file."""
-    return decode(read_bytes(path), path)
+    return decode(read_bytes(path), path, level, max_bytes)
 
 
-def write(path: str | Path, splats: Splats, codec: Codec) -> bytes:
-    """Fit a grid to ``splats``, encode them and write the file atomically. Returns the file's bytes.
+def writer(path: str | Path, spec: str | Codec | None = None) -> Codec:
+    """The codec to write ``path`` with: ``spec``, or what its suffix names.
+
+    Raises:
+        UserError: ``spec`` is wrong, the suffix names no format, or the format is only read.
+    """
+    writable = ", ".join(names(writable_only=True))
+    if spec is None:
+        found = format_of_suffix(path)
+        if found is None:
+            raise UserError(f"{path}: the suffix names no format; use --codec with one of {writable}")
+        spec = found.name
+    chosen = codec(spec) if isinstance(spec, str) else spec
+    if not chosen.writable:
+        raise UserError(f"{path}: {chosen.name} files can be read but not written; use --codec with one of {writable}")
+    return chosen
+
+
+def write(path: str | Path, splats: Splats, codec: str | Codec | None = None) -> bytes:
+    """Fit a grid to ``splats``, encode them and write the file atomically.
 
     A loop that has fine-tuned on a grid writes ``grid.encode(splats)`` instead: a fresh fit would move the grid.
 
+    Args:
+        codec: The format and its settings, as a :class:`Codec` or as text (see :func:`codec`); by default what the
+            suffix of ``path`` names.
+
+    Returns:
+        The bytes of the file.
+
     Raises:
-        UserError: a parameter is NaN or infinite, the codec only reads, or the file cannot be written.
+        UserError: a parameter is NaN or infinite, the codec is wrong or only reads, or the file cannot be written.
     """
+    chosen = writer(path, codec)
     splats.check_finite(str(path))
-    data = codec.fit(splats).encode(splats)
+    splats = as_taken(chosen, splats)
+    data = chosen.fit(splats).encode(splats)
     write_bytes(path, data)
     return data
 
@@ -135,3 +221,11 @@ def info(path: str | Path) -> dict[str, Any]:
     """What a file's header says (see :meth:`Codec.info`), and its size under ``file_bytes``."""
     data = read_bytes(path)
     return {**identify(data, path).info(data, str(path)), "file_bytes": len(data)}
+
+
+def as_taken(codec: Codec, splats: Splats) -> Splats:
+    """The model in the arrays that a format computes with."""
+    # Formats that still compute in tensors; goes when the last of them does not.
+    if "torch" not in vars(importlib.import_module(type(codec).__module__)):
+        return splats.numpy()
+    return importlib.import_module("scene.gaussian_model").GaussianModel.of(splats)

@@ -1,4 +1,4 @@
-"""antimatter15's ``.splat``: 32 bytes a Gaussian and nothing else, without view-dependent colour. Read, not written."""
+"""antimatter15's ``.splat``: 32 bytes a Gaussian and nothing else, without view-dependent color. Read, not written."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gsz.contract import Codec, CodecError
-from gsz.rounding.quantizers import OPACITY_LOGITS, SH_C0
-from scene.gaussian_model import GaussianModel
+from gsz.splats import SH_C0, Splats, byte_opacity_logits
 
 RECORD = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("wxyz", "u1", 4)])
 LEAST_SCALE = 1e-30
@@ -22,7 +21,7 @@ PLAUSIBLE = 1e7
 
 @dataclass(frozen=True)
 class SplatCodec(Codec):
-    """The format of the first web viewers: float32 positions and scales, 8-bit colour, opacity and rotation."""
+    """The format of the first web viewers: float32 positions and scales, 8-bit color, opacity and rotation."""
 
     name = "splat"
     suffix = ".splat"
@@ -44,7 +43,7 @@ class SplatCodec(Codec):
         by_attribute = {name: rows[name].nbytes for name in RECORD.names or ()}
         return {"format": self.name, "version": None, "count": len(rows), "sh_degree": 0, "bytes": by_attribute}
 
-    def decode(self, data: bytes, source: str = "<bytes>") -> GaussianModel:
+    def decode(self, data: bytes, source: str = "<bytes>") -> Splats:
         rows = _records(data, source)
         scales = rows["scales"]
         with np.errstate(invalid="ignore"):
@@ -52,13 +51,13 @@ class SplatCodec(Codec):
         if not sound:
             raise CodecError(f"{source}: corrupted or no .splat file, a position or scale is no number that can be one")
         quaternions = (rows["wxyz"].astype(np.float32) - 128) / 128
-        return GaussianModel.from_arrays(
+        return Splats.from_arrays(
             means=rows["means"],
             log_scales=np.log(np.maximum(scales.astype(np.float64), LEAST_SCALE)),
             quaternions=np.where(
                 quaternions.any(axis=1, keepdims=True), quaternions, np.array([1, 0, 0, 0], np.float32)
             ),
-            opacity_logits=OPACITY_LOGITS[rows["rgba"][:, 3]],
+            opacity_logits=byte_opacity_logits(rows["rgba"][:, 3]),
             sh_dc=(rows["rgba"][:, :3] / 255 - 0.5) / SH_C0,
             sh_rest=np.zeros((len(rows), 0, 3), np.float32),
         )

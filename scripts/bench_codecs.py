@@ -130,18 +130,6 @@ def default_codecs() -> list[str]:
     return [*registry.names(writable_only=True), *others, "gsz:grid=fast3dgs"]
 
 
-def parse_codec(text: str) -> Codec:
-    """A codec by name and ``key=value`` settings; values that look like integers are integers."""
-    name, _, settings = text.partition(":")
-    pairs: dict[str, Any] = {}
-    for pair in filter(None, settings.split(",")):
-        key, separator, value = pair.partition("=")
-        if not separator:
-            raise UserError(f"--codecs {text}: {pair!r} is no setting; write name=value")
-        pairs[key] = int(value) if value.isdigit() else value
-    return registry.get(name, **pairs)
-
-
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
     """What a function returns, and its processor seconds."""
     start = time.process_time()
@@ -327,7 +315,7 @@ def bench_model(path: Path, options: Options, judge: Judge) -> dict[str, Any]:
         title += f", test PSNR {original.psnr:.3f} dB"
     jobs: dict[str, Callable[[], Result]] = {}
     for text in options.codecs or default_codecs():
-        codec = parse_codec(text)
+        codec = registry.codec(text)
         jobs[text] = lambda codec=codec: bench_codec(codec, splats, judge)  # type: ignore[misc]
     if path.suffix == ".ply" and not options.limit and options.peers:
         for name, write in peers().items():
@@ -402,7 +390,7 @@ def _peak_bytes() -> int:
 def _warm_up(text: str, sh_degree: int) -> Codec:
     """A codec whose kernels are loaded."""
     torch.set_num_threads(1)
-    codec = parse_codec(text)
+    codec = registry.codec(text)
     coefficients = (sh_degree + 1) ** 2 - 1
     widths = {"means": (3,), "log_scales": (3,), "quaternions": (4,), "opacity_logits": (1,)}
     shapes = {**widths, "sh_dc": (1, 3), "sh_rest": (coefficients, 3)}

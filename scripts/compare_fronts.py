@@ -63,7 +63,7 @@ def files_of(run: Path) -> list[Path]:
         UserError: the folder holds no finished run.
     """
     final = render.choose_model(run).path
-    front = [path for path in sorted((run / "front").glob("*")) if registry.suffix_codec(path) is not None]
+    front = [path for path in sorted((run / "front").glob("*")) if registry.format_of_suffix(path) is not None]
     if not front or final.parent != run:
         raise UserError(f"{run}: holds no finished run of train.py; give the folder of one")
     return [*front, final]

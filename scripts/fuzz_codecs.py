@@ -129,7 +129,7 @@ def main(
 
 def fuzz(inputs: int, seconds: float | None = None, seed: int = 0, names: tuple[str, ...] = ()) -> list[Tally]:
     """Decode mutated files of the formats of those names, or of all; the inputs are shared out evenly."""
-    chosen = [codec for codec in registry.CODECS if not names or codec.name in names]
+    chosen = [format_.load() for format_ in registry.FORMATS if not names or format_.name in names]
     seeds = {codec: list(seed_files(codec)) for codec in chosen}
     everything = [item.data for items in seeds.values() for item in items]
     for codec, items in seeds.items():  # What is compiled or imported for the first time is so now.

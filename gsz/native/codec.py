@@ -392,6 +392,11 @@ class GszCodec(Codec):
             begin = end
         return GaussianModel.from_arrays(**arrays)
 
+    def decode_part(
+        self, data: bytes, source: str = "<bytes>", level: int | None = None, max_bytes: int | None = None
+    ) -> GaussianModel:
+        return self.decode(data, source, level, max_bytes)
+
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
         """As the contract says; ``bytes`` by attribute, ``layers`` with count and bytes, and the native ``steps``."""
         header, _, _ = _open(data, source)

@@ -22,7 +22,7 @@ import yaml
 import train
 from compress import importance
 from compress.adam_memory import AdamMemory
-from compress.budget import Budget, parse_size
+from compress.budget import Budget
 from compress.finetune import finetune
 from compress.front import read_front
 from compress.judging import assign_roles
@@ -97,20 +97,6 @@ def test_a_round_drops_no_more_than_the_targets_ask_for():
     assert Budget(target_bytes=980).to_drop(0.05, 100, 1000) == 2
     assert Budget(target_count=97, target_bytes=960).to_drop(0.05, 100, 1000) == 4
     assert Budget(target_count=100).to_drop(0.05, 100, 1000) == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("5MB", 5_000_000), ("1.5 mb", 1_500_000), ("800k", 800_000), ("1234", 1234), ("2 GB", 2 * 10**9)],
-)
-def test_sizes_are_read_in_powers_of_a_thousand(text: str, size: int):
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "0", "-5MB", "five", "5 MiB", "1e6"])
-def test_sizes_that_are_none_say_so(text: str):
-    with pytest.raises(UserError, match="such as 5MB"):
-        parse_size(text)
 
 
 def test_equal_scores_fall_in_order_and_nan_counts_as_least():

@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from decompress import convert
-from gsz import registry
+from gsz import convert, registry
 from gsz.coding.morton import deinterleave, interleave
 from gsz.errors import UserError
 from gsz.fast3dgs import LzmaCodec

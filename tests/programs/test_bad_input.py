@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from plyfile import PlyData, PlyElement
 
-import decompress
+import gsz
 import pretrain
 import render
 import train
@@ -96,7 +96,7 @@ def test_missing_photograph(damaged: tuple[Path, Path], capsys: pytest.CaptureFi
 
 
 def test_missing_compressed_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    line = complaint(lambda: decompress.main(tmp_path / "no.gslzma", tmp_path / "out.ply"), capsys)
+    line = complaint(lambda: gsz.convert(tmp_path / "no.gslzma", tmp_path / "out.ply"), capsys)
     assert "no.gslzma" in line
     assert not (tmp_path / "out.ply").exists()
 
@@ -224,7 +224,7 @@ def test_compressed_file_that_is_damaged(tmp_path: Path, capsys: pytest.CaptureF
     else:
         data = bytearray()
     path.write_bytes(data)
-    line = complaint(lambda: decompress.main(path, tmp_path / "out.ply"), capsys)
+    line = complaint(lambda: gsz.convert(path, tmp_path / "out.ply"), capsys)
     assert path.name in line
     assert not (tmp_path / "out.ply").exists()
 
@@ -235,14 +235,14 @@ def test_compressed_file_of_an_unknown_version(tmp_path: Path, capsys: pytest.Ca
     data = bytearray(registry.write(path, tiny_splats(60), codec))
     data[8] = 200  # The version follows the magic of eight bytes.
     path.write_bytes(data)
-    line = complaint(lambda: decompress.main(path, tmp_path / "out.ply"), capsys)
+    line = complaint(lambda: gsz.convert(path, tmp_path / "out.ply"), capsys)
     assert "version" in line
 
 
 def test_file_of_an_unknown_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = tmp_path / "model.docx"
     path.write_bytes(b"PK\x03\x04 nothing of ours")
-    assert "model.docx" in complaint(lambda: decompress.main(path, tmp_path / "out.ply"), capsys)
+    assert "model.docx" in complaint(lambda: gsz.convert(path, tmp_path / "out.ply"), capsys)
 
 
 # --- The output ------------------------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def test_output_that_cannot_be_written(damaged: tuple[Path, Path], capsys: pytes
 def test_a_failed_conversion_leaves_the_old_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "out.ply").write_bytes(b"old")
     (tmp_path / "bad.gslzma").write_bytes(b"GSLZMA nonsense")
-    complaint(lambda: decompress.main(tmp_path / "bad.gslzma", tmp_path / "out.ply"), capsys)
+    complaint(lambda: gsz.convert(tmp_path / "bad.gslzma", tmp_path / "out.ply"), capsys)
     assert (tmp_path / "out.ply").read_bytes() == b"old"
 
 

@@ -266,7 +266,7 @@ def test_bad_directories(model_dir):
     (model_dir / "compressed.ply").write_bytes(b"ply\n")
     with pytest.raises(UserError, match=r"compressed\.ply"):
         render.main(["-m", str(model_dir)])
-    other = next(codec.suffix for codec in registry.CODECS if codec.suffix != ".ply")
+    other = next(format_.suffix for format_ in registry.FORMATS if format_.suffix != ".ply")
     (model_dir / f"compressed{other}").write_bytes(b"")
     with pytest.raises(UserError, match=r"several compressed files.*--model"):
         render.main(["-m", str(model_dir)])

@@ -1,0 +1,201 @@
+"""The command ``gsz``: what files hold, and from any format to any other.
+
+``decompress.py`` of the repository is a face of the same functions with the options it always had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from gsz.errors import UserError
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+
+def main() -> NoReturn:
+    """The console script."""
+    run(lambda: _main(sys.argv[1:]))
+
+
+def run(program: Callable[[], None]) -> NoReturn:
+    """Run a program to its end, and end the process with its exit code.
+
+    What goes wrong is one line on standard error: exit code 2 for a :class:`UserError` and for too little memory, 130
+    for an interruption, 143 for a termination. What this package logs is printed, warnings to standard error.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    log, handler = logging.getLogger("gsz"), _Printer()
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        program()
+        sys.stdout.flush()
+    except UserError as error:
+        _fail(f"error: {error}", EXIT_BAD_INPUT)
+    except MemoryError:
+        _fail("error: there is not enough memory for this model; convert it on a larger machine", EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
+    except _Terminated:
+        _fail("terminated; nothing was written", EXIT_TERMINATED)
+    except BrokenPipeError:
+        # Whoever reads the output has seen enough of it. Python would complain once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        log.removeHandler(handler)
+    sys.exit(0)
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """Convert SRC to DST, with a first line at once and a last line of what was written."""
+    from gsz.conversion import convert
+    from gsz.sizes import parse_size
+
+    max_bytes, target = (text and parse_size(text) for text in (arguments.max_bytes, arguments.target_size))
+    _say(f"reading {arguments.source}")
+    written = convert(
+        arguments.source,
+        arguments.target,
+        arguments.codec,
+        level=arguments.level,
+        max_bytes=max_bytes,
+        target_bytes=target,
+    )
+    each = f", {written.file_bytes / written.count:.1f} bytes each" if written.count else ""
+    size = f"{written.file_bytes / 1e6:.3f} MB"
+    _say(f"wrote {written.path} ({written.codec.name}): {written.count:,} Gaussians, {size}{each}")
+
+
+def info(source: Path) -> None:
+    """Print what a file's header says, an item a line.
+
+    Raises:
+        UserError: the file is missing, damaged or of no known format.
+    """
+    from gsz import registry
+
+    for key, value in registry.info(source).items():
+        _say(f"{key}: {_readable(value)}")
+
+
+def formats() -> None:
+    """Print the formats, whether they can be written, and their settings, a format a paragraph."""
+    from gsz import registry
+    from gsz.spec import settings_of
+
+    for format_ in registry.FORMATS:
+        use = "read and written" if format_.writable else "read only"
+        also = f", also called {', '.join(format_.aliases)}" if format_.aliases else ""
+        _say(f"{format_.name:<15} {format_.suffix:<16} {use}{also}")
+        if format_.writable:
+            for setting in settings_of(format_.load()).values():
+                _say(f"    {setting.name}={_readable(setting.default)}: {setting.values}")
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes options by their whole names only, and refuses in one line."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+    def add_conversion(self) -> None:
+        """The options of a conversion, apart from its two files."""
+        option = self.add_argument
+        option(
+            "--codec",
+            metavar="SPEC",
+            help="write this format whatever the suffix of DST: NAME[:key=value,...], see gsz formats",
+        )
+        option("--level", type=int, metavar="N", help="take the first N layers of importance of a .gsz file only")
+        option(
+            "--max_bytes",
+            "--max-bytes",
+            metavar="SIZE",
+            help="take the layers that lie within the first SIZE of a .gsz file, such as 100kB",
+        )
+        option(
+            "--target_size",
+            "--target-size",
+            metavar="SIZE",
+            help="write a .gsz file with the finest steps that take at most SIZE, such as 5MB",
+        )
+
+
+def _main(words: Sequence[str]) -> None:
+    from gsz import __version__
+
+    parser = Parser("gsz", description="Files of 3D Gaussian Splatting models.")
+    parser.add_argument("--version", action="version", version=f"gsz {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("info", help="print what the header of a file says")
+    command.add_argument("source", type=Path, metavar="FILE")
+
+    command = commands.add_parser("convert", help="write a file of any format as another one")
+    command.add_argument("source", type=Path, metavar="SRC", help="its format is found by its first bytes")
+    command.add_argument(
+        "target", type=Path, metavar="DST", help="its suffix chooses the format; replaced if it exists"
+    )
+    command.add_conversion()
+
+    commands.add_parser("formats", help="list the formats and their settings")
+
+    arguments = parser.parse_args(words)
+    if arguments.command == "info":
+        info(arguments.source)
+    elif arguments.command == "formats":
+        formats()
+    else:
+        convert(arguments)
+
+
+class _Terminated(BaseException):
+    """The process was asked to end."""
+
+
+def _terminate(*_: Any) -> NoReturn:
+    raise _Terminated
+
+
+class _Printer(logging.Handler):
+    """Prints what the package logs: a line of what a user should see as it is, warnings to standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            print(f"warning: {record.getMessage()}", file=sys.stderr, flush=True)
+        else:
+            _say(record.getMessage())
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _fail(line: str, code: int) -> NoReturn:
+    print(line, file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_readable(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_readable, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "none" if value is None else str(value)
