@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from tqdm import tqdm  # noqa: E402
 
 import render  # noqa: E402
-from compress.views import TargetCache, Views  # noqa: E402
+from compress.views import Views  # noqa: E402
 from gsz import registry  # noqa: E402
 from gsz.errors import UserError  # noqa: E402
 from gsz.files import atomic_path  # noqa: E402
@@ -82,7 +82,7 @@ def test_views(run: Path) -> Views:
     scene = render.load_scene(options)
     if not scene.test:
         raise UserError(f"{run}: was made without test views; run train.py with --eval")
-    return Views(scene.test, TargetCache(scene.images.load), scene.background, scene.extent)
+    return Views(scene.test, scene.images.load, scene.background, scene.extent)
 
 
 def measure(runs: Sequence[Path], path: Path, lpips_weights: Path | None) -> list[Point]:

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 import train  # noqa: E402
 from compress.recipe import Recipe  # noqa: E402
-from compress.views import TargetCache, Views  # noqa: E402
+from compress.views import Views  # noqa: E402
 from quality.metrics import ViewMetrics  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.results import read_results, write_results  # noqa: E402
@@ -94,7 +94,7 @@ def compare(run: train.Options, names: Sequence[str], path: Path, iterations: in
     """
     original, original_path = train.load_original(run)
     scene = train.load_scene(run, original, original_path)
-    test = Views(scene.test, TargetCache(scene.images.load), scene.background, scene.extent, run.backend)
+    test = Views(scene.test, scene.images.load, scene.background, scene.extent, run.backend)
     settings = {**asdict(run.recipe), "iterations": iterations, "keep_ratio": keep_ratio, "gaussians": len(original)}
     rows = read_results(path, settings)
     done = {row["variant"] for row in rows}

@@ -30,7 +30,7 @@ from compress.finetune import finetune  # noqa: E402
 from compress.judging import Roles, assign_roles  # noqa: E402
 from compress.prune import prune  # noqa: E402
 from compress.recipe import Recipe  # noqa: E402
-from compress.views import TargetCache, Views  # noqa: E402
+from compress.views import Views  # noqa: E402
 from gsz import registry  # noqa: E402
 from gsz.files import atomic_path  # noqa: E402
 from quality.lpips import load_lpips  # noqa: E402
@@ -226,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recipe.check()
     original, _ = train.load_original(run)
     scene = train.load_scene(run, original, Path())
-    training = Views(scene.train, TargetCache(scene.images.load), scene.background, scene.extent, run.backend)
+    training = Views(scene.train, scene.images.load, scene.background, scene.extent, run.backend)
     study = Study(
         original,
         assign_roles(training, scene.validation, original),

@@ -20,10 +20,11 @@ import metrics  # noqa: E402
 import render  # noqa: E402
 import train  # noqa: E402
 from compress.synthetic_views import OwnRenders  # noqa: E402
-from compress.views import TargetCache, Views  # noqa: E402
+from compress.views import Views  # noqa: E402
 from gsz import registry  # noqa: E402
 from quality.metrics import ViewMetrics, read_summary  # noqa: E402
-from scene import GaussianModel, Scene, SceneOptions, model_dir  # noqa: E402
+from scene import GaussianModel, Scene, model_dir, open_scene  # noqa: E402
+from scene.options import SceneOptions  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.tables import cell, format_table  # noqa: E402
 
@@ -39,7 +40,7 @@ def compress(out: Path, arguments: list[str]) -> Path:
 def against_original(original: Path, compressed: Path, scene: Scene) -> ViewMetrics:
     """The compressed model beside the original's renders, at the test views."""
     splats = GaussianModel.load_ply(original)
-    views = Views(scene.test, TargetCache(OwnRenders(splats, scene.background).load), scene.background, scene.extent)
+    views = Views(scene.test, OwnRenders(splats, scene.background).load, scene.background, scene.extent)
     return views.evaluate(GaussianModel.of(registry.read(compressed)))
 
 
@@ -67,7 +68,9 @@ def main() -> None:
     files = {name: compress(options.model_path / name, [*how, *resolution, *settings]) for name, how in sources.items()}
     files = {"original": original, **files}
 
-    scene = Scene(SceneOptions(options.source_path, options.images, options.resolution, eval=True), validation_every=0)
+    scene = open_scene(
+        SceneOptions(options.source_path, options.images, options.resolution, eval=True), validation_every=0
+    )
     weights = ["--lpips_weights", str(options.lpips_weights)] if options.lpips_weights else []
     rows = []
     for name, file in files.items():

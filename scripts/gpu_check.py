@@ -40,7 +40,7 @@ from compress.finetune import ADAM_EPSILON, finetune  # noqa: E402
 from compress.importance import gradient_sum  # noqa: E402
 from compress.prune import prune  # noqa: E402
 from compress.recipe import Recipe  # noqa: E402
-from compress.views import TargetCache, Views  # noqa: E402
+from compress.views import Views  # noqa: E402
 from gaussian_renderer import choose_backend, render  # noqa: E402
 from gsz import registry  # noqa: E402
 from gsz.errors import UserError  # noqa: E402
@@ -48,9 +48,10 @@ from gsz.files import write_text  # noqa: E402
 from quality.losses import photometric_loss  # noqa: E402
 from quality.metrics import mean_metrics, measure  # noqa: E402
 from quality.ssim import SSIMTarget  # noqa: E402
-from scene import Scene, SceneOptions, model_dir  # noqa: E402
+from scene import model_dir, open_scene  # noqa: E402
 from scene.cameras import Camera  # noqa: E402
 from scene.gaussian_model import GaussianModel  # noqa: E402
+from scene.options import SceneOptions  # noqa: E402
 from utils import cli  # noqa: E402
 from utils.cli import say  # noqa: E402
 from utils.tables import format_table  # noqa: E402
@@ -349,7 +350,7 @@ def record_journal(folder: Path, record: Record) -> None:
 def compare_schedules(options: Options, record: Record) -> None:
     """Seconds of one round on the shipped scene: ours, ours with the sparse Adam, and a plain loop as published."""
     backend = choose_backend("auto" if options.device == "cuda" else "cpu")
-    scene = Scene(
+    scene = open_scene(
         SceneOptions(
             DEMO, images="images_400", eval=True, resolution=8 if options.quick else -1, data_device=options.device
         ),
@@ -358,7 +359,7 @@ def compare_schedules(options: Options, record: Record) -> None:
     iterations, repeats = (3, 1) if options.quick else (500, 2)
     recipe = Recipe(codec="lzma", score="gradient_sum")
     views = scene.train[:4] if options.quick else scene.train
-    training = Views(views, TargetCache(scene.images.load), scene.background, scene.extent, backend.name)
+    training = Views(views, scene.images.load, scene.background, scene.extent, backend.name)
     splats = model_dir.load_checkpoint(DEMO / "pretrained")[0].to(backend.device)
     record.add(backend=backend.name, gaussians=len(splats), iterations=iterations)
     test = training.of(scene.test[:2] if options.quick else scene.test)

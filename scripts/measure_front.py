@@ -21,7 +21,7 @@ import train  # noqa: E402
 from compress.budget import quality_lost  # noqa: E402
 from compress.front import read_front  # noqa: E402
 from compress.run_dir import read_journal  # noqa: E402
-from compress.views import TargetCache, Views  # noqa: E402
+from compress.views import Views  # noqa: E402
 from gsz import registry  # noqa: E402
 from scene.gaussian_model import GaussianModel  # noqa: E402
 from utils import cli  # noqa: E402
@@ -38,7 +38,7 @@ def measure_front(run: train.Options) -> str:
     front = read_front(run.model_path / "front")
     original, original_path = train.load_original(run)
     scene = train.load_scene(run, original, original_path)
-    test = Views(scene.test, TargetCache(scene.images.load), scene.background, scene.extent, run.backend)
+    test = Views(scene.test, scene.images.load, scene.background, scene.extent, run.backend)
     before = test.evaluate(original.to(scene.background.device))
     rows = []
     for entry in tqdm(front.entries, unit="model", leave=False):
