@@ -24,8 +24,10 @@ from pretraining.initial import random_points, splats_at_points
 from pretraining.schedule import PAPER_ITERATIONS, Schedule
 from pretraining.trainer import STREAM_POINTS, Trainer, random_stream
 from quality.metrics import mean_metrics, measure
-from scene import PointCloud, Scene, SceneOptions, model_dir
+from scene import PointCloud, Scene, model_dir, open_scene
 from scene.gaussian_model import GaussianModel
+from scene.options import SceneOptions
+from scene.points import write_points
 from utils import cli
 from utils.cli import say
 
@@ -84,7 +86,9 @@ def pretrain(options: Options) -> Path:
     if options.iterations < 1:
         raise UserError(f"--iterations {options.iterations}: must be at least 1")
     backend = choose_backend(options.backend)
-    scene = Scene(options.scene, validation_every=options.validation_every, device=backend.device)
+    scene = open_scene(
+        options.scene, validation_every=options.validation_every, device=backend.device, with_points=True
+    )
     trainer = begin(options, scene)
     first, started = trainer.iteration, time.monotonic()
     say(
@@ -141,7 +145,7 @@ def initial_splats(options: Options, scene: Scene) -> GaussianModel:
             f"{options.scene.source_path}: its COLMAP model has no points to begin with; "
             "run COLMAP's point_triangulator and copy its model into sparse/0"
         )
-    model_dir.write_points(options.model_path, points)
+    write_points(options.model_path / model_dir.POINTS_FILE, points)
     cap = options.density.max_gaussians
     if 0 < cap < len(points):
         chosen = random.permutation(len(points))[:cap]

@@ -39,8 +39,10 @@ from gsz.errors import UserError
 from gsz.files import write_text
 from quality.render_info import FILE_NAME as INFO_FILE
 from quality.render_info import RenderInfo
-from scene import Camera, GaussianModel, Scene, SceneOptions, background
-from scene.model_dir import CAMERAS_FILE, OPTIONS_FILE, checkpoint_path, latest_iteration, read_options
+from scene import Camera, GaussianModel, Scene, background, open_scene, scene_of_cameras
+from scene.cache import ImageCache
+from scene.model_dir import CAMERAS_FILE, checkpoint_path, find_options, latest_iteration
+from scene.options import SceneOptions, options_of_model
 from utils import cli
 from utils.cli import say
 
@@ -121,16 +123,12 @@ def _method_of_run(model_dir: Path) -> str:
 
 def scene_options(model_dir: Path) -> SceneOptions:
     """The options a model was made with, or the defaults where its directory does not say."""
-    if not (model_dir / OPTIONS_FILE).is_file():
-        return SceneOptions()
-    return SceneOptions.from_mapping(read_options(model_dir))
+    return options_of_model(model_dir)
 
 
 def original_file(model_dir: Path) -> Path | None:
     """The model that the one in this directory was made from, where it was made without photographs."""
-    if not (model_dir / OPTIONS_FILE).is_file():
-        return None
-    path = read_options(model_dir).get("pretrained_ply")
+    path = find_options(model_dir).get("pretrained_ply")
     return Path(path) if isinstance(path, str) else None
 
 
@@ -142,14 +140,14 @@ def load_scene(options: Options) -> Scene:
     """
     # Each photograph is needed once, so none is kept; and none is held out of training, since nothing is validated.
     if options.scene.source_path is not None:
-        return Scene(options.scene, validation_every=0, memory_limit_bytes=0)
+        return open_scene(options.scene, validation_every=0, cache=ImageCache(0))
     folder, original = options.model_path, options.pretrained_ply
     if original is None:
         raise UserError(f"{folder}: no cfg_args in it names the scene; give the scene's folder with -s")
     if not original.is_file():
         raise UserError(f"{original}: {folder} was made from it, but it is gone; say where it is with --pretrained_ply")
     images = OwnRenders(GaussianModel.load_ply(original), background(options.scene), options.backend)
-    return Scene.of_cameras(known_cameras(folder), images, options.scene, folder / CAMERAS_FILE, validation_every=0)
+    return scene_of_cameras(known_cameras(folder), images, options.scene, folder / CAMERAS_FILE, validation_every=0)
 
 
 class Renderer:

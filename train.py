@@ -31,13 +31,14 @@ from compress.recipe import Recipe
 from compress.report import print_journal_table, write_journal_plot
 from compress.run_dir import RunDir
 from compress.synthetic_views import ASSUMED_QUALITY, scene_without_photographs
-from compress.views import TargetCache, Views
+from compress.views import Views
 from gaussian_renderer import BackendName, choose_backend
 from gsz.errors import UserError
 from gsz.files import write_text
 from quality.lpips import HOW_TO_GET_LPIPS, Lpips, load_lpips
-from scene import Scene, SceneOptions, model_dir
+from scene import Scene, model_dir, open_scene
 from scene.gaussian_model import GaussianModel
+from scene.options import SceneOptions, options_of_model
 from scene.placement import PlacementOptions
 from utils import cli
 from utils.cli import say
@@ -196,13 +197,11 @@ def load_original(options: Options) -> tuple[GaussianModel, Path]:
 
 
 def with_background_of_checkpoint(options: Options) -> Options:
-    """The options, on white where there are no photographs and the checkpoint was trained on white."""
+    """The options, on white where the checkpoint was trained on white."""
     folder = options.pretrained_dir
-    if options.scene.source_path is not None or folder is None or not (folder / model_dir.OPTIONS_FILE).is_file():
+    if options.scene.white_background or folder is None or not options_of_model(folder).white_background:
         return options
-    trained_on = SceneOptions.from_mapping(model_dir.read_options(folder))
-    if not trained_on.white_background:
-        return options
+    say(f"{folder}: was trained on a white background, so that is what is rendered on")
     return replace(options, scene=replace(options.scene, white_background=True))
 
 
@@ -211,7 +210,7 @@ def load_scene(options: Options, original: GaussianModel, original_path: Path) -
     # Who stops on the test views trains on all others, as published.
     every = 0 if options.recipe.stop_on == "test" else options.recipe.validation_every
     if options.scene.source_path is not None:
-        return Scene(options.scene, validation_every=every, device=choose_backend(options.backend).device)
+        return open_scene(options.scene, validation_every=every, device=choose_backend(options.backend).device)
     return scene_without_photographs(
         original,
         original_path,
@@ -226,7 +225,7 @@ def load_scene(options: Options, original: GaussianModel, original_path: Path) -
 
 def roles_of_views(options: Options, scene: Scene, original: GaussianModel) -> Roles:
     """Which views train and which judge, by the recipe and by what the original, on the backend's device, knows."""
-    training = Views(scene.train, TargetCache(scene.images.load), scene.background, scene.extent, options.backend)
+    training = Views(scene.train, scene.images.load, scene.background, scene.extent, options.backend)
     by_test = options.recipe.stop_on == "test"
     if options.scene.source_path is None:
         training = replace(training, target_quality=ASSUMED_QUALITY)

@@ -90,7 +90,7 @@ def removal_loss(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tens
     parameters = _for_scoring(splats)
     for camera in views.cameras:
         image = views.render(camera, parameters).image
-        (image * (image.detach() - views.target(camera).image)).sum().backward()
+        (image * (image.detach() - views.target(camera))).sum().backward()
     assert parameters.opacity_logits.grad is not None
     return probed - 2.0 * _by_opacity(parameters.opacity_logits.grad, parameters)
 
@@ -126,7 +126,7 @@ def _measured(
     """The sums over the views of what is picked of their statistics; ``None`` where the backend has none."""
     totals: list[Tensor] = []
     for camera in views.cameras:
-        target = views.target(camera).image if with_targets else None
+        target = views.target(camera) if with_targets else None
         statistics = render_statistics(camera, splats, views.background, backend=views.backend, target=target)
         if statistics is None:
             return None

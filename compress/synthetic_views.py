@@ -19,10 +19,12 @@ from tqdm import tqdm
 from gaussian_renderer import choose_backend, render
 from gsz.errors import UserError
 from quality.metrics import ViewMetrics
-from scene import Scene, SceneOptions, background
+from scene import Scene, background, image_cache, scene_of_cameras
+from scene.cache import ImageCache
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from scene.model_dir import CAMERAS_FILE, read_cameras
+from scene.options import SceneOptions
 from scene.placement import CameraPlacer, Kind, PlacementOptions
 from utils.cli import say
 
@@ -51,19 +53,26 @@ _SH_DC_BASIS = 0.28209479177387814
 class OwnRenders:
     """What a model shows at a camera, in place of a photograph: float32, never rounded to 8 bits.
 
-    Nothing is kept: a render costs a fraction of the step of fine-tuning that asks for it, and who needs it again soon
-    keeps it (:class:`compress.views.TargetCache`).
+    Args:
+        cache: Where renders are kept, as far as it goes; by default none is.
     """
 
-    def __init__(self, splats: GaussianModel, background: Tensor, backend: str = "auto") -> None:
+    def __init__(
+        self, splats: GaussianModel, background: Tensor, backend: str = "auto", cache: ImageCache | None = None
+    ) -> None:
         device = choose_backend(backend).device
         self._splats = splats.detach().to(device)
         self._background = background.to(device)
         self._backend = backend
+        self._cache = ImageCache(0) if cache is None else cache
+
+    def load(self, camera: Camera) -> Tensor:
+        """``(H, W, 3)`` float32 in [0, 1]; not to be changed."""
+        image = self._cache.get((camera.name, camera.width, camera.height), lambda: self._render(camera))
+        return image.to(self._background.device)
 
     @torch.no_grad()
-    def load(self, camera: Camera) -> Tensor:
-        """``(H, W, 3)`` float32 in [0, 1]."""
+    def _render(self, camera: Camera) -> Tensor:
         return render(camera, self._splats, self._background, backend=self._backend).image.clamp(0.0, 1.0)
 
 
@@ -102,8 +111,8 @@ def scene_without_photographs(
         f"{ASSUMED_QUALITY.ssim:.2f} against photographs"
     )
     device = choose_backend(backend).device
-    images = OwnRenders(splats, background(options, device), backend)
-    return Scene.of_cameras(cameras, images, options, source, validation_every, device)
+    images = OwnRenders(splats, background(options, device), backend, image_cache(options))
+    return scene_of_cameras(cameras, images, options, source, validation_every, device)
 
 
 def known_cameras(model_dir: Path) -> list[Camera]:

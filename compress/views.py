@@ -13,12 +13,8 @@ from torch import Tensor
 from gaussian_renderer import Rendering, render
 from quality.lpips import Lpips
 from quality.metrics import ViewMetrics, mean_metrics, measure
-from quality.ssim import SSIMTarget
-from quality.targets import TargetCache
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
-
-__all__ = ["ShuffledViews", "TargetCache", "Views"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,7 @@ class Views:
 
     Attributes:
         cameras: The views, sorted by name.
-        target: What a view should look like.
+        target: What a view should look like: ``(H, W, 3)`` float32 in [0, 1].
         background: ``(3,)`` RGB behind everything.
         extent: Size of the scene in world units, which the learning rate of the means is relative to.
         backend: Name of the renderer.
@@ -37,7 +33,7 @@ class Views:
     """
 
     cameras: list[Camera]
-    target: Callable[[Camera], SSIMTarget]
+    target: Callable[[Camera], Tensor]
     background: Tensor
     extent: float
     backend: str = "auto"
@@ -62,7 +58,7 @@ class Views:
         return mean_metrics([self._measure(camera, splats) for camera in self.cameras])
 
     def _measure(self, camera: Camera, splats: GaussianModel) -> ViewMetrics:
-        metrics = measure(self.render(camera, splats).image, self.target(camera).image, self.lpips)
+        metrics = measure(self.render(camera, splats).image, self.target(camera), self.lpips)
         return metrics if self.target_quality is None else against_photographs(metrics, self.target_quality)
 
     def shuffled(self, seed: tuple[int, ...]) -> ShuffledViews:

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from scene.dataset_readers import PointCloud
 from scene.gaussian_model import GaussianModel
+from scene.points import PointCloud
 
 # Value of the spherical harmonic of degree 0, which is the same in every direction.
 SH_DC_BASIS = 0.5 / math.sqrt(math.pi)

@@ -16,7 +16,6 @@ from pretraining.densify import DensityRules, ScreenStatistics, densify_and_prun
 from pretraining.optimizer import SplatAdam
 from pretraining.schedule import Schedule
 from quality.losses import finite_loss, photometric_loss
-from quality.targets import TargetCache
 from scene import Scene
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
@@ -58,7 +57,6 @@ class Trainer:
         self.white_background = white_background
         self.backend = backend
         self.iteration = 0
-        self._targets = TargetCache(scene.images.load)
         self._optimizer = SplatAdam(splats)
         self._begin_statistics()
         self._epoch = -1
@@ -110,7 +108,7 @@ class Trainer:
             sh_degree=self.schedule.sh_degree(iteration, self.splats.sh_degree),
             screen_offsets=self._screen_offsets if gathers else None,
         )
-        loss = photometric_loss(rendering.image, self._targets(camera))
+        loss = photometric_loss(rendering.image, self.scene.images.load(camera))
         value = self._look_at(loss, camera)
         loss.backward()
         if gathers and self._screen_offsets.grad is not None:

@@ -42,8 +42,7 @@ class Camera:
     @property
     def center(self) -> npt.NDArray[np.float64]:
         """``(3,)`` position of the camera in the world."""
-        rotation, translation = self.world_to_camera[:3, :3], self.world_to_camera[:3, 3]
-        return -rotation.T @ translation
+        return camera_center(self.world_to_camera)
 
     @property
     def fov_x(self) -> float:
@@ -99,6 +98,12 @@ class Camera:
 
 _POSE_TOLERANCE = 1e-3
 """How far a rotation may be from orthonormal: far more than float32 text loses, far less than a scaled pose."""
+
+
+def camera_center(world_to_camera: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """``(3,)`` position in the world of a camera with that ``(4, 4)`` rigid transform."""
+    rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
+    return -rotation.T @ translation
 
 
 def sizes_agree(one: tuple[int, int], other: tuple[int, int]) -> bool:

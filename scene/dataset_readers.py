@@ -1,4 +1,4 @@
-"""Photographs with known cameras, as COLMAP and as Blender's NeRF exporters leave them on disk.
+"""Photographs with known cameras, as COLMAP, Blender's NeRF exporters, nerfstudio and instant-ngp leave them on disk.
 
 Readers open only the headers of the photographs. The cameras they return have the resolution of the photograph that
 was found, with the intrinsics rescaled to it.
@@ -6,39 +6,32 @@ was found, with the intrinsics rescaled to it.
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+import logging
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from gsz.errors import UserError
-from gsz.files import read_bytes
-from scene.cameras import Camera
-from scene.colmap_binaries import check_colmap_binaries
+from scene.cameras import Camera, camera_center
+from scene.colmap import ColmapCamera, ColmapModel, model_suffix, read_model, read_model_points
 from scene.images import check_image_size, image_size
+from scene.photographs import PhotographFolder, unique_view_names
+from scene.points import PointCloud, read_points
+from scene.transforms import (
+    TEST_TRANSFORMS,
+    TRAIN_TRANSFORMS,
+    TRANSFORMS,
+    Frame,
+    applied_transform,
+    read_transforms,
+)
 
-
-@dataclass(frozen=True, eq=False)
-class PointCloud:
-    """Points to start training from.
-
-    Attributes:
-        positions: ``(P, 3)`` float32, world units.
-        colors: ``(P, 3)`` uint8, RGB.
-    """
-
-    positions: npt.NDArray[np.float32]
-    colors: npt.NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        return len(self.positions)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,7 @@ class Dataset:
     Attributes:
         cameras: All views that are not set apart for testing, in the order of the file.
         test_cameras: The views the dataset itself sets apart for testing; empty where it does not say.
-        points: The points that came with the cameras, or ``None``.
+        points: The points that came with the cameras; ``None`` where there are none, or they were not asked for.
     """
 
     cameras: list[Camera]
@@ -56,312 +49,220 @@ class Dataset:
     points: PointCloud | None
 
 
-def read_dataset(source_path: Path, images: str = "images") -> Dataset:
+def read_dataset(
+    source_path: Path, images: str = "images", *, with_points: bool = False, skip_missing: bool = False
+) -> Dataset:
     """Read the scene in a folder, whichever kind it is.
 
+    Args:
+        source_path: The folder.
+        images: Folder of the photographs inside a COLMAP scene.
+        with_points: Read the points too. A COLMAP scene must have them then.
+        skip_missing: Leave out the views whose photographs are missing, with a warning.
+
     Raises:
-        UserError: the folder holds neither kind of scene, or what it holds is damaged or has no photographs.
+        UserError: the folder holds no kind of scene, or what it holds is damaged or lacks photographs.
     """
     if not source_path.is_dir():
         raise UserError(f"{source_path}: there is no such folder; give the scene's folder with -s")
     if (source_path / "sparse").is_dir():
-        return read_colmap(source_path, images)
-    if (source_path / TRAIN_TRANSFORMS).is_file():
-        return read_blender(source_path)
+        return read_colmap(source_path, images, with_points=with_points, skip_missing=skip_missing)
+    for name, read in ((TRAIN_TRANSFORMS, read_blender), (TRANSFORMS, read_nerfstudio)):
+        if (source_path / name).is_file():
+            return read(source_path, with_points=with_points, skip_missing=skip_missing)
     raise UserError(
-        f"{source_path}: holds neither sparse/ (COLMAP) nor {TRAIN_TRANSFORMS} (Blender); "
-        "give the scene's folder with -s"
+        f"{source_path}: holds neither sparse/ (COLMAP) nor {TRAIN_TRANSFORMS} (Blender) nor {TRANSFORMS} (nerfstudio, "
+        "instant-ngp); give the scene's folder with -s"
     )
 
 
 # --- COLMAP ----------------------------------------------------------------------------------------------------------
 
-_COLMAP_FILES = ("cameras", "images", "points3D")
-_PINHOLE_MODELS = ("PINHOLE", "SIMPLE_PINHOLE")
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
-
-def read_colmap(source_path: Path, images: str = "images") -> Dataset:
-    """Read ``sparse/0`` or ``sparse`` of a folder, binary or text, and find its photographs in the folder ``images``.
+def read_colmap(
+    source_path: Path, images: str = "images", *, with_points: bool = False, skip_missing: bool = False
+) -> Dataset:
+    """Read the COLMAP model in ``sparse`` of a folder, and find its photographs in the folder ``images``.
 
     Raises:
         UserError: the model is missing, damaged or empty, has a camera with distortion, or a photograph is missing,
             does not open, or has another shape than its camera.
     """
-    if importlib.util.find_spec("pycolmap") is None:
-        raise UserError(f"{source_path}: reading a COLMAP scene needs pycolmap; pip install pycolmap")
-    model_path = _find_colmap_model(source_path)
-    model = _load_colmap_model(model_path)
-    images_with_pose = [image for image in model.images.values() if image.has_pose]
-    if not images_with_pose:
-        raise UserError(f"{model_path}: has no images with a pose; run COLMAP's mapper again")
-    names = unique_view_names((image.name for image in images_with_pose), model_path)
-    photographs = _PhotographFolder(source_path / images)
+    model = find_model(source_path / "sparse")
+    if not model.images:
+        raise UserError(f"{model.folder}: has no images with a pose; run COLMAP's mapper again")
+    names = unique_view_names((image.name for image in model.images), model.folder)
+    folder = _photograph_folder(source_path / images)
+    photographs = folder.find(list(names), "choose the folder that has it with -i", skip_missing)
     cameras = []
-    for image in images_with_pose:
-        world_to_camera = np.eye(4)
-        world_to_camera[:3] = image.cam_from_world().matrix()
-        intrinsics = _colmap_intrinsics(image.camera, model_path, source_path)
-        camera = replace(intrinsics, name=names[image.name], world_to_camera=world_to_camera)
-        camera.check(str(model_path))
-        cameras.append(_with_photograph(camera, photographs.find(image.name)))
-    return Dataset(cameras, [], _colmap_points(model, model_path))
+    for image in model.images:
+        if image.name in photographs:
+            lens = _pinhole(model, image.camera_id, source_path, images)
+            fx, fy, cx, cy = lens.intrinsics
+            name = names[image.name]
+            camera = Camera(name, lens.width, lens.height, fx, fy, cx, cy, image.world_to_camera)
+            cameras.append(_with_photograph(camera.check(str(model.folder)), photographs[image.name]))
+    return Dataset(cameras, [], _colmap_points(model.folder) if with_points else None)
 
 
-def _load_colmap_model(model_path: Path) -> Any:
-    """The ``pycolmap.Reconstruction`` in a folder."""
-    import pycolmap
+def find_model(sparse: Path) -> ColmapModel:
+    """The model in ``sparse/0``, or in ``sparse`` itself; of several, which COLMAP's mapper numbers, the largest.
 
-    try:
-        return pycolmap.Reconstruction(model_path)
-    # pycolmap reports damage by whatever its C++ code throws.
-    except (ValueError, IndexError, KeyError, RuntimeError, OverflowError, MemoryError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{model_path}: is damaged ({reason}); copy the COLMAP model again") from error
-
-
-def _find_colmap_model(source_path: Path) -> Path:
-    """The folder with the three files of a COLMAP model, after checking that binary ones are whole."""
-    candidates = (source_path / "sparse" / "0", source_path / "sparse")
-    for folder in candidates:
-        for suffix in (".bin", ".txt"):
-            present = [name for name in _COLMAP_FILES if (folder / f"{name}{suffix}").is_file()]
-            if not present:
-                continue
-            missing = [f"{name}{suffix}" for name in _COLMAP_FILES if name not in present]
-            if missing:
-                raise UserError(f"{folder}: lacks {', '.join(missing)}; copy the whole COLMAP model")
-            if suffix == ".bin":
-                check_colmap_binaries(folder)
-            return folder
-    raise UserError(
-        f"{candidates[0]}: holds no COLMAP model (cameras, images and points3D, .bin or .txt); run COLMAP first"
+    Raises:
+        UserError: there is none, or none that is whole.
+    """
+    numbered = sorted(
+        (path for path in sparse.glob("[0-9]*") if path.name.isdecimal()), key=lambda path: int(path.name)
     )
-
-
-def _colmap_intrinsics(camera: Any, model_path: Path, source_path: Path) -> Camera:
-    """A nameless camera at the origin, with the size and intrinsics of a pycolmap camera."""
-    if camera.model.name not in _PINHOLE_MODELS:
-        raise UserError(
-            f"{model_path}: camera {camera.camera_id} is {camera.model.name}, not PINHOLE or SIMPLE_PINHOLE; undistort "
-            f"first: colmap image_undistorter --image_path {source_path / 'images'} --input_path {model_path} "
-            f"--output_path {source_path}_undistorted --output_type COLMAP"
+    models, damaged = [], []
+    for folder in numbered:
+        try:
+            suffix = model_suffix(folder)
+            if suffix is not None:
+                models.append(read_model(folder, suffix))
+        except UserError as error:
+            damaged.append(error)
+    if not models and damaged:
+        raise damaged[0]
+    for error in damaged:
+        log.warning("%s", error)
+    if not models:
+        suffix = model_suffix(sparse)
+        if suffix is None:
+            raise UserError(
+                f"{sparse / '0'}: holds no COLMAP model (cameras and images, .bin or .txt); run COLMAP first"
+            )
+        return read_model(sparse, suffix)
+    largest = max(models, key=lambda model: len(model.images))
+    if len(models) > 1:
+        sizes = ", ".join(f"{model.folder.name} has {len(model.images)} views" for model in models)
+        log.warning(
+            "%s: holds several models that COLMAP could not join (%s); %s is taken", sparse, sizes, largest.folder
         )
-    return Camera(
-        name="",
-        width=camera.width,
-        height=camera.height,
-        fx=camera.focal_length_x,
-        fy=camera.focal_length_y,
-        cx=camera.principal_point_x,
-        cy=camera.principal_point_y,
-        world_to_camera=np.eye(4),
+    return largest
+
+
+def _photograph_folder(folder: Path) -> PhotographFolder:
+    if not folder.is_dir():
+        others = sorted(path.name for path in folder.parent.glob("images*") if path.is_dir())
+        hint = f"this scene has {', '.join(others)}" if others else "copy the photographs there"
+        raise UserError(f"{folder}: there is no such folder of photographs; {hint}, choose with -i")
+    return PhotographFolder(folder)
+
+
+def _pinhole(model: ColmapModel, camera_id: int, source_path: Path, images: str) -> ColmapCamera:
+    """A camera of the model, once it is known to be a pinhole."""
+    camera = model.cameras[camera_id]
+    if camera.is_pinhole:
+        return camera
+    # Of "." and "..", the folder's own name is needed to name one beside it.
+    base = source_path if source_path.name not in ("", "..") else source_path.resolve()
+    undistorted = f"{base}_undistorted"
+    command = shlex.join(
+        [
+            *("colmap", "image_undistorter", "--image_path", str(source_path / images)),
+            *("--input_path", str(model.folder), "--output_path", undistorted, "--output_type", "COLMAP"),
+        ]
+    )
+    raise UserError(
+        f"{model.folder}: camera {camera_id} is {camera.lens.name} with distortion, not PINHOLE or SIMPLE_PINHOLE; "
+        f"undistort first, then give -s {shlex.quote(undistorted)}: {command}"
     )
 
 
-def _colmap_points(model: Any, model_path: Path) -> PointCloud:
-    # The map's own order is that of a hash table; by identifier it is the same on every machine.
-    points = [point for _, point in sorted(model.points3D.items(), key=lambda item: item[0])]
-    positions = np.array([point.xyz for point in points], np.float32).reshape(-1, 3)
-    colors = np.array([point.color for point in points], np.uint8).reshape(-1, 3)
-    if not np.isfinite(positions).all():
-        raise UserError(f"{model_path}: a point is NaN or infinite; copy the COLMAP model again")
-    return PointCloud(positions, colors)
+def _colmap_points(folder: Path) -> PointCloud:
+    points, path = read_model_points(folder)
+    if path.suffix == ".ply":
+        log.info("%s: training begins with its %s points", path, f"{len(points):,}")
+    return points
 
 
-class _PhotographFolder:
-    """Finds photographs by the names COLMAP knows them by, in a folder that may hold another version of them."""
+# --- Transforms ------------------------------------------------------------------------------------------------------
 
-    def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            others = sorted(path.name for path in folder.parent.glob("images*") if path.is_dir())
-            hint = f"this scene has {', '.join(others)}" if others else "copy the photographs there"
-            raise UserError(f"{folder}: there is no such folder of photographs; {hint}, choose with -i")
-        self._folder = folder
-        self._by_stem: dict[str, list[Path]] = defaultdict(list)
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in _IMAGE_SUFFIXES and path.is_file():
-                self._by_stem[path.relative_to(folder).with_suffix("").as_posix()].append(path)
-
-    def find(self, name: str) -> Path:
-        """The photograph of that name, or else the one that differs in the file type only."""
-        exact = self._folder / name
-        if exact.is_file():
-            return exact
-        others = self._by_stem.get(str(PurePosixPath(name).with_suffix("")), [])
-        if len(others) == 1:
-            return others[0]
-        if others:
-            found = ", ".join(path.name for path in others)
-            raise UserError(f"{exact}: is missing, and {found} could all stand for it; keep one of them")
-        raise UserError(f"{exact}: there is no such photograph; choose the folder that has it with -i")
+BLENDER_POINTS = "points3d.ply"
+"""Points beside Blender's transforms; INRIA's program puts random ones there, people better ones."""
+NERFSTUDIO_MODEL = Path("colmap") / "sparse" / "0"
+"""Where nerfstudio leaves the COLMAP model that the poses come from."""
+_SAME_PLACE = 1e-3
+"""How far apart two cameras may be to be one, in radii of the scene: far more than rounding, far less than a step."""
 
 
-# --- Blender ---------------------------------------------------------------------------------------------------------
-
-TRAIN_TRANSFORMS = "transforms_train.json"
-TEST_TRANSFORMS = "transforms_test.json"
-
-_DISTORTION_KEYS = ("k1", "k2", "k3", "k4", "p1", "p2")
-_OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
-"""Blender's cameras look along -z with y up; ours look along +z with y down."""
-
-
-def read_blender(source_path: Path) -> Dataset:
-    """Read ``transforms_train.json`` and, where it is there, ``transforms_test.json``.
-
-    The field of view is ``camera_angle_x`` (radians), or ``fl_x``, ``fl_y``, ``cx``, ``cy`` in pixels of an image of
-    ``w`` x ``h``; each may stand in a frame or for all of them. ``transform_matrix`` maps OpenGL camera axes to the
-    world.
+def read_blender(source_path: Path, *, with_points: bool = False, skip_missing: bool = False) -> Dataset:
+    """Read ``transforms_train.json`` and, where they are there, ``transforms_test.json`` and ``points3d.ply``.
 
     Raises:
         UserError: a file is damaged, a camera has distortion, or a photograph is missing, does not open, or has
             another shape than its camera.
     """
-    train = _read_frames(source_path / TRAIN_TRANSFORMS)
-    test = _read_frames(source_path / TEST_TRANSFORMS) if (source_path / TEST_TRANSFORMS).is_file() else []
-    names = unique_view_names((frame.file_path for frame in train + test), source_path)
-    cameras, test_cameras = (
-        [_blender_camera(frame, names[frame.file_path], source_path) for frame in part] for part in (train, test)
+    train, _ = read_transforms(source_path / TRAIN_TRANSFORMS)
+    test = read_transforms(source_path / TEST_TRANSFORMS)[0] if (source_path / TEST_TRANSFORMS).is_file() else []
+    cameras = _frame_cameras(train + test, source_path, skip_missing)
+    points = source_path / BLENDER_POINTS
+    return Dataset(
+        [camera for camera, frame in cameras if frame.source.name == TRAIN_TRANSFORMS],
+        [camera for camera, frame in cameras if frame.source.name == TEST_TRANSFORMS],
+        read_points(points) if with_points and points.is_file() else None,
     )
-    return Dataset(cameras, test_cameras, None)
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """One frame of a transforms file, with what the file says for all frames filled in.
+def read_nerfstudio(source_path: Path, *, with_points: bool = False, skip_missing: bool = False) -> Dataset:
+    """Read the one ``transforms.json`` of nerfstudio and instant-ngp.
 
-    Attributes:
-        file_path: The photograph as the file names it, relative to the scene's folder, perhaps without its type.
-        values: Everything the file says of it.
-        source: The file it stands in.
-    """
-
-    file_path: str
-    values: Mapping[str, Any]
-    source: Path
-
-    def number(self, key: str) -> float | None:
-        value = self.values.get(key)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
-            raise UserError(f"{self.source}: {key} of frame {self.file_path!r} is not a number; correct the file")
-        return float(value)
-
-
-def _read_frames(path: Path) -> list[_Frame]:
-    document = read_json(path)
-    frames = document.get("frames") if isinstance(document, dict) else None
-    if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
-        raise UserError(f"{path}: has no list of frames; export the scene again")
-    shared = {key: value for key, value in document.items() if key != "frames"}
-    result = [_Frame(frame.get("file_path"), {**shared, **frame}, path) for frame in frames]
-    for frame in result:
-        if not isinstance(frame.file_path, str) or not frame.file_path or "\0" in frame.file_path:
-            raise UserError(f"{path}: a frame has no file_path; export the scene again")
-    return result
-
-
-def _blender_camera(frame: _Frame, name: str, source_path: Path) -> Camera:
-    if any(frame.number(key) for key in _DISTORTION_KEYS) or "FISHEYE" in str(frame.values.get("camera_model")):
-        raise UserError(
-            f"{frame.source}: frame {frame.file_path!r} has lens distortion; undistort the photographs first"
-        )
-    photograph = _blender_photograph(frame, source_path)
-    found_width, found_height = image_size(photograph)
-    width, height = frame.number("w") or found_width, frame.number("h") or found_height
-    fx, fy = _blender_focal_lengths(frame, width, height)
-    camera = Camera(
-        name=name,
-        width=int(width),
-        height=int(height),
-        fx=fx,
-        fy=fy,
-        cx=_or_else(frame.number("cx"), width / 2),
-        cy=_or_else(frame.number("cy"), height / 2),
-        world_to_camera=_blender_pose(frame),
-    )
-    return _with_photograph(camera.check(str(frame.source)), photograph)
-
-
-def _blender_focal_lengths(frame: _Frame, width: float, height: float) -> tuple[float, float]:
-    """``fx`` and ``fy`` in pixels of a ``width`` x ``height`` image, with square pixels if nothing is said of y."""
-
-    def focal_length(direct: str, angle: str, side: float) -> float | None:
-        pixels, field_of_view = frame.number(direct), frame.number(angle)
-        if pixels is None and field_of_view is not None and 0 < field_of_view < math.pi:
-            return side / (2.0 * math.tan(field_of_view / 2.0))
-        return pixels
-
-    fx = focal_length("fl_x", "camera_angle_x", width)
-    if fx is None:
-        raise UserError(
-            f"{frame.source}: frame {frame.file_path!r} has neither fl_x nor camera_angle_x between 0 and pi; "
-            "export the scene again"
-        )
-    return fx, _or_else(focal_length("fl_y", "camera_angle_y", height), fx)
-
-
-def _blender_pose(frame: _Frame) -> npt.NDArray[np.float64]:
-    try:
-        camera_to_world = np.array(frame.values["transform_matrix"], np.float64)
-        if camera_to_world.shape != (4, 4):
-            raise ValueError(f"shape {camera_to_world.shape}")
-        return np.linalg.inv(camera_to_world @ _OPENGL_TO_OPENCV).astype(np.float64)
-    except (KeyError, TypeError, ValueError, OverflowError, np.linalg.LinAlgError) as error:
-        raise UserError(
-            f"{frame.source}: transform_matrix of frame {frame.file_path!r} is no 4x4 pose; export the scene again"
-        ) from error
-
-
-def _blender_photograph(frame: _Frame, source_path: Path) -> Path:
-    """The photograph of a frame; without a file type in its name it is a PNG, or else the first type that is there."""
-    path = source_path / frame.file_path
-    candidates = [path, *(path.with_name(path.name + suffix) for suffix in (".png", *_IMAGE_SUFFIXES))]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise UserError(f"{path}: there is no such photograph; copy it to where {frame.source.name} expects it")
-
-
-# --- Both ------------------------------------------------------------------------------------------------------------
-
-
-def unique_view_names(paths: Iterable[str], source: Path) -> dict[str, str]:
-    """A short name for each photograph: without folder and type, or with the folder where two would be the same.
+    The points are those of the file that it names (``ply_file_path``), or else of ``colmap/sparse/0`` beside it.
 
     Raises:
-        UserError: a photograph is listed twice, or two differ in nothing but their type.
+        UserError: a file is damaged, a camera has distortion, or a photograph is missing, does not open, or has
+            another shape than its camera.
     """
-    listed = list(paths)
-    twice = next((path for path, count in Counter(listed).items() if count > 1), None)
-    if twice is not None:
-        raise UserError(f"{source}: the photograph {twice!r} is listed twice; remove one")
-    normalised = {path: PurePosixPath(path.replace("\\", "/")) for path in listed}
-    # What follows the last dot is no file type in names such as frame.0001, which Blender writes.
-    typeless = {
-        path: pure.with_suffix("") if pure.suffix.lower() in _IMAGE_SUFFIXES else pure
-        for path, pure in normalised.items()
-    }
-    names = {path: pure.name for path, pure in typeless.items()}
-    if len(set(names.values())) < len(names):
-        names = {path: str(pure).replace("/", "_") for path, pure in typeless.items()}
-    bad = next((path for path, name in names.items() if name in ("", "..") or not name.isprintable()), None)
-    if bad is not None:
-        raise UserError(f"{source}: {bad!r} is no name of a photograph; correct it")
-    if len(set(names.values())) < len(names):
-        same = Counter(names.values()).most_common(1)[0][0]
-        raise UserError(f"{source}: two photographs share the name {same!r}; rename one")
-    return names
+    frames, shared = read_transforms(source_path / TRANSFORMS)
+    cameras = _frame_cameras(frames, source_path, skip_missing)
+    points = _nerfstudio_points(source_path, shared, cameras) if with_points else None
+    return Dataset([camera for camera, _ in cameras], [], points)
 
 
-def read_json(path: Path) -> Any:
-    """A JSON document, or a :class:`UserError` that names the file."""
-    try:
-        return json.loads(read_bytes(path))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not valid JSON ({error}); export or copy it again") from error
+def _frame_cameras(frames: list[Frame], source_path: Path, skip_missing: bool) -> list[tuple[Camera, Frame]]:
+    """The cameras of the frames whose photographs are there, at the photographs' resolution."""
+    names = unique_view_names((frame.file_path for frame in frames), source_path)
+    photographs = PhotographFolder(source_path).find(list(names), "copy it to where the frames expect it", skip_missing)
+    cameras = []
+    for frame in frames:
+        path = photographs.get(frame.file_path)
+        if path is not None:
+            camera = frame.camera(names[frame.file_path], image_size(path))
+            cameras.append((_with_photograph(camera, path), frame))
+    return cameras
+
+
+def _nerfstudio_points(
+    source_path: Path, shared: Mapping[str, Any], cameras: list[tuple[Camera, Frame]]
+) -> PointCloud | None:
+    named = shared.get("ply_file_path")
+    if isinstance(named, str) and (source_path / named).is_file():
+        return read_points(source_path / named)
+    folder = source_path / NERFSTUDIO_MODEL
+    suffix = model_suffix(folder)
+    if suffix is None:
+        return None
+    transform = applied_transform(shared, source_path / TRANSFORMS)
+    if not _same_world(read_model(folder, suffix), transform, cameras):
+        log.warning("%s: its cameras are not where %s has them, so its points are left out", folder, TRANSFORMS)
+        return None
+    points, _ = read_model_points(folder)
+    moved = points.positions.astype(np.float64) @ transform[:3, :3].T + transform[:3, 3]
+    return PointCloud(moved.astype(np.float32), points.colors)
+
+
+def _same_world(model: ColmapModel, transform: np.ndarray, cameras: list[tuple[Camera, Frame]]) -> bool:
+    """Whether a COLMAP model, once it is transformed, has a camera wherever a frame has one."""
+    ours = np.array([camera.center for camera, _ in cameras]).reshape(-1, 3)
+    theirs = np.array([camera_center(image.world_to_camera) for image in model.images]).reshape(-1, 3)
+    if not len(ours) or not np.isfinite(theirs).all():
+        return False
+    distances, _ = cKDTree(theirs @ transform[:3, :3].T + transform[:3, 3]).query(ours)
+    return bool(distances.max() <= _SAME_PLACE * np.linalg.norm(ours - ours.mean(0), axis=1).max())
+
+
+# --- All -------------------------------------------------------------------------------------------------------------
 
 
 def _with_photograph(camera: Camera, path: Path) -> Camera:
@@ -369,7 +270,3 @@ def _with_photograph(camera: Camera, path: Path) -> Camera:
     width, height = image_size(path)
     check_image_size(path, (width, height), (camera.width, camera.height))
     return replace(camera, image_path=path).at_resolution(width, height)
-
-
-def _or_else(value: float | None, default: float) -> float:
-    return default if value is None else value

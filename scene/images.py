@@ -1,12 +1,12 @@
-"""The photographs: read when they are first needed, kept as bytes within a memory bound."""
+"""The photographs, decoded: 8-bit RGB at the cameras' resolution, whatever the files hold."""
 
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,38 +14,34 @@ from PIL import Image
 from torch import Tensor
 
 from gsz.errors import UserError
+from scene.cache import ImageCache
 from scene.cameras import Camera, sizes_agree
 
-DEFAULT_MEMORY_LIMIT_BYTES = 4 * 10**9
+
+class ImageSource(Protocol):
+    """Who knows what a view should look like: :class:`Photographs`, or a model that is rendered."""
+
+    def load(self, camera: Camera) -> Tensor:
+        """``(height, width, 3)`` float32 in [0, 1]; not to be changed."""
+        ...
 
 
-class ImageStore:
-    """The photographs of a scene's cameras, at the cameras' resolution.
+class Photographs:
+    """The photographs of a scene's cameras, at the cameras' resolution, read when they are first needed.
 
-    Decoded photographs are kept as uint8, three bytes a pixel, until their sum would exceed ``memory_limit_bytes``;
-    then those that were asked for longest ago are dropped, to be read again when they are needed. Beyond the bound
-    there is only the photograph that is being decoded.
+    Decoded ones are kept as uint8, three bytes a pixel, as far as the cache goes. What is made of them for a step of
+    training costs less than a hundredth of that step, and so is made again each time.
 
     Args:
-        memory_limit_bytes: Upper bound of what is kept. Zero keeps nothing.
+        cache: Where they are kept.
         white_background: What shows through transparent photographs: white, or else black.
         device: Where :meth:`load` returns its tensors.
-        cache_device: Where the photographs are kept.
     """
 
-    def __init__(
-        self,
-        memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES,
-        white_background: bool = False,
-        device: torch.device | str = "cpu",
-        cache_device: torch.device | str = "cpu",
-    ) -> None:
-        self.memory_limit_bytes = memory_limit_bytes
+    def __init__(self, cache: ImageCache, white_background: bool = False, device: torch.device | str = "cpu") -> None:
+        self.cache = cache
         self.white_background = white_background
         self.device = torch.device(device)
-        self.cache_device = torch.device(cache_device)
-        self.cached_bytes = 0
-        self._cache: OrderedDict[tuple[Path, int, int], Tensor] = OrderedDict()
 
     def load(self, camera: Camera) -> Tensor:
         """The photograph of ``camera``: ``(height, width, 3)`` float32 in [0, 1], a fresh tensor on :attr:`device`.
@@ -55,38 +51,23 @@ class ImageStore:
         Raises:
             UserError: the camera has no photograph, or it does not open, or its shape is not the camera's.
         """
-        if camera.image_path is None:
+        path = camera.image_path
+        if path is None:
             raise UserError(f"camera {camera.name!r} has no photograph; give the scene's folder with -s")
-        key = (camera.image_path, camera.width, camera.height)
-        pixels = self._cache.get(key)
-        if pixels is None:
-            pixels = self._read(camera.image_path, camera).to(self.cache_device)
-            self._keep(key, pixels)
-        else:
-            self._cache.move_to_end(key)
-        return pixels.to(self.device, non_blocking=self.device.type == "cuda").to(torch.float32) / 255.0
+        pixels = self.cache.get((path, camera.width, camera.height), lambda: self._read(path, camera))
+        return pixels.to(self.device, non_blocking=self.device.type == "cuda").to(torch.float32).div_(255.0)
 
     def _read(self, path: Path, camera: Camera) -> Tensor:
         size = (camera.width, camera.height)
         with _open(path) as image:
             check_image_size(path, image.size, size)
-            pixels = _flatten(image, self.white_background)
+            pixels = _flatten(_eight_bit(image), self.white_background)
             if pixels.size != size:
                 pixels = pixels.resize(size)
             array = torch.from_numpy(np.array(pixels, dtype=np.uint8))
         # From pinned memory a GPU copies by itself, without the CPU waiting for it.
-        pinned = self.device.type == "cuda" and self.cache_device.type == "cpu"
+        pinned = self.device.type == "cuda" and self.cache.device.type == "cpu"
         return array.pin_memory() if pinned else array
-
-    def _keep(self, key: tuple[Path, int, int], pixels: Tensor) -> None:
-        size = pixels.nbytes
-        if size > self.memory_limit_bytes:
-            return
-        while self.cached_bytes + size > self.memory_limit_bytes:
-            _, dropped = self._cache.popitem(last=False)
-            self.cached_bytes -= dropped.nbytes
-        self._cache[key] = pixels
-        self.cached_bytes += size
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -124,6 +105,16 @@ def _open(path: Path) -> Iterator[Image.Image]:
     # Damaged files raise many types: OSError, SyntaxError, ValueError, struct.error, zlib.error and more.
     except Exception as error:
         raise UserError(f"{path}: cannot be read as an image ({error}); replace the file") from error
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """The image with its values scaled to eight bits where it is gray with more; Pillow scales colors itself.
+
+    Pillow would clip them. It takes the upper byte of 16-bit colors, so that is what is done here.
+    """
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
 
 
 def _flatten(image: Image.Image, white_background: bool) -> Image.Image:

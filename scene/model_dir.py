@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from gsz.errors import UserError
-from gsz.files import atomic_path, read_bytes, write_text
-from gsz.ply_header import columns, read_header, read_vertices, write_vertices
+from gsz.files import read_bytes, read_json, write_text
+from gsz.ply_header import abridged
 from scene.cameras import Camera
-from scene.dataset_readers import PointCloud, read_json
 from scene.gaussian_model import GaussianModel
+
+log = logging.getLogger(__name__)
 
 CAMERAS_FILE = "cameras.json"
 OPTIONS_FILE = "cfg_args"
@@ -169,68 +171,71 @@ def write_options(model_dir: Path, options: Mapping[str, Any]) -> None:
 
 
 def read_options(model_dir: Path) -> dict[str, Any]:
-    """The options in ``cfg_args``. The text is taken apart, never evaluated: only literals are admitted.
+    """The options in ``cfg_args``: the text of a Namespace, or, as some programs write it, JSON.
+
+    The text is taken apart, never evaluated. Only literals and the paths of :mod:`pathlib`, which become strings, are
+    admitted; other values are passed over with a warning.
 
     Raises:
-        UserError: the file is missing or is anything but ``Namespace(name=literal, ...)``.
+        UserError: the file is missing or is anything but ``Namespace(name=value, ...)`` or a JSON object.
     """
     path = model_dir / OPTIONS_FILE
     data = read_bytes(path)
+    # Deep nesting exhausts the parsers' stacks, which they report as MemoryError or RecursionError.
     try:
         if len(data) > _MAX_OPTIONS_BYTES:
             raise ValueError("too long")
-        call = ast.parse(data.decode().strip(), mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Namespace":
-            raise ValueError("no Namespace")
-        if call.args:
-            raise ValueError("a value without a name")
-        return {_keyword_name(keyword): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    # Deep nesting exhausts the parser's stack, which it reports as MemoryError or RecursionError.
+        text = data.decode().strip()
+        if text.startswith("{"):
+            return dict(json.loads(text))
+        values = _namespace(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise UserError(f"{path}: is not the Namespace(...) that training writes; copy it again") from error
+    unknown = [name for name, value in values.items() if value is _UNKNOWN]
+    if unknown:
+        log.warning("%s: the values of %s are not plain, so they are passed over", path, abridged(unknown))
+    return {name: value for name, value in values.items() if value is not _UNKNOWN}
 
 
-def _keyword_name(keyword: ast.keyword) -> str:
-    if keyword.arg is None:
-        raise ValueError("** has no name")
-    return keyword.arg
+def find_options(model_dir: Path) -> dict[str, Any]:
+    """As :func:`read_options`; none where there is no file, or, with a warning, where it cannot be read."""
+    if not (model_dir / OPTIONS_FILE).is_file():
+        return {}
+    try:
+        return read_options(model_dir)
+    except UserError as error:
+        log.warning("%s; going on without it", error)
+        return {}
 
 
-# --- input.ply -------------------------------------------------------------------------------------------------------
+_UNKNOWN = object()
+"""In place of a value that is neither a literal nor a path."""
+_PATH_TYPES = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
 
 
-_AXES = ("x", "y", "z")
-_NORMALS = ("nx", "ny", "nz")
-_CHANNELS = ("red", "green", "blue")
-
-
-def write_points(model_dir: Path, points: PointCloud) -> None:
-    """Write ``input.ply``: positions, normals of zero, and 8-bit colours."""
-    layout = [*((name, "<f4") for name in _AXES + _NORMALS), *((name, "u1") for name in _CHANNELS)]
-    rows = np.zeros(len(points), layout)
-    for axis, (position, channel) in enumerate(zip(_AXES, _CHANNELS, strict=True)):
-        rows[position] = points.positions[:, axis]
-        rows[channel] = points.colors[:, axis]
-    with atomic_path(model_dir / POINTS_FILE) as temporary, temporary.open("wb") as stream:
-        write_vertices(stream, rows)
-
-
-def read_points(model_dir: Path) -> PointCloud:
-    """The points of ``input.ply``; colours are 8-bit integers there.
+def _namespace(text: str) -> dict[str, Any]:
+    """The values of ``Namespace(name=value, ...)`` by name.
 
     Raises:
-        UserError: the file is missing or damaged, lacks properties, or holds NaN or infinity.
+        ValueError: it is something else; or whatever else :func:`ast.parse` raises.
     """
-    path = model_dir / POINTS_FILE
-    source = str(path)
+    call = ast.parse(text, mode="eval").body
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Namespace":
+        raise ValueError("no Namespace")
+    names = [keyword.arg for keyword in call.keywords]
+    if call.args or None in names:
+        raise ValueError("a value without a name")
+    return {str(name): _value(keyword.value) for name, keyword in zip(names, call.keywords, strict=True)}
+
+
+def _value(node: ast.expr) -> Any:
+    match node:
+        # A path as repr() shows it, perhaps behind the name of its module.
+        case ast.Call(
+            func=ast.Name(id=name) | ast.Attribute(attr=name), args=[ast.Constant(value=str(path))], keywords=[]
+        ) if name in _PATH_TYPES:
+            return path
     try:
-        with path.open("rb") as stream:
-            header = read_header(stream, source)
-            header.require((*_AXES, *_CHANNELS), source, "copy it from where the model was trained")
-            rows = read_vertices(stream, header, source)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
-    positions, colors = columns(rows, _AXES), columns(rows, _CHANNELS)
-    if not np.isfinite(positions).all() or not ((colors >= 0) & (colors <= 255)).all():
-        raise UserError(f"{path}: holds points that are NaN, infinite or of no 8-bit colour; copy it again")
-    return PointCloud(positions, colors.astype(np.uint8))
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        return _UNKNOWN

@@ -25,6 +25,7 @@ from scipy.spatial import cKDTree
 from gsz.errors import UserError
 from scene.cameras import MAX_SIDE, Camera
 from scene.gaussian_model import GaussianModel
+from scene.rotations import rotation_matrices
 
 Array = npt.NDArray[np.float64]
 Kind = Literal["orbit", "inside"]
@@ -350,15 +351,7 @@ def _look_rotation(forward: Array, up: Array) -> Array:
 
 def _axes(splats: GaussianModel) -> Array:
     """``(N, 3, 3)``: the columns are the Gaussians' own axes in the world."""
-    w, x, y, z = splats.rotations.detach().cpu().numpy().astype(np.float64).T
-    return np.stack(
-        [
-            *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-            *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-            *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-        ],
-        axis=1,
-    ).reshape(-1, 3, 3)
+    return rotation_matrices(splats.rotations.detach().cpu().numpy())
 
 
 def _half_sphere_points(count: int) -> Array:

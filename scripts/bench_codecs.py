@@ -48,8 +48,10 @@ from gsz.errors import UserError
 from gsz.files import write_text
 from gsz.registry import Codec
 from quality.metrics import ViewMetrics, mean_metrics, measure
-from scene import Scene, SceneOptions
+from scene import Scene, open_scene
 from scene.gaussian_model import GaussianModel
+from scene.options import SceneOptions
+from scene.rotations import rotation_matrices
 from utils import cli
 from utils.cli import say
 from utils.tables import format_table
@@ -150,13 +152,8 @@ def same_up_to_order(first: GaussianModel, second: GaussianModel) -> bool:
 
 def covariances(splats: GaussianModel) -> Tensor:
     """``(N, 3, 3)`` float64."""
-    w, x, y, z = torch.nn.functional.normalize(splats.quaternions.double(), dim=1).unbind(1)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    rotations = torch.stack([torch.stack(row, -1) for row in rows], -2)
+    quaternions = torch.nn.functional.normalize(splats.quaternions.detach().double(), dim=1)
+    rotations = torch.from_numpy(rotation_matrices(quaternions.numpy()))
     return rotations @ torch.diag_embed(torch.exp(2 * splats.log_scales.double())) @ rotations.transpose(1, 2)
 
 
@@ -184,7 +181,7 @@ class Judge:
         self._scene: Scene | None = None
         if options.source_path is not None:
             options.eval = True
-            self._scene = Scene(options)
+            self._scene = open_scene(options)
             self._backend = choose_backend()
 
     @torch.inference_mode()

@@ -21,7 +21,7 @@ import _root  # noqa: F401
 from tqdm import tqdm
 
 import render
-from compress.views import TargetCache, Views
+from compress.views import Views
 from gsz import registry
 from gsz.errors import UserError
 from gsz.files import atomic_path
@@ -79,7 +79,7 @@ def test_views(run: Path) -> Views:
     scene = render.load_scene(options)
     if not scene.test:
         raise UserError(f"{run}: was made without test views; run train.py with --eval")
-    return Views(scene.test, TargetCache(scene.images.load), scene.background, scene.extent)
+    return Views(scene.test, scene.images.load, scene.background, scene.extent)
 
 
 def measure(runs: Sequence[Path], path: Path, lpips_weights: Path | None) -> list[Point]:

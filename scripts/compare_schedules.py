@@ -23,7 +23,7 @@ import _root  # noqa: F401
 
 import train
 from compress.recipe import Recipe
-from compress.views import TargetCache, Views
+from compress.views import Views
 from quality.metrics import ViewMetrics
 from utils import cli
 from utils.results import read_results, write_results
@@ -92,7 +92,7 @@ def compare(run: train.Options, names: Sequence[str], path: Path, iterations: in
     """
     original, original_path = train.load_original(run)
     scene = train.load_scene(run, original, original_path)
-    test = Views(scene.test, TargetCache(scene.images.load), scene.background, scene.extent, run.backend)
+    test = Views(scene.test, scene.images.load, scene.background, scene.extent, run.backend)
     settings = {**asdict(run.recipe), "iterations": iterations, "keep_ratio": keep_ratio, "gaussians": len(original)}
     rows = read_results(path, settings)
     done = {row["variant"] for row in rows}

@@ -27,7 +27,7 @@ from compress.finetune import finetune
 from compress.judging import Roles, assign_roles
 from compress.prune import prune
 from compress.recipe import Recipe
-from compress.views import TargetCache, Views
+from compress.views import Views
 from gsz import registry
 from gsz.files import atomic_path
 from quality.lpips import load_lpips
@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recipe.check()
     original, _ = train.load_original(run)
     scene = train.load_scene(run, original, Path())
-    training = Views(scene.train, TargetCache(scene.images.load), scene.background, scene.extent, run.backend)
+    training = Views(scene.train, scene.images.load, scene.background, scene.extent, run.backend)
     study = Study(
         original,
         assign_roles(training, scene.validation, original),

@@ -18,10 +18,11 @@ import metrics
 import render
 import train
 from compress.synthetic_views import OwnRenders
-from compress.views import TargetCache, Views
+from compress.views import Views
 from gsz import registry
 from quality.metrics import ViewMetrics, read_summary
-from scene import GaussianModel, Scene, SceneOptions, model_dir
+from scene import GaussianModel, Scene, model_dir, open_scene
+from scene.options import SceneOptions
 from utils import cli
 from utils.tables import cell, format_table
 
@@ -37,7 +38,7 @@ def compress(out: Path, arguments: list[str]) -> Path:
 def against_original(original: Path, compressed: Path, scene: Scene) -> ViewMetrics:
     """The compressed model beside the original's renders, at the test views."""
     splats = GaussianModel.load_ply(original)
-    views = Views(scene.test, TargetCache(OwnRenders(splats, scene.background).load), scene.background, scene.extent)
+    views = Views(scene.test, OwnRenders(splats, scene.background).load, scene.background, scene.extent)
     return views.evaluate(GaussianModel.of(registry.read(compressed)))
 
 
@@ -65,7 +66,9 @@ def main() -> None:
     files = {name: compress(options.model_path / name, [*how, *resolution, *settings]) for name, how in sources.items()}
     files = {"original": original, **files}
 
-    scene = Scene(SceneOptions(options.source_path, options.images, options.resolution, eval=True), validation_every=0)
+    scene = open_scene(
+        SceneOptions(options.source_path, options.images, options.resolution, eval=True), validation_every=0
+    )
     weights = ["--lpips_weights", str(options.lpips_weights)] if options.lpips_weights else []
     rows = []
     for name, file in files.items():

@@ -19,7 +19,6 @@ import platform
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
@@ -38,7 +37,7 @@ from compress.finetune import ADAM_EPSILON, finetune
 from compress.importance import gradient_sum
 from compress.prune import prune
 from compress.recipe import Recipe
-from compress.views import TargetCache, Views
+from compress.views import Views
 from gaussian_renderer import choose_backend, render
 from gsz import registry
 from gsz.errors import UserError
@@ -46,9 +45,10 @@ from gsz.files import write_text
 from quality.losses import photometric_loss
 from quality.metrics import mean_metrics, measure
 from quality.ssim import SSIMTarget
-from scene import Scene, SceneOptions, model_dir
+from scene import model_dir, open_scene
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+from scene.options import SceneOptions
 from utils import cli
 from utils.cli import say
 from utils.tables import format_table
@@ -347,7 +347,7 @@ def record_journal(folder: Path, record: Record) -> None:
 def compare_schedules(options: Options, record: Record) -> None:
     """Seconds of one round on the shipped scene: ours, ours with the sparse Adam, and a plain loop as published."""
     backend = choose_backend("auto" if options.device == "cuda" else "cpu")
-    scene = Scene(
+    scene = open_scene(
         SceneOptions(
             DEMO, images="images_400", eval=True, resolution=8 if options.quick else -1, data_device=options.device
         ),
@@ -356,7 +356,7 @@ def compare_schedules(options: Options, record: Record) -> None:
     iterations, repeats = (3, 1) if options.quick else (500, 2)
     recipe = Recipe(codec="lzma", score="gradient_sum")
     views = scene.train[:4] if options.quick else scene.train
-    training = Views(views, TargetCache(scene.images.load), scene.background, scene.extent, backend.name)
+    training = Views(views, scene.images.load, scene.background, scene.extent, backend.name)
     splats = model_dir.load_checkpoint(DEMO / "pretrained")[0].to(backend.device)
     record.add(backend=backend.name, gaussians=len(splats), iterations=iterations)
     test = training.of(scene.test[:2] if options.quick else scene.test)

@@ -17,7 +17,7 @@ import train
 from compress.budget import quality_lost
 from compress.front import read_front
 from compress.run_dir import read_journal
-from compress.views import TargetCache, Views
+from compress.views import Views
 from gsz import registry
 from scene.gaussian_model import GaussianModel
 from utils import cli
@@ -34,7 +34,7 @@ def measure_front(run: train.Options) -> str:
     front = read_front(run.model_path / "front")
     original, original_path = train.load_original(run)
     scene = train.load_scene(run, original, original_path)
-    test = Views(scene.test, TargetCache(scene.images.load), scene.background, scene.extent, run.backend)
+    test = Views(scene.test, scene.images.load, scene.background, scene.extent, run.backend)
     before = test.evaluate(original.to(scene.background.device))
     rows = []
     for entry in tqdm(front.entries, unit="model", leave=False):

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from gaussian_renderer import render
-from scene import Scene, SceneOptions, model_dir
+from scene import model_dir, open_scene
 from scene.gaussian_model import GaussianModel
+from scene.options import SceneOptions
 from tests.synthetic_scenes import write_colmap_scene
 
 VIEWS = 24
@@ -34,7 +35,7 @@ def write_tiny_scene(folder: Path, count: int = 150) -> tuple[Path, Path]:
     source, checkpoint = folder / "scene", folder / "trained"
     write_colmap_scene(source, VIEWS)
     splats = tiny_splats(count)
-    scene = Scene(SceneOptions(source_path=source, eval=True))
+    scene = open_scene(SceneOptions(source_path=source, eval=True))
     for camera in [*scene.train, *scene.validation, *scene.test]:
         image = render(camera, splats, scene.background).image.clamp(0, 1)
         assert camera.image_path is not None

@@ -30,13 +30,14 @@ from compress.loop import Result
 from compress.prune import has_sh_rest, kept_after_pruning, prune
 from compress.recipe import Recipe
 from compress.run_dir import JournalRow, RunDir, RunState, read_journal
-from compress.views import TargetCache, Views
+from compress.views import Views
 from gsz import registry
 from gsz.errors import UserError
 from quality.losses import photometric_loss
 from quality.metrics import ViewMetrics
 from quality.ssim import SSIMTarget
-from scene import Scene, SceneOptions
+from scene import open_scene
+from scene.options import SceneOptions
 from scripts import measure_front
 from tests.quality.test_lpips import random_weights
 from tests.tiny_run import tiny_splats, write_tiny_scene
@@ -52,8 +53,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def views(tiny: tuple[Path, Path]) -> Views:
-    scene = Scene(SceneOptions(source_path=tiny[0], eval=True))
-    return Views(scene.train[:4], TargetCache(scene.images.load), scene.background, scene.extent)
+    scene = open_scene(SceneOptions(source_path=tiny[0], eval=True))
+    return Views(scene.train[:4], scene.images.load, scene.background, scene.extent)
 
 
 def compress(tiny: tuple[Path, Path], out: Path, *extra: str) -> Result:
@@ -246,7 +247,7 @@ def test_views_the_checkpoint_has_not_seen_judge_it(views: Views):
 
 
 def test_views_the_checkpoint_was_trained_on_stay_in_training(tiny: tuple[Path, Path], views: Views):
-    scene = Scene(SceneOptions(source_path=tiny[0], eval=True))
+    scene = open_scene(SceneOptions(source_path=tiny[0], eval=True))
     roles = assign_roles(views.of(scene.train), scene.validation, tiny_splats())
     assert roles.judging.cameras == scene.validation
     assert {camera.name for camera in roles.training.cameras} == {c.name for c in [*scene.train, *scene.validation]}
@@ -292,8 +293,8 @@ def test_a_run_writes_all_it_should_and_reports_its_own_file(tiny: tuple[Path, P
     assert int(rows[-1]["iteration"]) == 4 * (len(rows) - 2) + 6 == result.iterations
     assert int(rows[-1]["bytes"]) == result.path.stat().st_size
 
-    scene = Scene(SceneOptions(source_path=tiny[0], eval=True))
-    judging = Views(scene.validation, TargetCache(scene.images.load), scene.background, scene.extent)
+    scene = open_scene(SceneOptions(source_path=tiny[0], eval=True))
+    judging = Views(scene.validation, scene.images.load, scene.background, scene.extent)
     measured = judging.evaluate(registry.read(result.path))
     assert float(rows[-1]["psnr"]) == pytest.approx(measured.psnr, abs=1e-4)
     assert float(rows[-1]["ssim"]) == pytest.approx(measured.ssim, abs=1e-4)
@@ -385,8 +386,8 @@ def test_layers_begin_with_what_the_score_holds_important(tiny: tuple[Path, Path
     result = compress((source, checkpoint), tmp_path / "out", "--codec", "gsz", "--score", "blend_weight")
     data = result.path.read_bytes()
     coarse = registry.get("gsz").decode(data, "coarse", level=1)  # type: ignore[call-arg]
-    scene = Scene(SceneOptions(source_path=source, eval=True))
-    training = Views(scene.train, TargetCache(scene.images.load), scene.background, scene.extent)
+    scene = open_scene(SceneOptions(source_path=source, eval=True))
+    training = Views(scene.train, scene.images.load, scene.background, scene.extent)
     scores = importance.blend_weight(result.splats, training, (0, 0))
     first = (result.splats.means[:, None] == coarse.means).all(2).any(1)
     assert len(coarse) < len(result.splats) / 2
@@ -567,22 +568,7 @@ def test_who_picks_from_a_run_gets_its_recipe(tmp_path: Path):
     assert train.parse(["-m", str(tmp_path), "--pick", "1MB", *published]).recipe == Recipe()
 
 
-# --- Memory ----------------------------------------------------------------------------------------------------------
-
-
-def test_targets_are_kept_within_the_bound(views: Views):
-    loads: list[str] = []
-
-    def load(camera):
-        loads.append(camera.name)
-        return torch.zeros(8, 8, 3)
-
-    one = 8 * 8 * 3 * 4 * 3
-    cache = TargetCache(load, memory_limit_bytes=2 * one)
-    a, b, c = views.cameras[:3]
-    for camera in (a, b, a, c, a, b):
-        cache(camera)
-    assert loads == [a.name, b.name, c.name, b.name]
+# --- Leftovers -------------------------------------------------------------------------------------------------------
 
 
 def test_leftovers_do_not_pile_up(tiny: tuple[Path, Path], tmp_path: Path):

@@ -12,17 +12,18 @@ from torch import Tensor
 
 from compress import importance
 from compress.prune import has_sh_rest, prune_sh
-from compress.views import TargetCache, Views
-from scene import Scene, SceneOptions
+from compress.views import Views
+from scene import open_scene
 from scene.gaussian_model import GaussianModel
+from scene.options import SceneOptions
 from tests.tiny_run import tiny_splats, write_tiny_scene
 
 
 @pytest.fixture(scope="module")
 def views(tmp_path_factory: pytest.TempPathFactory) -> Views:
     source, _ = write_tiny_scene(tmp_path_factory.mktemp("tiny"))
-    scene = Scene(SceneOptions(source_path=source, eval=True))
-    return Views(scene.train[:2], TargetCache(scene.images.load), scene.background, scene.extent)
+    scene = open_scene(SceneOptions(source_path=source, eval=True))
+    return Views(scene.train[:2], scene.images.load, scene.background, scene.extent)
 
 
 @pytest.fixture(scope="module")

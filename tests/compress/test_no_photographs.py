@@ -24,12 +24,13 @@ import render
 import train
 from compress.loop import Result
 from compress.synthetic_views import MAX_NEAR_SHARE, Looker, OwnRenders, known_cameras, placed_cameras
-from compress.views import TargetCache, Views, against_photographs
+from compress.views import Views, against_photographs
 from gaussian_renderer import render as render_view
 from gsz.errors import UserError
 from quality.metrics import ViewMetrics, measure
-from scene import Camera, Scene, SceneOptions, model_dir
+from scene import Camera, model_dir, open_scene
 from scene.gaussian_model import GaussianModel
+from scene.options import SceneOptions
 from scene.placement import CameraPlacer, FreeSpace, PlacementOptions, Shape, estimate_up
 from tests.tiny_run import tiny_splats, write_tiny_scene
 from utils import cli
@@ -44,7 +45,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory as INRIA's archive has them: model, cameras.json and a cfg_args that leads nowhere."""
     folder = tmp_path_factory.mktemp("archive")
     source, trained = write_tiny_scene(folder)
-    scene = Scene(SceneOptions(source_path=source), validation_every=0)
+    scene = open_scene(SceneOptions(source_path=source), validation_every=0)
     model_dir.write_cameras(trained, scene.train)
     model_dir.write_options(trained, {"source_path": "/home/someone/data", "white_background": False})
     shutil.rmtree(source)
@@ -311,7 +312,7 @@ def test_targets_are_unrounded_renders(checkpoint: Path):
 def test_quality_is_measured_as_if_there_were_photographs(checkpoint: Path):
     splats = GaussianModel.load_ply(ply_of(checkpoint))
     cameras = known_cameras(checkpoint)[:2]
-    exact = Views(cameras, TargetCache(OwnRenders(splats, BLACK).load), BLACK, 1.0)
+    exact = Views(cameras, OwnRenders(splats, BLACK).load, BLACK, 1.0)
     assumed = replace(exact, target_quality=ViewMetrics(30.0, 0.9))
     assert exact.evaluate(splats).psnr == float("inf")
     uncompressed = assumed.evaluate(splats)

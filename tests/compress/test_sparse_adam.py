@@ -13,7 +13,7 @@ import gaussian_renderer
 from compress.finetune import finetune
 from compress.recipe import Recipe
 from compress.sparse_adam import SparseAdam, sparse_adam
-from compress.views import TargetCache, Views
+from compress.views import Views
 from gaussian_renderer import render
 from gsz import registry
 from scene.cameras import Camera
@@ -64,7 +64,7 @@ def test_fine_tuning_moves_only_what_its_views_show():
     camera = Camera("view", WIDTH, HEIGHT, FX, FY, CX, CY, ring_poses(3)[0])
     black = torch.zeros(3)
     target = render(camera, tiny_splats(60, seed=1), black, backend="cpu").image.clamp(0, 1)
-    views = Views([camera], TargetCache(lambda camera: target), black, 1.0, "cpu")
+    views = Views([camera], lambda camera: target, black, 1.0, "cpu")
 
     def tuned(sparse: bool):
         recipe = Recipe(codec="ply", sparse_adam=sparse)

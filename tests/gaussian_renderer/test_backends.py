@@ -22,9 +22,9 @@ from gsz import registry
 from gsz.errors import UserError
 from pretraining.schedule import Schedule
 from quality import ssim
-from scene import SceneOptions
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+from scene.options import SceneOptions
 from tests.helpers import assert_same_up_to_order
 from tests.reference_rasterizer import gsplat_module, inria_module
 from tests.synthetic_scenes import CX, CY, FX, FY, HEIGHT, WIDTH, project, ring_poses

@@ -89,6 +89,7 @@ def test_file_has_inria_layout(tmp_path: Path) -> None:
 def test_reads_by_name_not_by_position(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, form: dict, dtype: str
 ) -> None:
+    caplog.set_level("INFO")
     columns = plain_columns(count=6, rest=24)
     shuffled = dict(sorted(columns.items(), key=lambda item: item[0][::-1]))
     shuffled = {"confidence": np.ones(6), **shuffled, "nx": np.ones(6), "label": np.zeros(6)}

@@ -42,9 +42,10 @@ from pretraining.densify import (
 from pretraining.initial import mean_squared_neighbour_distance, splats_at_points
 from pretraining.optimizer import SplatAdam
 from pretraining.schedule import Schedule
-from scene import PointCloud, Scene, SceneOptions
+from scene import PointCloud, open_scene
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+from scene.options import SceneOptions
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -439,7 +440,7 @@ def test_impossible_schedules_and_rules_are_refused() -> None:
 
 def test_a_scene_without_points_is_refused(blender_scene: Path, tmp_path: Path) -> None:
     options = options_for(blender_scene, tmp_path)
-    scene = Scene(options.scene, validation_every=0)
+    scene = open_scene(options.scene, validation_every=0)
     scene.points = PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8))
     with pytest.raises(UserError, match="no points to begin with"):
         initial_splats(options, scene)

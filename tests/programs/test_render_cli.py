@@ -21,8 +21,9 @@ import render
 from gaussian_renderer import choose_backend
 from gsz import registry
 from gsz.errors import UserError
-from scene import GaussianModel, Scene, SceneOptions
+from scene import GaussianModel, open_scene
 from scene.model_dir import save_checkpoint, write_options
+from scene.options import SceneOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 32, 24
@@ -59,7 +60,7 @@ def write_scene(folder: Path) -> None:
 
 def photograph(folder: Path, model: GaussianModel) -> None:
     """Replace the photographs by renders of ``model``."""
-    scene = Scene(SceneOptions(source_path=folder, eval=True), validation_every=0)
+    scene = open_scene(SceneOptions(source_path=folder, eval=True), validation_every=0)
     renderer = render.Renderer(model, scene.background, choose_backend("cpu"))
     for camera in scene.train + scene.test:
         assert camera.image_path is not None

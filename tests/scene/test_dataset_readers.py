@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import struct
 from pathlib import Path
 
 import numpy as np
-import pycolmap
 import pytest
 from PIL import Image
 
 from gsz.errors import UserError
 from scene.cameras import Camera, sizes_agree
-from scene.dataset_readers import read_blender, read_colmap, read_dataset, unique_view_names
+from scene.colmap import LENSES, model_suffix, read_model, read_model_points
+from scene.dataset_readers import read_blender, read_colmap, read_dataset
+from scene.photographs import unique_view_names
+from scene.points import PointCloud
 from tests import synthetic_scenes as scenes
 
 DEMO = Path(__file__).parents[2] / "demo" / "snowmiku"
+WRITTEN_BY_COLMAP = Path(__file__).parents[1] / "colmap_files"
 
 HAND_CAMERAS = "# by hand\n7 PINHOLE 200 100 50 60 110 40\n"
 # The first image is turned by a quarter about y. The second has no observations, so its second line is empty.
@@ -59,14 +63,13 @@ def test_projects_where_colmap_saw_the_points(tmp_path: Path, text: bool, model:
     scenes.write_photographs(tmp_path / "images_small", scenes.view_names(6), size)
     dataset = read_colmap(tmp_path, "images_small")
     assert len(dataset.cameras) == 6 and not dataset.test_cameras
-    for image in written.images.values():
-        camera = by_name(dataset.cameras)[Path(image.name).stem]
+    for name, pose in written.poses.items():
+        camera = by_name(dataset.cameras)[Path(name).stem]
         assert (camera.width, camera.height) == size
-        assert camera.image_path == tmp_path / "images_small" / image.name
-        np.testing.assert_allclose(camera.center, image.projection_center(), atol=1e-12)
-        for observation in image.points2D:
-            point = written.point3D(observation.point3D_id)
-            np.testing.assert_allclose(scenes.project(camera, point.xyz), observation.xy * scale, atol=1e-6)
+        assert camera.image_path == tmp_path / "images_small" / name
+        np.testing.assert_allclose(camera.world_to_camera, pose, atol=1e-12)
+        for position, pixel in zip(written.positions, written.seen[name], strict=True):
+            np.testing.assert_allclose(scenes.project(camera, position), pixel * scale, atol=1e-6)
 
 
 def test_intrinsics_follow_each_axis_of_the_photograph(tmp_path: Path) -> None:
@@ -80,18 +83,18 @@ def test_intrinsics_follow_each_axis_of_the_photograph(tmp_path: Path) -> None:
 
 def test_points_keep_their_colours(tmp_path: Path) -> None:
     written = scenes.write_colmap_scene(tmp_path, 3)
-    points = read_colmap(tmp_path).points
+    points = read_colmap(tmp_path, with_points=True).points
     assert points is not None
-    expected = [point for _, point in sorted(written.points3D.items())]
     assert points.positions.dtype == np.float32 and points.colors.dtype == np.uint8
-    np.testing.assert_allclose(points.positions, [point.xyz for point in expected], rtol=1e-6)
-    np.testing.assert_array_equal(points.colors, [point.color for point in expected])
+    np.testing.assert_allclose(points.positions, written.positions, rtol=1e-6)
+    np.testing.assert_array_equal(points.colors, written.colors)
+    assert read_colmap(tmp_path).points is None
 
 
 @pytest.mark.parametrize("below", ["sparse/0", "sparse"])
 def test_reads_what_is_written_by_hand(tmp_path: Path, below: str) -> None:
     write_by_hand(tmp_path, below)
-    dataset = read_dataset(tmp_path)
+    dataset = read_dataset(tmp_path, with_points=True)
     cameras = by_name(dataset.cameras)
     assert set(cameras) == {"a", "b"}
     assert dataset.points is not None and len(dataset.points) == 2
@@ -111,11 +114,37 @@ def test_binary_and_text_agree(tmp_path: Path) -> None:
         np.testing.assert_allclose(camera.world_to_camera, by_name(text.cameras)[name].world_to_camera, atol=1e-12)
 
 
-def test_reads_models_without_rigs_and_frames(tmp_path: Path) -> None:
-    """COLMAP before 3.12 wrote three files only."""
+@pytest.mark.parametrize("suffix", [".bin", ".txt"])
+def test_reads_what_colmap_writes(suffix: str) -> None:
+    """All of its camera models, and a rig, whose images have poses of their own all the same."""
+    assert model_suffix(WRITTEN_BY_COLMAP) == ".bin"
+    expected = json.loads((WRITTEN_BY_COLMAP / "expected.json").read_text())
+    model = read_model(WRITTEN_BY_COLMAP, suffix)
+    assert {camera.lens.name for camera in model.cameras.values()} == {lens.name for lens in LENSES.values()}
+    for camera_id, camera in model.cameras.items():
+        values = {"model": camera.lens.name, "width": camera.width, "height": camera.height}
+        assert {**values, "params": list(camera.parameters)} == expected["cameras"][str(camera_id)]
+    assert {image.name for image in model.images} == set(expected["images"])
+    for image in model.images:
+        assert image.camera_id == expected["images"][image.name]["camera_id"]
+        np.testing.assert_array_equal(image.world_to_camera[:3], expected["images"][image.name]["cam_from_world"])
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".txt"])
+def test_reads_the_points_that_colmap_writes(tmp_path: Path, suffix: str) -> None:
+    shutil.copy(WRITTEN_BY_COLMAP / f"points3D{suffix}", tmp_path)
+    points, path = read_model_points(tmp_path)
+    assert path == tmp_path / f"points3D{suffix}"
+    expected = json.loads((WRITTEN_BY_COLMAP / "expected.json").read_text())["points"]
+    np.testing.assert_array_equal(points.positions, np.array([row[:3] for row in expected], np.float32))
+    np.testing.assert_array_equal(points.colors, [row[3:] for row in expected])
+
+
+def test_rigs_and_frames_are_not_needed(tmp_path: Path) -> None:
+    """They say nothing that the images do not say, and COLMAP before 3.12 wrote none."""
     scenes.write_colmap_scene(tmp_path, 3)
     for name in ("rigs.bin", "frames.bin"):
-        (tmp_path / "sparse/0" / name).unlink()
+        (tmp_path / "sparse/0" / name).write_bytes(b"half a f")
     assert len(read_colmap(tmp_path).cameras) == 3
 
 
@@ -154,9 +183,9 @@ def test_view_names() -> None:
     for names, said in (
         (["a.png", "a.png"], "listed twice"),
         (["a.png", "a.jpg"], "share the name 'a'"),
-        (["../.."], "no name of a photograph"),
-        ([""], "no name of a photograph"),
-        (["a\nb.png"], "no name of a photograph"),
+        (["../.."], "not the name of a photograph"),
+        ([""], "not the name of a photograph"),
+        (["a\nb.png"], "not the name of a photograph"),
     ):
         with pytest.raises(UserError, match=said):
             unique_view_names(names, source)
@@ -164,26 +193,38 @@ def test_view_names() -> None:
 
 @pytest.mark.skipif(not DEMO.is_dir(), reason="the demo scene is not in this checkout")
 def test_the_demo_scene() -> None:
-    dataset = read_colmap(DEMO, "images_400")
+    dataset = read_colmap(DEMO, "images_400", with_points=True)
     assert len(dataset.cameras) == 97 and dataset.points is not None and len(dataset.points) == 25784
     assert {(camera.width, camera.height) for camera in dataset.cameras} == {(400, 300)}
     assert dataset.cameras[0].fx == pytest.approx(1324.675376645595 / 4)
-    model = pycolmap.Reconstruction(DEMO / "sparse" / "0")
-    cameras = by_name(dataset.cameras)
-    point = dataset.points.positions[1000].astype(np.float64)
-    for image in model.images.values():
-        seen = image.project_point(point)
-        if seen is not None:
-            np.testing.assert_allclose(scenes.project(cameras[Path(image.name).stem], point), seen / 4, atol=1e-6)
+    # The points have their colors where the cameras see them, some hidden behind others: less so in other photographs.
+    photographs = [camera.image_path for camera in dataset.cameras]
+    own, others = (
+        np.mean([color_error(*pair, dataset.points) for pair in zip(dataset.cameras[::10], paths, strict=True)])
+        for paths in (photographs[::10], photographs[::-10])
+    )
+    assert own < 0.65 * others
+
+
+def color_error(camera: Camera, photograph: Path | None, points: PointCloud) -> float:
+    """Median difference of the points' colors from the photograph's where the camera has them in its image."""
+    seen = points.positions @ camera.world_to_camera[:3, :3].T + camera.world_to_camera[:3, 3]
+    x, y = (seen[:, :2] / seen[:, 2:] * (camera.fx, camera.fy) + (camera.cx, camera.cy)).T
+    inside = (seen[:, 2] > 0) & (x > 0) & (x < camera.width) & (y > 0) & (y < camera.height)
+    assert photograph is not None
+    pixels = np.asarray(Image.open(photograph), np.int16)[y[inside].astype(int), x[inside].astype(int)]
+    return float(np.median(np.abs(pixels - points.colors[inside]).max(1)))
 
 
 # --- Bad COLMAP scenes -----------------------------------------------------------------------------------------------
 
 
-def refused(folder: Path, *said: str, images: str = "images", named: str = "") -> None:
+def refused(
+    folder: Path, *said: str, images: str = "images", named: str = "", with_points: bool = True, skip: bool = False
+) -> None:
     """Reading fails with one line that names a file in the folder and contains what is expected."""
     with pytest.raises(UserError) as caught:
-        read_dataset(folder, images)
+        read_dataset(folder, images, with_points=with_points, skip_missing=skip)
     message = str(caught.value)
     assert message.startswith(str(folder / named)) and "\n" not in message
     for part in said:
@@ -212,7 +253,7 @@ def test_distortion(tmp_path: Path, text: bool) -> None:
     refused(tmp_path, "is OPENCV", "colmap image_undistorter --image_path", str(tmp_path / "sparse/0"))
 
 
-@pytest.mark.parametrize("name", ["cameras", "images", "points3D", "rigs", "frames"])
+@pytest.mark.parametrize("name", ["cameras", "images", "points3D"])
 @pytest.mark.parametrize("damage", ["empty", "cut", "count"])
 def test_damaged_binaries(tmp_path: Path, name: str, damage: str) -> None:
     scenes.write_colmap_scene(tmp_path, 2)
@@ -222,41 +263,58 @@ def test_damaged_binaries(tmp_path: Path, name: str, damage: str) -> None:
     refused(tmp_path, "truncated or damaged", named=f"sparse/0/{name}.bin")
 
 
-def test_rigs_with_many_sensors_are_whole(tmp_path: Path) -> None:
-    reconstruction = pycolmap.Reconstruction()
-    rig = pycolmap.Rig(rig_id=1)
-    for camera_id in (1, 2, 3):
-        parameters = [scenes.FX, scenes.FY, scenes.CX, scenes.CY]
-        reconstruction.add_camera(
-            pycolmap.Camera(
-                camera_id=camera_id, model="PINHOLE", width=scenes.WIDTH, height=scenes.HEIGHT, params=parameters
-            )
-        )
-        sensor = pycolmap.sensor_t(pycolmap.SensorType.CAMERA, camera_id)
-        if camera_id == 1:
-            rig.add_ref_sensor(sensor)
-        else:
-            rig.add_sensor(sensor, pycolmap.Rigid3d() if camera_id == 2 else None)
-    reconstruction.add_rig(rig)
-    (tmp_path / "sparse/0").mkdir(parents=True)
-    reconstruction.write_binary(tmp_path / "sparse/0")
-    (tmp_path / "images").mkdir()
-    refused(tmp_path, "no images with a pose")
-
-
 @pytest.mark.parametrize(
-    ("name", "line"), [("cameras", "1 PINHOLE 80"), ("cameras", "1 FISH 80 60 1"), ("images", "1 x")]
+    ("name", "line"),
+    [
+        ("cameras", "1 PINHOLE 80"),
+        ("cameras", "1"),
+        ("cameras", "1 FISH 80 60 1"),
+        ("cameras", "1 PINHOLE 80 60 x 50 40 30"),
+        ("cameras", "1 PINHOLE 80 60 50 50 40 30 0.1"),
+        ("images", "1 x"),
+        ("images", "1 1 0 0 0 0 0 zero 1 a.png"),
+        ("points3D", "1 0 0 0 255 255"),
+        ("points3D", "1 0 0 0 255 255 256 0.5"),
+        ("points3D", "1 0 0 y 255 255 255 0.5"),
+    ],
 )
 def test_damaged_text(tmp_path: Path, name: str, line: str) -> None:
     scenes.write_colmap_scene(tmp_path, 2, text=True)
-    (tmp_path / "sparse/0" / f"{name}.txt").write_text(line + "\n")
-    refused(tmp_path, "is damaged")
+    (tmp_path / "sparse/0" / f"{name}.txt").write_text(f"# by hand\n{line}\n")
+    refused(tmp_path, "line 2 is damaged", named=f"sparse/0/{name}.txt")
+
+
+def test_text_that_is_none(tmp_path: Path) -> None:
+    scenes.write_colmap_scene(tmp_path, 2, text=True)
+    (tmp_path / "sparse/0/images.txt").write_bytes(b"# caf\xe9\n")
+    refused(tmp_path, "not UTF-8 at byte 5", named="sparse/0/images.txt")
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_images_of_a_camera_that_is_not_there(tmp_path: Path, text: bool) -> None:
+    scenes.write_colmap_scene(tmp_path, 2, text=text)
+    (tmp_path / "sparse/0/cameras.bin").write_bytes(bytes(8))
+    (tmp_path / "sparse/0/cameras.txt").write_text("")
+    refused(tmp_path, "'view_000.png' was taken by camera 1, which cameras")
+
+
+def test_damage_is_found_where_it_is(tmp_path: Path) -> None:
+    """The head of the one camera ends at byte 32, and its four parameters need as many bytes again."""
+    scenes.write_colmap_scene(tmp_path, 2)
+    path = tmp_path / "sparse/0/cameras.bin"
+    path.write_bytes(path.read_bytes()[:50])
+    refused(tmp_path, "at byte 32 of 50", named="sparse/0/cameras.bin")
+    scenes.write_colmap_scene(tmp_path / "name", 2)
+    path = tmp_path / "name/sparse/0/images.bin"
+    path.write_bytes(path.read_bytes().replace(b"view_001", b"view\xff001"))
+    refused(tmp_path / "name", "a name is not UTF-8", named="sparse/0/images.bin")
 
 
 def test_empty_model(tmp_path: Path) -> None:
     (tmp_path / "sparse/0").mkdir(parents=True)
     (tmp_path / "images").mkdir()
-    pycolmap.Reconstruction().write_binary(tmp_path / "sparse/0")
+    for name in ("cameras", "images", "points3D"):
+        (tmp_path / f"sparse/0/{name}.bin").write_bytes(bytes(8))
     refused(tmp_path, "no images with a pose")
 
 
@@ -277,8 +335,6 @@ def test_cameras_that_are_none(tmp_path: Path, camera: str, said: str) -> None:
 
 def test_poses_that_are_none(tmp_path: Path) -> None:
     scenes.write_colmap_scene(tmp_path, 2)
-    for name in ("rigs.bin", "frames.bin"):
-        (tmp_path / "sparse/0" / name).unlink()
     path = tmp_path / "sparse/0/images.bin"
     data = bytearray(path.read_bytes())
     translation = 8 + 4 + 4 * 8

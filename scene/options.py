@@ -1,0 +1,83 @@
+"""Which scene, and how it is read, as options of a command line."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from gsz.splats import MAX_SH_DEGREE
+from scene.model_dir import OPTIONS_FILE, find_options
+from utils.options import parse_size
+
+log = logging.getLogger(__name__)
+
+_OF_THIS_RUN = ("skip_missing", "cache_memory")
+"""Options that say nothing of a model, and so are not taken from its ``cfg_args``."""
+
+
+@dataclass
+class SceneOptions:
+    """Which scene, and how it is read. The flags are those of the 3DGS repository."""
+
+    source_path: Annotated[Path | None, tyro.conf.arg(aliases=["-s"])] = None
+    """Folder of the scene: photographs with COLMAP's sparse/, with Blender's transforms_train.json, or with the
+    transforms.json of nerfstudio and instant-ngp."""
+    images: Annotated[str, tyro.conf.arg(aliases=["-i"])] = "images"
+    """Folder of the photographs inside a COLMAP scene, such as images_4."""
+    resolution: Annotated[int, tyro.conf.arg(aliases=["-r"])] = -1
+    """1, 2, 4 or 8: divide the photographs' size by this. Another number: their width in pixels.
+    -1: as they are, but at most 1600 wide."""
+    white_background: Annotated[bool, tyro.conf.arg(aliases=["-w"])] = False
+    """Render on white, not black, and lay transparent photographs over it."""
+    eval: bool = False
+    """Set views apart for testing: every 8th by name, or those of transforms_test.json."""
+    data_device: str = "cpu"
+    """Where decoded photographs are kept: cpu or cuda."""
+    sh_degree: int = MAX_SH_DEGREE
+    """Degree of the spherical harmonics, 0 to 3."""
+    skip_missing: bool = False
+    """Go on without the views whose photographs are missing."""
+    cache_memory: str | None = None
+    """How much of the decoded photographs is kept, such as 4GB; by default half of what is free on --data_device."""
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """The bound of ``cache_memory`` in bytes; ``None`` where it is not given.
+
+        Raises:
+            UserError: it is no size.
+        """
+        return None if self.cache_memory is None else parse_size(self.cache_memory)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], source: Path) -> SceneOptions:
+        """Options from a mapping, such as a model's ``cfg_args``; keys that are no option are passed over.
+
+        So is, with a warning, a value that the option cannot have: other programs write what they like there.
+
+        Args:
+            source: Where the values come from, for the warning.
+        """
+        options = cls()
+        for field in fields(cls):
+            if field.name not in values or field.name in _OF_THIS_RUN:
+                continue
+            value = values[field.name]
+            if field.name == "source_path":
+                value = Path(value) if isinstance(value, str | Path) and str(value) else None
+            # Exact types: True is an int to isinstance, and no resolution.
+            elif type(value) is not type(getattr(options, field.name)):
+                log.warning("%s: %s cannot be %r, so it is passed over", source, field.name, value)
+                continue
+            setattr(options, field.name, value)
+        return options
+
+
+def options_of_model(model_dir: Path) -> SceneOptions:
+    """The options that a model was made with, as far as its folder says and says it legibly, else the defaults."""
+    return SceneOptions.from_mapping(find_options(model_dir), model_dir / OPTIONS_FILE)
