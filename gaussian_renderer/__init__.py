@@ -5,17 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
-from typing import Literal
-
-import torch
 from torch import Tensor
 
+from gaussian_renderer.choice import Backend, BackendName, choose_backend
 from gaussian_renderer.rendering import Rendering, Splats, ViewStatistics
-from gsz.errors import UserError
 from scene.cameras import Camera
 
 __all__ = [
@@ -28,105 +21,6 @@ __all__ = [
     "render",
     "render_statistics",
 ]
-
-BackendName = Literal["auto", "inria", "gsplat", "cpu"]
-
-_CUDA_BACKENDS = ("inria", "gsplat")
-"""In the order that ``auto`` tries them; each is a module of this package."""
-
-
-@dataclass(frozen=True)
-class Backend:
-    """Who renders, and why it was chosen.
-
-    Attributes:
-        name: What ``--backend`` calls it.
-        device: Where the tensors it takes live.
-        description: One line for logs: what it is and why it was chosen.
-        render: The backend's own entry; use :func:`render` instead.
-        render_statistics: Likewise for :func:`render_statistics`; ``None`` where the backend has no such pass.
-    """
-
-    name: str
-    device: torch.device
-    description: str
-    render: Callable[..., Rendering]
-    render_statistics: Callable[..., ViewStatistics] | None = None
-
-
-@cache
-def choose_backend(name: str = "auto") -> Backend:
-    """The backend that ``--backend`` names; ``auto`` takes the fastest that works here.
-
-    Raises:
-        UserError: no such backend, or it cannot run here; the message says what to install.
-    """
-    if name == "auto":
-        return _fastest()
-    if name == "cpu":
-        return _cpu_backend("as asked")
-    if name not in _CUDA_BACKENDS:
-        raise UserError(f"--backend {name}: no such backend; choose auto, {', '.join(_CUDA_BACKENDS)} or cpu")
-    problem = _no_cuda()
-    if problem:
-        remedy = "install a CUDA build of PyTorch on a machine with an NVIDIA GPU, or use --backend cpu"
-        raise UserError(f"--backend {name}: {problem}; {remedy}")
-    problem = _obstacle(name)
-    if problem:
-        raise UserError(f"--backend {name}: {problem}")
-    return _cuda_backend(name, "as asked")
-
-
-def _fastest() -> Backend:
-    problem = _no_cuda()
-    if problem:
-        return _cpu_backend(problem)
-    problems: list[str] = []
-    for name in _CUDA_BACKENDS:
-        problem = _obstacle(name)
-        if problem is None:
-            return _cuda_backend(name, "; ".join(problems) or "the first choice where there is a CUDA device")
-        problems.append(problem)
-    return _cpu_backend("; ".join(problems))
-
-
-def _no_cuda() -> str | None:
-    """Why nothing can run on CUDA, or ``None`` if it can."""
-    if torch.cuda.is_available():
-        return None
-    if torch.version.cuda is None:
-        return "this PyTorch is built without CUDA"
-    return "PyTorch sees no CUDA device"
-
-
-def _obstacle(name: str) -> str | None:
-    """Why a CUDA backend cannot be used, with the remedy; ``None`` if it can."""
-    backend = import_module(f"gaussian_renderer.{name}")
-    try:
-        return backend.obstacle()
-    except ModuleNotFoundError as error:
-        if error.name == backend.PACKAGE:
-            return f"the package {backend.PACKAGE} is not installed; install it with: {backend.INSTALL}"
-        return f"{backend.PACKAGE} needs the package {error.name}; install it with: pip install {error.name}"
-    except ImportError as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0]
-        return f"{backend.PACKAGE} cannot be loaded ({reason}); build it for this PyTorch with: {backend.INSTALL}"
-
-
-def _cpu_backend(why: str) -> Backend:
-    from gaussian_renderer import cpu
-
-    description = f"CPU rasterizer, {cpu.DESCRIPTION} ({why})"
-    return Backend("cpu", torch.device("cpu"), description, cpu.render, cpu.render_statistics)
-
-
-def _cuda_backend(name: str, why: str) -> Backend:
-    # PyTorch lets convolutions round to ten bits on CUDA. SSIM and LPIPS subtract nearly equal numbers.
-    torch.backends.cudnn.allow_tf32 = False
-    module = import_module(f"gaussian_renderer.{name}")
-    device = torch.device("cuda", 0)
-    description = f"{module.PACKAGE} on {torch.cuda.get_device_name(device)} ({why})"
-    return Backend(name, device, description, module.render)
 
 
 def render(
@@ -162,7 +56,7 @@ def render_statistics(
     sh_degree: int | None = None,
     target: Tensor | None = None,
 ) -> ViewStatistics | None:
-    """Render a view and measure what each Gaussian is worth to it, or ``None`` where the backend cannot: on CUDA.
+    """Render a view and measure what each Gaussian is worth to it, or ``None`` where the backend cannot.
 
     It costs about as much as rendering and its gradient. No gradient is recorded.
 

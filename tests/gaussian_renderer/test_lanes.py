@@ -19,11 +19,18 @@ def test_single_lanes_pass_the_tests_of_the_renderer():
     """As plain Python, which the operations on one lane are as well: compiling them again would take a minute."""
     environment = {**os.environ, "GSZ_NO_SIMD": "1", "NUMBA_DISABLE_JIT": "1"}
     tests = [
-        "test_render_cpu.py::test_image_and_gradients[ordinary-0]",
-        "test_render_cpu.py::test_image_and_gradients[saturated-0]",
-        "test_render_statistics.py::test_blend_weights_add_up_to_what_hides_the_background[ordinary]",
+        "test_render.py::test_image_and_gradients[cpu-ordinary-0]",
+        "test_render.py::test_image_and_gradients[cpu-saturated-0]",
+        "test_render_statistics.py::test_blend_weights_add_up_to_what_hides_the_background[cpu-ordinary]",
     ]
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(f"tests/{test}" for test in tests)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        *(f"{Path(__file__).parent}/{test}" for test in tests),
+    ]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "3 passed" in done.stdout

@@ -1,4 +1,4 @@
-"""What the CPU backend measures of each Gaussian is what leaving it out does to the image.
+"""What our renderers measure of each Gaussian is what leaving it out does to the image.
 
 Checked against renders without each Gaussian on scenes with capped alphas, cut-offs, clamped colours, culled Gaussians
 and pixels that end; and that the result does not depend on the number of threads.
@@ -15,7 +15,7 @@ from torch import Tensor
 from gaussian_renderer import ViewStatistics, choose_backend, render, render_statistics
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
-from tests.gaussian_renderer.test_render_cpu import (
+from tests.gaussian_renderer.test_render import (
     HEIGHT,
     WIDTH,
     all_around,
@@ -33,12 +33,12 @@ from tests.gaussian_renderer.test_render_cpu import (
 BACKGROUND = torch.tensor([0.1, 0.2, 0.9])
 
 
-def image(camera: Camera, model: GaussianModel) -> Tensor:
-    return render(camera, model, BACKGROUND, backend="cpu").image.double()
+def image(backend: str, camera: Camera, model: GaussianModel) -> Tensor:
+    return render(camera, model, BACKGROUND, backend=backend).image.double()
 
 
-def measure(camera: Camera, model: GaussianModel, target: Tensor | None = None) -> ViewStatistics:
-    statistics = render_statistics(camera, model, BACKGROUND, backend="cpu", target=target)
+def measure(backend: str, camera: Camera, model: GaussianModel, target: Tensor | None = None) -> ViewStatistics:
+    statistics = render_statistics(camera, model, BACKGROUND, backend=backend, target=target)
     assert statistics is not None
     return statistics
 
@@ -55,23 +55,23 @@ FAMILIES = [ordinary, needles, huge, tiny, all_around, near_plane, dark]
 
 
 @pytest.mark.parametrize(("family", "tolerance"), [*((family, 1e-3) for family in FAMILIES), (saturated, 0.05)])
-def test_statistics_are_those_of_renders_without_each_gaussian(family, tolerance):
+def test_statistics_are_those_of_renders_without_each_gaussian(backend, family, tolerance):
     rng = np.random.default_rng([200, FAMILIES.index(family) if family in FAMILIES else 99])
     camera, model = make_camera(rng), family(rng)
     target = torch.from_numpy(rng.uniform(size=(HEIGHT, WIDTH, 3)))
-    statistics = measure(camera, model, target.float())
-    whole = image(camera, model)
+    statistics = measure(backend, camera, model, target.float())
+    whole = image(backend, camera, model)
     assert torch.equal(statistics.image.double(), whole)
 
     errors, losses, plain_errors = [], [], []
     chosen = torch.arange(0, len(model), 3)
     for index in chosen.tolist():
-        without = image(camera, model.select(torch.arange(len(model)) != index))
+        without = image(backend, camera, model.select(torch.arange(len(model)) != index))
         plain = model.clone()
         plain.sh_rest[index] = 0.0
         errors.append((without - whole).square().sum())
         losses.append((without - target).square().sum() - (whole - target).square().sum())
-        plain_errors.append((image(camera, plain) - whole).square().sum())
+        plain_errors.append((image(backend, camera, plain) - whole).square().sum())
     assert_close(statistics.removal_error[chosen], errors, tolerance)
     assert statistics.removal_loss is not None
     assert_close(statistics.removal_loss[chosen], losses, tolerance)
@@ -79,52 +79,53 @@ def test_statistics_are_those_of_renders_without_each_gaussian(family, tolerance
 
 
 @pytest.mark.parametrize("family", [ordinary, all_around, saturated])
-def test_blend_weights_add_up_to_what_hides_the_background(family):
+def test_blend_weights_add_up_to_what_hides_the_background(backend, family):
     rng = np.random.default_rng([201, FAMILIES.index(family) if family in FAMILIES else 99])
     camera, model = make_camera(rng), family(rng)
-    weights = measure(camera, model).blend_weight
+    weights = measure(backend, camera, model).blend_weight
     model.sh_rest.zero_()
     model.sh_dc[:] = 0.5 / 0.28209479177387814  # Every colour is 1, so a pixel is the sum of its weights.
-    white = render(camera, model, torch.zeros(3), backend="cpu").image[..., 0]
+    white = render(camera, model, torch.zeros(3), backend=backend).image[..., 0]
     assert float(weights.sum()) == pytest.approx(float(white.sum()), rel=1e-4)
     assert (weights >= 0).all()
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (17, 31), (64, 2)])
-def test_any_image_size(width, height):
+def test_any_image_size(backend, width, height):
     rng = np.random.default_rng([202, width, height])
     camera, model = make_camera(rng, width, height), make_splats(rng, 40)
-    whole = image(camera, model)
+    whole = image(backend, camera, model)
     exact = [
-        (image(camera, model.select(torch.arange(40) != index)) - whole).square().sum() for index in range(len(model))
+        (image(backend, camera, model.select(torch.arange(40) != index)) - whole).square().sum()
+        for index in range(len(model))
     ]
-    assert_close(measure(camera, model).removal_error, exact, 1e-3)
+    assert_close(measure(backend, camera, model).removal_error, exact, 1e-3)
 
 
-def test_without_a_target_nothing_is_said_about_loss():
+def test_without_a_target_nothing_is_said_about_loss(backend):
     rng = np.random.default_rng(203)
     camera, model = make_camera(rng), ordinary(rng)
-    assert measure(camera, model).removal_loss is None
+    assert measure(backend, camera, model).removal_loss is None
     # Against itself an image has no error, and the change of the squared error is the squared change.
-    statistics = measure(camera, model, measure(camera, model).image)
+    statistics = measure(backend, camera, model, measure(backend, camera, model).image)
     assert torch.equal(statistics.removal_loss, statistics.removal_error)
 
 
-def test_a_model_without_gaussians_and_one_that_is_not_seen():
+def test_a_model_without_gaussians_and_one_that_is_not_seen(backend):
     rng = np.random.default_rng(204)
     behind = make_splats(rng, 5, means=rng.uniform([-1, -1, -9], [1, 1, -1], (5, 3)))
     for model in (GaussianModel.empty(), behind):
-        statistics = measure(make_camera(rng), model)
+        statistics = measure(backend, make_camera(rng), model)
         for values in (statistics.removal_error, statistics.blend_weight, statistics.sh_removal_error):
             assert values.shape == (len(model),)
             assert not values.any()
 
 
-def test_no_gradient_is_recorded_and_the_model_is_left_alone():
+def test_no_gradient_is_recorded_and_the_model_is_left_alone(backend):
     rng = np.random.default_rng(205)
     camera, model = make_camera(rng), ordinary(rng).requires_grad_()
     before = model.clone()
-    statistics = measure(camera, model)
+    statistics = measure(backend, camera, model)
     assert not statistics.image.requires_grad and not statistics.removal_error.requires_grad
     for (_, old), (_, new) in zip(before.named_parameters(), model.named_parameters(), strict=True):
         assert torch.equal(old, new)
@@ -141,7 +142,7 @@ def test_same_bits_on_one_and_two_threads():
         results = []
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            results.append(measure(camera, model, target))
+            results.append(measure("cpu", camera, model, target))
     finally:
         torch.set_num_threads(before)
     for name in ("image", "blend_weight", "removal_error", "sh_removal_error", "removal_loss"):

@@ -7,7 +7,6 @@ one with antialiasing and depths, and the accelerated one, which takes degree 0 
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gaussian_renderer.cuda import CAMERAS_KEPT, blank, colour_coefficients
+from gaussian_renderer.cuda import blank, color_coefficients, kept_per_camera
 from gaussian_renderer.rendering import Rendering, Splats
 from scene.cameras import Camera
 
@@ -65,8 +64,7 @@ def matrices(camera: Camera) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.fl
     return np.ascontiguousarray(view.T, np.float32), np.ascontiguousarray((projection @ view).T, np.float32)
 
 
-@lru_cache(maxsize=CAMERAS_KEPT)
-@torch.inference_mode(False)  # What is kept must serve a backward pass too, whoever asks first.
+@kept_per_camera
 def _camera_settings(camera: Camera, device: torch.device) -> dict[str, Any]:
     """The rasterizer's settings that a camera decides."""
     view, full_projection = matrices(camera)
@@ -103,9 +101,9 @@ def render(
         GaussianRasterizationSettings(**{name: settings[name] for name in GaussianRasterizationSettings._fields})
     )
     if "dc" in inspect.signature(rasterizer.forward).parameters:
-        colours = {"dc": splats.sh_dc.contiguous(), "shs": splats.sh_rest.contiguous()}
+        colors = {"dc": splats.sh_dc.contiguous(), "shs": splats.sh_rest.contiguous()}
     else:
-        colours = {"shs": colour_coefficients(splats)}
+        colors = {"shs": color_coefficients(splats)}
     image, radii, *_ = rasterizer(
         means3D=splats.means,
         means2D=_screen_points(camera, splats, screen_offsets),
@@ -113,7 +111,7 @@ def render(
         scales=splats.log_scales.exp(),
         # The kernels take the quaternions for unit ones.
         rotations=torch.nn.functional.normalize(splats.quaternions, dim=1),
-        **colours,
+        **colors,
     )
     return Rendering(image.permute(1, 2, 0), radii)
 

@@ -6,14 +6,14 @@ why.
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gaussian_renderer.cuda import CAMERAS_KEPT, blank, colour_coefficients
+from gaussian_renderer.cuda import blank, color_coefficients, kept_per_camera
 from gaussian_renderer.rendering import Rendering, Splats
 from scene.cameras import Camera
 
@@ -35,7 +35,7 @@ def obstacle() -> str | None:
     Raises:
         ImportError: the package is not installed.
     """
-    import gsplat  # noqa: F401  # Absolute: the package, not this module.
+    import gsplat  # noqa: F401
 
     try:
         from gsplat.cuda._backend import _C as kernels
@@ -52,8 +52,7 @@ def intrinsics(camera: Camera) -> npt.NDArray[np.float32]:
     return np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], np.float32)
 
 
-@lru_cache(maxsize=CAMERAS_KEPT)
-@torch.inference_mode(False)  # What is kept must serve a backward pass too, whoever asks first.
+@kept_per_camera
 def _matrices(camera: Camera, device: torch.device) -> tuple[Tensor, Tensor]:
     """``(1, 4, 4)`` world-to-camera transform and ``(1, 3, 3)`` intrinsics on the device."""
     view = torch.from_numpy(camera.world_to_camera.astype(np.float32))
@@ -74,7 +73,7 @@ def render(
         quats=splats.quaternions,
         scales=splats.log_scales.exp(),
         opacities=splats.opacity_logits.sigmoid().squeeze(1),
-        colors=colour_coefficients(splats),
+        colors=color_coefficients(splats),
         viewmats=view,
         Ks=pinhole,
         width=camera.width,

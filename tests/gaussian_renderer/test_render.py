@@ -1,8 +1,9 @@
-"""The CPU renderer gives the image and all gradients of an independent dense float64 renderer, on any scene.
+"""Our two renderers give the image and all gradients of an independent dense float64 renderer, on any scene.
 
-Also proved: the reference's own gradients (by finite differences), the stated conventions (alpha cap, frustum clamp,
-near plane, ties), the same bits on one and two threads, inputs of any layout and type, Gaussians of NaN, infinity and
-absurd size, several passes in flight, and rendering in a forked child.
+Each test that takes a ``backend`` runs for the CPU's renderer and, on Warp's CPU device, for Warp's. Also proved: the
+reference's own gradients (by finite differences), the stated conventions (alpha cap, frustum clamp, near plane, ties),
+the same bits on one and two threads, inputs of any layout and type, Gaussians of NaN, infinity and absurd size, several
+passes in flight, and rendering in a forked child.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer import render
-from scene.cameras import Camera
+from gsz.errors import UserError
+from scene.cameras import MAX_SIDE, Camera
 from scene.gaussian_model import GaussianModel
 from tests import dense_reference
 
@@ -115,7 +117,7 @@ def gradients(model: GaussianModel, offsets: Tensor) -> dict[str, Tensor]:
 
 
 def compare(
-    camera: Camera, model: GaussianModel, rng: np.random.Generator, *, degree: int = 3,
+    backend: str, camera: Camera, model: GaussianModel, rng: np.random.Generator, *, degree: int = 3,
     image_tolerance: float = 1e-5, gradient_tolerance: float = 3e-5,
 ) -> None:  # fmt: skip
     """Image, radii and gradients agree with the reference wherever float32 can decide the thresholds.
@@ -130,7 +132,7 @@ def compare(
     reference = dense_reference.render(
         camera, exact, background.double(), sh_degree=degree, screen_offsets=exact_offsets
     )
-    rendering = render(camera, ours, background, backend="cpu", sh_degree=degree, screen_offsets=offsets)
+    rendering = render(camera, ours, background, backend=backend, sh_degree=degree, screen_offsets=offsets)
 
     certain = ~reference.is_fragile
     assert certain.float().mean() >= 1 - FRAGILE_MAX
@@ -154,48 +156,57 @@ def compare(
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("family", FAMILIES)
-def test_image_and_gradients(family, seed):
+def test_image_and_gradients(backend, family, seed):
     rng = np.random.default_rng([FAMILIES.index(family), seed])
-    compare(make_camera(rng), family(rng), rng)
+    compare(backend, make_camera(rng), family(rng), rng)
 
 
 @pytest.mark.parametrize(("stored", "active"), [(0, 0), (1, 1), (2, 2), (3, 2), (3, 1), (3, 0), (2, 1), (1, 0)])
-def test_spherical_harmonics_of_any_degree(stored, active):
+def test_spherical_harmonics_of_any_degree(backend, stored, active):
     rng = np.random.default_rng([100, stored, active])
     model = make_splats(rng, 80, degree=stored)
-    compare(make_camera(rng), model, rng, degree=active)
+    compare(backend, make_camera(rng), model, rng, degree=active)
 
 
-def test_a_degree_above_the_stored_one_takes_what_is_there():
+def test_a_degree_above_the_stored_one_takes_what_is_there(backend):
     rng = np.random.default_rng(101)
     camera, model, background = make_camera(rng), make_splats(rng, 50, degree=1), torch.zeros(3)
-    expected = render(camera, model, background, backend="cpu", sh_degree=1).image
+    expected = render(camera, model, background, backend=backend, sh_degree=1).image
     for degree in (None, 3):
-        assert torch.equal(render(camera, model, background, backend="cpu", sh_degree=degree).image, expected)
+        assert torch.equal(render(camera, model, background, backend=backend, sh_degree=degree).image, expected)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (16, 16), (17, 31), (33, 5), (64, 2), (48, 48)])
 @pytest.mark.parametrize("off_centre", [0.0, 0.3, -0.8])
-def test_any_image_size_and_principal_point(width, height, off_centre):
+def test_any_image_size_and_principal_point(backend, width, height, off_centre):
     rng = np.random.default_rng([102, width, height, int(10 * off_centre + 50)])
-    compare(make_camera(rng, width, height, off_centre), make_splats(rng, 100), rng)
+    compare(backend, make_camera(rng, width, height, off_centre), make_splats(rng, 100), rng)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_none_one_and_two_gaussians(count):
+def test_none_one_and_two_gaussians(backend, count):
     rng = np.random.default_rng([103, count])
     means = rng.uniform([-0.5, -0.5, 4], [0.5, 0.5, 5], (count, 3))
-    compare(make_camera(rng), make_splats(rng, count, means=means), rng)
+    compare(backend, make_camera(rng), make_splats(rng, count, means=means), rng)
 
 
-def test_nothing_to_see_is_the_background():
+def test_nothing_to_see_is_the_background(backend):
     rng = np.random.default_rng(104)
     behind = make_splats(rng, 30, means=rng.uniform([-1, -1, -9], [1, 1, -1], (30, 3)))
     background = torch.tensor([0.2, 1.5, -0.3])  # Any background, also one that is no displayable colour.
     for model in (GaussianModel.empty(), behind):
-        rendering = render(make_camera(rng), model, background, backend="cpu")
+        rendering = render(make_camera(rng), model, background, backend=backend)
         assert torch.equal(rendering.image, background.expand(HEIGHT, WIDTH, 3))
         assert not rendering.radii.any()
+
+
+def test_more_pairs_than_can_be_numbered_are_refused(backend):
+    """Gaussians that cover an image of 65,536 x 65,536 pixels; nothing of its size is allocated."""
+    camera = Camera("vast", MAX_SIDE, MAX_SIDE, 1e5, 1e5, MAX_SIDE / 2, MAX_SIDE / 2, np.eye(4))
+    model = make_splats(np.random.default_rng(119), 128, log_scales=np.full((128, 3), 3.0))
+    model.opacity_logits.fill_(5.0)
+    with pytest.raises(UserError, match=r"^2147483648 pairs .* too many to render; use smaller images$"):
+        render(camera, model, torch.zeros(3), backend=backend)
 
 
 def test_the_reference_has_the_gradients_of_what_it_computes():
@@ -249,44 +260,44 @@ def centred(opacity_logit: float, **changes: np.ndarray) -> GaussianModel:
 STRAIGHT = Camera("straight", 32, 32, 40.0, 40.0, 16.5, 16.5, np.eye(4))  # The axis meets the centre of pixel (16, 16).
 
 
-def test_alpha_is_capped_and_its_gradient_is_not():
+def test_alpha_is_capped_and_its_gradient_is_not(backend):
     model = leaves(centred(8.0))
-    image = render(STRAIGHT, model, torch.zeros(3), backend="cpu").image
+    image = render(STRAIGHT, model, torch.zeros(3), backend=backend).image
     assert image[16, 16, 0].item() == pytest.approx(0.99 * 0.5, rel=1e-6)
     image[16, 16, 0].backward()
     opacity = torch.sigmoid(torch.tensor(8.0, dtype=torch.float64)).item()
     assert model.opacity_logits.grad.item() == pytest.approx(0.5 * opacity * (1 - opacity), rel=1e-3)
 
 
-def test_the_near_plane_is_at_a_fifth():
+def test_the_near_plane_is_at_a_fifth(backend):
     for depth, seen in ((0.2, False), (0.2001, True)):
         model = centred(2.0, means=np.array([[0.0, 0.0, depth]]), log_scales=np.full((1, 3), math.log(0.01)))
-        rendering = render(STRAIGHT, model, torch.zeros(3), backend="cpu")
+        rendering = render(STRAIGHT, model, torch.zeros(3), backend=backend)
         assert bool(rendering.image.any()) is seen
         assert bool(rendering.radii[0] > 0) is seen
 
 
-def test_gaussians_of_equal_depth_keep_their_order():
+def test_gaussians_of_equal_depth_keep_their_order(backend):
     model = GaussianModel.concatenate([centred(4.0, sh_dc=np.full((1, 1, 3), value)) for value in (1.0, -1.0)])
-    forward = render(STRAIGHT, model, torch.zeros(3), backend="cpu").image
-    backward = render(STRAIGHT, model.select(torch.tensor([1, 0])), torch.zeros(3), backend="cpu").image
+    forward = render(STRAIGHT, model, torch.zeros(3), backend=backend).image
+    backward = render(STRAIGHT, model.select(torch.tensor([1, 0])), torch.zeros(3), backend=backend).image
     assert forward[16, 16, 0] > 0.7 > 0.3 > backward[16, 16, 0]
 
 
 @pytest.mark.parametrize("angle", [0.1, 0.7854, 1.2])
-def test_a_needle_of_ratio_ten_thousand(angle):
+def test_a_needle_of_ratio_ten_thousand(backend, angle):
     """``a c - b b`` in float32 loses every digit here; image and gradients must not."""
     rng = np.random.default_rng(106)
     tilted = np.array([[math.cos(angle / 2), 0.0, 0.0, math.sin(angle / 2)]])
     model = centred(3.0, log_scales=np.log([[5.0, 5e-4, 5e-4]]), quaternions=tilted, sh_rest=np.zeros((1, 15, 3)))
-    compare(STRAIGHT, model, rng, gradient_tolerance=1e-4)
+    compare(backend, STRAIGHT, model, rng, gradient_tolerance=1e-4)
 
 
-def passes(model: GaussianModel, camera: Camera, weights: Tensor) -> list[Tensor]:
+def passes(backend: str, model: GaussianModel, camera: Camera, weights: Tensor) -> list[Tensor]:
     """Image, radii and gradients of one forward and backward pass."""
     fresh = leaves(model)
     offsets = torch.zeros(len(model), 2, requires_grad=True)
-    rendering = render(camera, fresh, torch.tensor([0.1, 0.2, 0.3]), backend="cpu", screen_offsets=offsets)
+    rendering = render(camera, fresh, torch.tensor([0.1, 0.2, 0.3]), backend=backend, screen_offsets=offsets)
     (rendering.image * weights).sum().backward()
     return [rendering.image.detach(), rendering.radii, *gradients(fresh, offsets).values()]
 
@@ -302,23 +313,23 @@ def test_same_bits_on_one_and_two_threads():
         for family in (ordinary, huge, saturated, all_around):
             model = GaussianModel.concatenate([family(rng) for _ in range(8)])
             torch.set_num_threads(1)
-            one = passes(model, camera, weights)
+            one = passes("cpu", model, camera, weights)
             torch.set_num_threads(2)
-            two = passes(model, camera, weights)
+            two = passes("cpu", model, camera, weights)
             for left, right in zip(one, two, strict=True):
                 assert left.numpy().tobytes() == right.numpy().tobytes()
     finally:
         torch.set_num_threads(before)
 
 
-def test_two_passes_in_flight_do_not_disturb_each_other():
+def test_two_passes_in_flight_do_not_disturb_each_other(backend):
     rng = np.random.default_rng(108)
     model, weights = ordinary(rng), torch.from_numpy(rng.normal(size=(HEIGHT, WIDTH, 3))).float()
     cameras = [make_camera(rng), make_camera(rng)]
-    alone = [passes(model, camera, weights) for camera in cameras]
+    alone = [passes(backend, model, camera, weights) for camera in cameras]
     background = torch.tensor([0.1, 0.2, 0.3])
     copies = [leaves(model) for _ in cameras]
-    images = [render(c, m, background, backend="cpu").image for c, m in zip(cameras, copies, strict=True)]
+    images = [render(c, m, background, backend=backend).image for c, m in zip(cameras, copies, strict=True)]
     for image in reversed(images):
         (image * weights).sum().backward()
     for copy, image, expected in zip(copies, images, alone, strict=True):
@@ -327,18 +338,18 @@ def test_two_passes_in_flight_do_not_disturb_each_other():
             assert torch.equal(tensor.grad, gradient)
 
 
-def test_no_gradients_are_recorded_where_none_are_wanted():
+def test_no_gradients_are_recorded_where_none_are_wanted(backend):
     rng = np.random.default_rng(109)
     camera, model, background = make_camera(rng), leaves(ordinary(rng)), torch.ones(3)
-    recorded = render(camera, model, background, backend="cpu")
+    recorded = render(camera, model, background, backend=backend)
     assert recorded.image.requires_grad
     assert not recorded.radii.requires_grad
     with torch.no_grad():
-        silent = render(camera, model, background, backend="cpu")
+        silent = render(camera, model, background, backend=backend)
     assert not silent.image.requires_grad
     assert torch.equal(silent.image, recorded.image)
     assert torch.equal(silent.radii, recorded.radii)
-    assert not render(camera, model.detach(), background, backend="cpu").image.requires_grad
+    assert not render(camera, model.detach(), background, backend=backend).image.requires_grad
 
 
 def peak_and_kept(work) -> tuple[int, int]:
@@ -372,41 +383,41 @@ def test_without_gradients_nothing_is_kept_and_less_is_allocated():
     assert peak_recorded > peak_silent + 8 * width * height
 
 
-def test_a_view_of_a_small_part_of_the_scene():
+def test_a_view_of_a_small_part_of_the_scene(backend):
     """Most Gaussians lie outside, near and far: the quick test before the projection proper drops none that shows."""
     rng = np.random.default_rng(118)
     count = 800
     means, log_scales = rng.uniform(-12, 12, (count, 3)), rng.uniform(-6, 1, (count, 3))
     model = make_splats(rng, count, means=means, log_scales=log_scales)
     camera = make_camera(rng, off_centre=0.2)
-    assert 0.02 < (render(camera, model, torch.zeros(3), backend="cpu").radii > 0).float().mean() < 0.5
-    compare(camera, model, rng)
+    assert 0.02 < (render(camera, model, torch.zeros(3), backend=backend).radii > 0).float().mean() < 0.5
+    compare(backend, camera, model, rng)
 
 
-def test_only_some_parameters_want_gradients():
+def test_only_some_parameters_want_gradients(backend):
     rng = np.random.default_rng(110)
     model, weights = ordinary(rng), torch.ones(HEIGHT, WIDTH, 3)
     camera = make_camera(rng)
-    everything = passes(model, camera, weights)
+    everything = passes(backend, model, camera, weights)
     partial = model.clone()
     partial.sh_dc.requires_grad_()
-    image = render(camera, partial, torch.tensor([0.1, 0.2, 0.3]), backend="cpu").image
+    image = render(camera, partial, torch.tensor([0.1, 0.2, 0.3]), backend=backend).image
     (image * weights).sum().backward()
     assert torch.equal(partial.sh_dc.grad, everything[2 + 4])
     assert partial.means.grad is None
 
 
-def test_inputs_of_any_layout_and_type():
+def test_inputs_of_any_layout_and_type(backend):
     rng = np.random.default_rng(111)
     camera, model, weights = make_camera(rng), ordinary(rng), torch.ones(HEIGHT, WIDTH, 3)
     background = torch.tensor([0.1, 0.2, 0.3])
-    expected = passes(model, camera, weights)
+    expected = passes(backend, model, camera, weights)
 
     strided = model.map(lambda t: torch.stack([t, t + 1], -1)[..., 0].detach()).requires_grad_()
     assert not strided.means.is_contiguous()
     double = leaves(model, torch.float64)
     for variant in (strided, double):
-        image = render(camera, variant, background.to(variant.means.dtype), backend="cpu").image
+        image = render(camera, variant, background.to(variant.means.dtype), backend=backend).image
         assert image.dtype == torch.float32
         assert torch.equal(image.detach(), expected[0])
         # The gradient of a sum arrives as an expanded tensor, of no memory of its own.
@@ -421,7 +432,7 @@ ABSURD = [math.nan, math.inf, -math.inf, 1e30, -1e30, 1e38, 1e-38]
 
 @pytest.mark.parametrize("parameter", [name for name, _ in GaussianModel.empty().named_parameters()])
 @pytest.mark.parametrize("value", ABSURD)
-def test_absurd_parameters_do_no_harm(parameter, value):
+def test_absurd_parameters_do_no_harm(backend, parameter, value):
     """No crash, no write out of bounds, no NaN in the image or in the gradients of the other Gaussians.
 
     A Gaussian that is not a number is culled: the others render as if it were not there.
@@ -431,43 +442,43 @@ def test_absurd_parameters_do_no_harm(parameter, value):
     broken = torch.arange(len(model)) % 4 == 0
     getattr(model, parameter)[broken] = value
     weights = torch.from_numpy(rng.normal(size=(HEIGHT, WIDTH, 3))).float()
-    image, radii, *grads = passes(model, camera, weights)
+    image, radii, *grads = passes(backend, model, camera, weights)
     assert image.isfinite().all()
     assert (radii >= 0).all()
     assert all(grad[~broken].isfinite().all() for grad in grads)
     if math.isnan(value):
-        without, _, *expected = passes(model.select(~broken), camera, weights)
+        without, _, *expected = passes(backend, model.select(~broken), camera, weights)
         assert torch.equal(image, without)
         for grad, wanted in zip(grads, expected, strict=True):
             assert torch.equal(grad[~broken], wanted)
             assert not grad[broken].any()
 
 
-def test_one_component_that_is_not_a_number():
+def test_one_component_that_is_not_a_number(backend):
     rng = np.random.default_rng(113)
     camera, clean = make_camera(rng), make_splats(rng, 40)
-    expected = render(camera, clean.select(torch.arange(1, 40)), torch.ones(3), backend="cpu").image
+    expected = render(camera, clean.select(torch.arange(1, 40)), torch.ones(3), backend=backend).image
     for name, tensor in clean.named_parameters():
         for component in range(tensor[0].numel()):
             model = clean.clone()
             getattr(model, name)[0].view(-1)[component] = math.nan
-            image = render(camera, model, torch.ones(3), backend="cpu").image
+            image = render(camera, model, torch.ones(3), backend=backend).image
             assert torch.equal(image, expected), f"{name}, component {component}"
 
 
-def test_a_gaussian_at_the_eye():
+def test_a_gaussian_at_the_eye(backend):
     """Its direction has no length, but the near plane keeps it away from the harmonics."""
     rng = np.random.default_rng(114)
     camera = make_camera(rng)
     model = leaves(make_splats(rng, 3, means=np.tile(camera.center, (3, 1)), log_scales=np.ones((3, 3))))
-    image = render(camera, model, torch.zeros(3), backend="cpu").image
+    image = render(camera, model, torch.zeros(3), backend=backend).image
     image.sum().backward()
     assert not image.any()
     assert all(not tensor.grad.any() for _, tensor in model.named_parameters())
 
 
 def _render_in_child(model: GaussianModel, camera: Camera, weights: Tensor, answers) -> None:
-    answers.put([tensor.numpy().tobytes() for tensor in passes(model, camera, weights)])
+    answers.put([tensor.numpy().tobytes() for tensor in passes("cpu", model, camera, weights)])
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -478,7 +489,7 @@ def test_a_forked_child_can_render():
     rng = np.random.default_rng(115)
     camera, model = make_camera(rng), ordinary(rng)
     weights = torch.from_numpy(rng.normal(size=(HEIGHT, WIDTH, 3))).float()
-    expected = [tensor.numpy().tobytes() for tensor in passes(model, camera, weights)]
+    expected = [tensor.numpy().tobytes() for tensor in passes("cpu", model, camera, weights)]
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
     child = context.Process(target=_render_in_child, args=(model, camera, weights, answers))
@@ -491,8 +502,6 @@ def test_a_forked_child_can_render():
 
 
 def test_an_unknown_backend_is_refused():
-    from gsz.errors import UserError
-
     rng = np.random.default_rng(116)
     with pytest.raises(UserError, match="--backend voxel: no such backend"):
         render(make_camera(rng), GaussianModel.empty(), torch.zeros(3), backend="voxel")
