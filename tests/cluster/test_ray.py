@@ -6,7 +6,6 @@ Needs the packages of ``requirements-cluster.txt``; ``make test-cluster`` instal
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,14 +14,14 @@ import pytest
 
 ray = pytest.importorskip("ray", reason="Ray is not installed; make test-cluster installs it")
 
-from batch.display import Display
-from batch.job import SceneJob, run_job, source_digest
-from batch.on_ray import RayBatch
-from ray.cluster_utils import Cluster
+import make_mock_datasets  # noqa: E402
+from batch.display import Display  # noqa: E402
+from batch.on_ray import RayBatch  # noqa: E402
+from ray.cluster_utils import Cluster  # noqa: E402
 
-import make_mock_datasets
-from gsz.errors import UserError
-from scripts import run_datasets
+from gsz.errors import UserError  # noqa: E402
+from scripts import run_datasets  # noqa: E402
+from tests.scripts.test_run_datasets import job  # noqa: E402
 
 SCENES = ("truck", "train", "playroom")
 
@@ -93,23 +92,6 @@ def test_a_scene_that_is_too_large_for_every_machine_is_refused(cluster):
         RayBatch(cluster.address, 0, 64, 0)
 
 
-def job(output: Path, code: str, **changes: object) -> SceneJob:
-    program = output.parent / "program.py"
-    program.write_text(code)
-    fields = {
-        "name": "scene",
-        "needed": (),
-        "output": output,
-        "train": (str(program),),
-        "render": None,
-        "measure": None,
-        "batch": "b",
-        "resume": False,
-        "sources": source_digest(),
-    }
-    return SceneJob(**{**fields, **changes})  # type: ignore[arg-type]
-
-
 def test_failures_on_a_machine_are_one_line_that_names_it(tmp_path, cluster):
     ray.init(address=cluster.address, log_to_driver=False)
     batch = RayBatch(cluster.address, 0, 1, 0)
@@ -120,37 +102,3 @@ def test_failures_on_a_machine_are_one_line_that_names_it(tmp_path, cluster):
     assert failures["a"] == "program.py ended with exit code 1: no photographs"
     assert "holds another version of the programs" in failures["b"]
     assert "absent is missing" in failures["c"]
-
-
-def test_a_program_ends_with_the_process_that_started_it(tmp_path):
-    """Otherwise two attempts of one scene could write to one folder."""
-    alive = tmp_path / "alive"
-    code = f"import time, pathlib\nwhile True:\n    pathlib.Path({str(alive)!r}).touch(); time.sleep(0.05)"
-    parent = f"""
-import sys
-sys.path[:0] = {sys.path!r}
-from tests.cluster.test_ray import job
-from batch.job import run_job
-from pathlib import Path
-run_job(job(Path({str(tmp_path / "out")!r}), {code!r}), lambda words: None)
-"""
-    import subprocess
-
-    process = subprocess.Popen([sys.executable, "-c", parent])
-    deadline = time.monotonic() + 30
-    while not alive.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    time.sleep(0.5)
-    alive.unlink()
-    time.sleep(0.5)
-    assert not alive.exists()
-
-
-def test_a_job_logs_what_its_programs_print(tmp_path):
-    said: list[str] = []
-    run_job(job(tmp_path / "out", "print('round 2: 5 Gaussians, PSNR 28.10 dB, SSIM 0.9')"), said.append)
-    assert said == ["program.py", "round 2, 28.10 dB"]
-    assert "round 2: 5 Gaussians" in (tmp_path / "out" / "batch.log").read_text()
