@@ -2,242 +2,264 @@
 
     python scripts/run_datasets.py --mipnerf360 data/360 --tanksandtemples data/tandt --deepblending data/db \
         --checkpoints models --config configs/fast3dgs.yaml -m output/all [-- further arguments of train.py]
+    python scripts/run_datasets.py --check ...            # only say what is missing or misnamed
+    python scripts/run_datasets.py --ray auto ...         # over the machines of a Ray cluster
 
 ``--checkpoints`` holds one INRIA model directory a scene, by the scene's name, as in INRIA's download of pretrained
-models. A scene whose photographs or checkpoint are missing is skipped; one that fails does not stop the others. After
-every scene ``results.json`` and ``results.csv`` in the output folder are brought up to date; at the end the averages
-are printed beside the published ones. Exit code 1 says that a scene failed.
+models. With several recipes (``--config a.yaml b.yaml``) every scene is run with each. A scene whose photographs or
+checkpoint are missing is skipped; one that fails does not stop the others. What the programs print goes to
+``batch.log`` in the scene's folder. After every scene ``results.json``, ``results.csv`` and ``results.md`` in the
+output folder are brought up to date; at the end the figures are printed beside the published ones. Exit code 1 says
+that a scene failed.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
-import io
-import json
 import shlex
-import subprocess
 import sys
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from _root import ROOT
+from batch.check import check_dataset
+from batch.datasets import DATASETS, Dataset
+from batch.display import Display
+from batch.job import SceneJob, is_compressed, source_digest
+from batch.on_ray import RayBatch
+from batch.report import DatasetResults, report, write_report
+from batch.serial import run_serially
 
 from gsz.errors import UserError
-from gsz.files import write_text
-from quality.metrics import ModelSummary, ViewMetrics, mean_summary, read_summary
+from quality.metrics import read_summary
 from utils import cli
-from utils.tables import cell, format_table
 
-
-@dataclass(frozen=True)
-class Dataset:
-    """Scenes that are reported as one average.
-
-    Attributes:
-        key: The command-line option that names its folder.
-        title: Its name in tables.
-        scenes: Folder of photographs by scene; the resolution the literature reports is that of the folder.
-        published: The averages of the method in ``configs/fast3dgs.yaml``, as its paper gives them.
-    """
-
-    key: str
-    title: str
-    scenes: dict[str, str]
-    published: ModelSummary
-
-
-DATASETS = (
-    Dataset(
-        "mipnerf360",
-        "Mip-NeRF360",
-        # Outdoor scenes at a quarter, indoor ones at half of the photographs' size.
-        dict.fromkeys(("bicycle", "flowers", "garden", "stump", "treehill"), "images_4")
-        | dict.fromkeys(("room", "counter", "kitchen", "bonsai"), "images_2"),
-        ModelSummary(ViewMetrics(27.39, 0.805, 0.254), gaussians=394_753, bytes=15_280_000),
-    ),
-    Dataset(
-        "tanksandtemples",
-        "Tanks and Temples",
-        dict.fromkeys(("truck", "train"), "images"),
-        ModelSummary(ViewMetrics(23.42, 0.818, 0.230), gaussians=224_698, bytes=8_010_000),
-    ),
-    Dataset(
-        "deepblending",
-        "Deep Blending",
-        dict.fromkeys(("drjohnson", "playroom"), "images"),
-        ModelSummary(ViewMetrics(29.61, 0.903, 0.264), gaussians=273_394, bytes=10_050_000),
-    ),
-)
+HERE = "here"
+"""What ``--ray`` without an address stands for: a cluster of this machine alone."""
 
 
 @dataclass
-class DatasetRun:
-    """What became of a dataset's scenes: a summary, or one line that says why there is none."""
+class Options:
+    """Compress, render and measure every scene of the three datasets that 3DGS papers report."""
 
-    dataset: Dataset
-    summaries: dict[str, ModelSummary] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
+    mipnerf360: Path | None = None
+    """Folder of Mip-NeRF 360, with one folder a scene."""
+    tanksandtemples: Path | None = None
+    """Folder of Tanks and Temples."""
+    deepblending: Path | None = None
+    """Folder of Deep Blending."""
+    checkpoints: Path | None = None
+    """Folder of the trained models, with one model directory a scene."""
+    model_path: Annotated[Path | None, tyro.conf.arg(aliases=["-m"])] = None
+    """Folder to write to; one folder a scene is made in it, and where there are several recipes one a recipe above."""
+    config: tuple[Path, ...] = ()
+    """Recipes for train.py; its own default where none is given."""
+    only: tuple[str, ...] = ()
+    """Run only these scenes."""
+    lpips_weights: Path | None = None
+    """Weights of LPIPS, passed on to metrics.py."""
+    resume: bool = False
+    """Go on where a killed batch stopped, with the same options."""
+    skip_done: bool = False
+    """Leave scenes alone that have been measured already, and report what was measured."""
+    skip_training: bool = False
+    """Use the compressed files that are there."""
+    skip_rendering: bool = False
+    """Use the renders that are there."""
+    skip_metrics: bool = False
+    """Use the measurements that are there."""
+    dry_run: bool = False
+    """Print the commands; run and write nothing."""
+    check: bool = False
+    """Say what is missing or misnamed in the folders; run and write nothing. Exit code 1 says that something is."""
+    ray: str | None = None
+    """Run over a Ray cluster: its address, "auto" for the one that this machine belongs to, or "here" for this machine
+    alone."""
+    gpus_per_scene: float | None = None
+    """With --ray: GPUs a scene takes. The default is 1 where there are GPUs, else 0."""
+    cpus_per_scene: int | None = None
+    """With --ray: CPU cores a scene takes. The default is 4, or all of the largest machine where it has fewer."""
+    retries: int = 2
+    """With --ray: how often a scene is resumed on another machine when its machine has died."""
+    train_arguments: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Further arguments of train.py, after a --."""
 
-    @property
-    def average(self) -> ModelSummary | None:
-        return mean_summary(list(self.summaries.values())) if self.summaries else None
+
+@dataclass(frozen=True)
+class Scene:
+    """A scene of a dataset under a recipe, with its job."""
+
+    results: DatasetResults
+    name: str
+    job: SceneJob
 
 
-def scene_commands(
-    images: str, source: Path, checkpoint: Path, output: Path, options: argparse.Namespace
-) -> list[list[str]]:
-    """The command lines of one scene, in order, without the steps that ``options`` leaves out."""
-    python = [sys.executable]
-    commands = []
-    if not options.skip_training and not (options.resume and is_compressed(output)):
-        train = [str(ROOT / "train.py"), "-s", str(source), "-i", images, "--pretrained_dir", str(checkpoint)]
-        train += ["-m", str(output), "--eval"]
-        train += ["--config", str(options.config)] if options.config is not None else []
-        train += ["--resume"] if options.resume else []
-        commands.append(python + train + options.train_arguments)
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """The command line. What follows a ``--`` is for train.py."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    further: list[str] = []
+    if "--" in arguments:
+        at = arguments.index("--")
+        arguments, further = arguments[:at], arguments[at + 1 :]
+    if "--ray" in arguments:
+        at = arguments.index("--ray") + 1
+        if at == len(arguments) or arguments[at].startswith("-"):
+            arguments.insert(at, HERE)
+    options = tyro.cli(Options, args=arguments, use_underscores=True, config=(tyro.conf.FlagCreatePairsOff,))
+    options.train_arguments = (*options.train_arguments, *further)
+    return options
+
+
+def chosen_datasets(options: Options) -> list[tuple[Dataset, Path]]:
+    """The datasets that have a folder.
+
+    Raises:
+        UserError: there is none, a folder is missing, or ``--only`` names a scene that no dataset has.
+    """
+    folders = [(dataset, getattr(options, dataset.key)) for dataset in DATASETS]
+    chosen = [(dataset, folder) for dataset, folder in folders if folder is not None]
+    if not chosen:
+        raise UserError(f"no dataset is given; name at least one of {', '.join(f'--{each.key}' for each in DATASETS)}")
+    for dataset, folder in chosen:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: there is no such folder; check --{dataset.key}")
+    if options.checkpoints is None:
+        raise UserError("no trained models are given; name their folder with --checkpoints")
+    if options.model_path is None and not options.check:
+        raise UserError("no output folder is given; name one with -m")
+    scenes = [scene for dataset, _ in chosen for scene in dataset.images]
+    unknown = [scene for scene in options.only if scene not in scenes]
+    if unknown:
+        raise UserError(f"--only {unknown[0]}: there is no such scene; the scenes are {', '.join(scenes)}")
+    return chosen
+
+
+def scenes_to_run(options: Options) -> tuple[list[DatasetResults], list[Scene]]:
+    """The tables to fill and the jobs that fill them. Scenes without data are entered as skipped."""
+    assert options.checkpoints is not None and options.model_path is not None
+    recipes = options.config or (None,)
+    if len({path.stem for path in options.config}) < len(options.config):
+        raise UserError("--config: two recipes have the same name; rename one")
+    batch, sources = uuid.uuid4().hex, source_digest()
+    tables, scenes = [], []
+    for dataset, folder in chosen_datasets(options):
+        for recipe in recipes:
+            results = DatasetResults(dataset, recipe.stem if recipe is not None and len(recipes) > 1 else "")
+            tables.append(results)
+            for name, images in dataset.images.items():
+                if options.only and name not in options.only:
+                    continue
+                checkpoint, output = options.checkpoints / name, options.model_path / results.recipe / name
+                job = _job(options, folder / name, images, checkpoint, output, recipe, batch, sources)
+                if options.skip_done and (output / "results.json").is_file() and is_compressed(output):
+                    results.summaries[name] = read_summary(output)
+                    continue
+                missing = [path for path in job.needed if not path.is_dir()]
+                if missing:
+                    results.skipped[name] = f"{missing[0]} is missing"
+                    cli.warn(f"{name}: skipped, {results.skipped[name]}")
+                    continue
+                scenes.append(Scene(results, name, job))
+    return tables, scenes
+
+
+def _job(
+    options: Options,
+    source: Path,
+    images: str,
+    checkpoint: Path,
+    output: Path,
+    recipe: Path | None,
+    batch: str,
+    sources: str,
+) -> SceneJob:
+    """All paths are made absolute: a job may run on another machine, in another folder."""
+    source, checkpoint, output = source.resolve(), checkpoint.resolve(), output.resolve()
+    train = render = measure = None
+    if not options.skip_training:
+        train = (str(ROOT / "train.py"), "-s", str(source), "-i", images, "--pretrained_dir", str(checkpoint))
+        train += ("-m", str(output), "--eval")
+        train += ("--config", str(recipe.resolve())) if recipe is not None else ()
+        train += tuple(options.train_arguments)
     if not options.skip_rendering:
-        commands.append([*python, str(ROOT / "render.py"), "-m", str(output), "--skip_train"])
+        render = (str(ROOT / "render.py"), "-m", str(output), "--skip_train")
     if not options.skip_metrics:
-        weights = ["--lpips_weights", str(options.lpips_weights)] if options.lpips_weights is not None else []
-        commands.append([*python, str(ROOT / "metrics.py"), "-m", str(output), *weights])
-    return commands
+        weights = ("--lpips_weights", str(options.lpips_weights.resolve())) if options.lpips_weights is not None else ()
+        measure = (str(ROOT / "metrics.py"), "-m", str(output), *weights)
+    return SceneJob(
+        name=" ".join([output.name, *([recipe.stem] if recipe is not None and len(options.config) > 1 else [])]),
+        needed=(source / images, checkpoint) if train is not None else (),
+        output=output,
+        train=train,
+        render=render,
+        measure=measure,
+        batch=batch,
+        resume=options.resume,
+        sources=sources,
+    )
 
 
-def is_compressed(output: Path) -> bool:
-    """Whether train.py has ended there: it removes the state to resume from when all else is written."""
-    return any(output.glob("compressed.*")) and not (output / "resume").exists()
-
-
-def run_scene(run: DatasetRun, scene: str, folder: Path, options: argparse.Namespace) -> None:
-    """Run one scene and enter what became of it into ``run``."""
-    source, checkpoint, output = folder / scene, options.checkpoints / scene, options.model_path / scene
-    images = run.dataset.scenes[scene]
-    missing = [path for path in (source / images, checkpoint) if not path.is_dir()] if not options.skip_training else []
-    if missing:
-        run.skipped[scene] = f"{missing[0]} is missing"
-        cli.warn(f"{scene}: skipped, {run.skipped[scene]}")
-        return
-    for command in scene_commands(images, source, checkpoint, output, options):
-        cli.say(f"$ {shlex.join(command)}")
-        if options.dry_run:
-            continue
-        exit_code = subprocess.run(command).returncode
-        if exit_code != 0:
-            run.failed[scene] = f"{Path(command[1]).name} ended with exit code {exit_code}"
-            cli.warn(f"{scene}: {run.failed[scene]}; going on with the next scene")
-            return
-    if options.dry_run:
-        return
+def run(options: Options, tables: list[DatasetResults], scenes: list[Scene]) -> None:
+    """Run all jobs and bring the report up to date after each."""
+    assert options.model_path is not None
+    cluster = None
+    if options.ray is not None:
+        address = None if options.ray == HERE else options.ray
+        cluster = RayBatch(address, options.gpus_per_scene, options.cpus_per_scene, options.retries)
+    by_job = {scene.job.output: scene for scene in scenes}
+    display = Display([scene.job.name for scene in scenes])
+    jobs = [scene.job for scene in scenes]
     try:
-        run.summaries[scene] = read_summary(output)
-    except UserError as error:
-        run.failed[scene] = str(error)
-        cli.warn(f"{scene}: {error}")
+        write_report(tables, options.model_path)
+        for job, failure in cluster.run(jobs, display) if cluster is not None else run_serially(jobs, display):
+            display.ended(job.name, _enter(by_job[job.output], failure))
+            write_report(tables, options.model_path)
+    finally:
+        display.close()
+        if cluster is not None:
+            cluster.close()
 
 
-COLUMNS = ("PSNR", "SSIM", "LPIPS", "Gaussians", "MB", "B/G", "FPS")
-_PATTERNS = (".2f", ".3f", ".3f", ",", ".2f", ".2f", ".1f")
-
-
-def _values(summary: ModelSummary) -> tuple[float | None, ...]:
-    metrics = summary.metrics
-    size = (summary.gaussians, summary.megabytes, summary.bytes_per_gaussian)
-    return (metrics.psnr, metrics.ssim, metrics.lpips, *size, summary.fps)
-
-
-def _cells(summary: ModelSummary) -> list[str]:
-    return [cell(value, pattern) for value, pattern in zip(_values(summary), _PATTERNS, strict=True)]
-
-
-def report_text(runs: Sequence[DatasetRun]) -> str:
-    """Three parts: the scenes, the averages beside the published ones, and what is missing from them."""
-    scenes = [
-        [f"{run.dataset.title}: {scene}", *_cells(summary)] for run in runs for scene, summary in run.summaries.items()
-    ]
-    averages = []
-    for run in runs:
-        if run.average is not None:
-            share = f"{len(run.summaries)} of {len(run.dataset.scenes)} scenes"
-            averages.append([f"{run.dataset.title}, ours ({share})", *_cells(run.average)])
-        averages.append([f"{run.dataset.title}, published", *_cells(run.dataset.published)])
-    parts = [format_table(["scene", *COLUMNS], scenes)] if scenes else []
-    parts.append(format_table(["average", *COLUMNS], averages))
-    gaps = [f"skipped: {scene}, {why}" for run in runs for scene, why in run.skipped.items()]
-    gaps += [f"FAILED: {scene}, {why}" for run in runs for scene, why in run.failed.items()]
-    return "\n\n".join([*parts, *(["\n".join(gaps)] if gaps else [])])
-
-
-def write_report(runs: Sequence[DatasetRun], folder: Path) -> None:
-    """Write ``results.json`` and ``results.csv``, with one entry a scene, average and published average."""
-    tree = {
-        run.dataset.key: {
-            "scenes": {scene: summary.to_json() for scene, summary in run.summaries.items()},
-            "average": None if run.average is None else run.average.to_json(),
-            "published": run.dataset.published.to_json(),
-            "skipped": run.skipped,
-            "failed": run.failed,
-        }
-        for run in runs
-    }
-    write_text(folder / "results.json", json.dumps(tree, indent=2, allow_nan=False) + "\n")
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["dataset", "scene", *COLUMNS])
-    for run in runs:
-        rows = {**run.summaries, "average": run.average, "published": run.dataset.published}
-        for name, summary in rows.items():
-            if summary is not None:
-                cells = ["" if value is None else value for value in _values(summary)]
-                writer.writerow([run.dataset.key, name, *cells])
-    write_text(folder / "results.csv", text.getvalue())
-
-
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for dataset in DATASETS:
-        parser.add_argument(f"--{dataset.key}", type=Path, metavar="DIR", help=f"{dataset.title}, one folder a scene")
-    parser.add_argument("--checkpoints", type=Path, metavar="DIR", required=True, help="one model directory a scene")
-    parser.add_argument(
-        "-m", "--model_path", type=Path, metavar="OUT", required=True, help="one folder a scene is made here"
-    )
-    parser.add_argument("--config", type=Path, metavar="YAML", help="recipe for train.py")
-    parser.add_argument("--lpips_weights", type=Path, metavar="FILE.npz", help="passed on to metrics.py")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on where a killed batch stopped, with the same options"
-    )
-    parser.add_argument("--skip_training", action="store_true", help="use the compressed files that are there")
-    parser.add_argument("--skip_rendering", action="store_true", help="use the renders that are there")
-    parser.add_argument("--skip_metrics", action="store_true", help="use the measurements that are there")
-    parser.add_argument("--dry_run", action="store_true", help="print the commands, run and write nothing")
-    parser.add_argument("train_arguments", nargs="*", metavar="-- ARGUMENTS", help="passed on to train.py")
-    return parser.parse_args(arguments)
+def _enter(scene: Scene, failure: str | None) -> str:
+    """Enter what became of a scene into its table; returns that in a few words."""
+    if failure is None:
+        try:
+            summary = scene.results.summaries[scene.name] = read_summary(scene.job.output)
+        except UserError as error:
+            failure = str(error)
+        else:
+            size = "" if summary.megabytes is None else f", {summary.megabytes:.2f} MB"
+            return f"done: {summary.metrics.psnr:.2f} dB{size}"
+    scene.results.failed[scene.name] = failure
+    return f"FAILED: {failure}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
     options = parse(arguments)
-    folders = {dataset.key: getattr(options, dataset.key) for dataset in DATASETS}
-    runs = [DatasetRun(dataset) for dataset in DATASETS if folders[dataset.key] is not None]
-    if not runs:
-        raise UserError(f"no dataset is given; name at least one of {', '.join('--' + key for key in folders)}")
-    for run in runs:
-        if not folders[run.dataset.key].is_dir():
-            raise UserError(f"{folders[run.dataset.key]}: no such folder; check --{run.dataset.key}")
-
-    for run in runs:
-        for scene in run.dataset.scenes:
-            run_scene(run, scene, folders[run.dataset.key], options)
-            if not options.dry_run:
-                write_report(runs, options.model_path)
+    if options.check:
+        datasets = chosen_datasets(options)
+        assert options.checkpoints is not None
+        problems = [line for each, folder in datasets for line in check_dataset(each, folder, options.checkpoints)]
+        for line in problems:
+            cli.say(line)
+        scenes = sum(len(dataset.images) for dataset, _ in datasets)
+        cli.say(f"checked {scenes} scenes: {len(problems) or 'no'} problem{'s' * (len(problems) != 1)}")
+        sys.exit(1 if problems else 0)
+    chosen_datasets(options)
+    tables, jobs = scenes_to_run(options)
     if options.dry_run:
+        for scene in jobs:
+            for command in scene.job.commands():
+                cli.say(f"$ {shlex.join(command)}")
         return
-    cli.say("\n" + report_text(runs))
-    cli.say(f"\nwrote {options.model_path / 'results.json'} and results.csv")
-    if any(run.failed for run in runs):
+    run(options, tables, jobs)
+    cli.say("\n" + report(tables))
+    cli.say(f"\nwrote {options.model_path / 'results.json'}, results.csv and results.md")
+    if any(results.failed for results in tables):
         sys.exit(1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager

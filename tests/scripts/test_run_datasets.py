@@ -6,10 +6,13 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from batch.job import SceneJob, run_job, source_digest
 
 from gsz.errors import UserError
 from quality.metrics import ModelSummary, ViewMetrics, mean_summary, read_summary
@@ -45,7 +48,8 @@ def test_dry_run_prints_every_command_and_writes_nothing(tmp_path, capsys):
         for scene in scenes:
             make_scene(tmp_path, dataset, scene)
     before = sorted(tmp_path.rglob("*"))
-    run(tmp_path, "--config", "recipe.yaml", "--lpips_weights", "w.npz", "--dry_run", "--", "--stop_on", "test")
+    recipe, weights = str(tmp_path / "recipe.yaml"), str(tmp_path / "w.npz")
+    run(tmp_path, "--config", recipe, "--lpips_weights", weights, "--dry_run", "--", "--stop_on", "test")
     assert sorted(tmp_path.rglob("*")) == before
 
     lines = [line.removeprefix("$ ") for line in capsys.readouterr().out.splitlines()]
@@ -55,10 +59,41 @@ def test_dry_run_prints_every_command_and_writes_nothing(tmp_path, capsys):
         for scene, images in scenes.items():
             source, model, out = (str(tmp_path / part / scene) for part in (dataset, "models", "out"))
             train = ["train.py", "-s", source, "-i", images, "--pretrained_dir", model, "-m", out, "--eval"]
-            expected.append([*train, "--config", "recipe.yaml", "--stop_on", "test"])
+            expected.append([*train, "--config", str(tmp_path / "recipe.yaml"), "--stop_on", "test"])
             expected.append(["render.py", "-m", out, "--skip_train"])
-            expected.append(["metrics.py", "-m", out, "--lpips_weights", "w.npz"])
+            expected.append(["metrics.py", "-m", out, "--lpips_weights", str(tmp_path / "w.npz")])
     assert commands == expected
+
+
+def test_several_recipes_have_a_folder_and_a_row_each(tmp_path, capsys):
+    make_scene(tmp_path, "tanksandtemples", "truck")
+    (tmp_path / "a.yaml").touch()
+    (tmp_path / "b.yaml").touch()
+    recipes = ("--config", str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml"))
+    run(tmp_path, *recipes, "--only", "truck", "--dry_run", datasets=("tanksandtemples",))
+    trained = [line for line in capsys.readouterr().out.splitlines() if "train.py" in line]
+    assert [str(tmp_path / "out" / name / "truck") in line for name, line in zip("ab", trained, strict=True)] == [
+        True
+    ] * 2
+
+    for name, psnr in (("a", 25.0), ("b", 26.0)):
+        write_results(tmp_path / "out" / name / "truck", summary(psnr, 300_000, 9_000_000))
+    run(tmp_path, *recipes, "--only", "truck", *FROM_RESULTS, datasets=("tanksandtemples",))
+    tree = json.loads((tmp_path / "out/results.json").read_text())["tanksandtemples"]
+    assert {name: entry["scenes"]["truck"]["PSNR"] for name, entry in tree["recipes"].items()} == {"a": 25.0, "b": 26.0}
+    output = capsys.readouterr().out
+    assert "Tanks and Temples, b: truck" in output
+    difference = next(line for line in output.splitlines() if line.startswith("  difference"))
+    assert difference.split()[1] == "-0.04", "the scene's own published figure, not the average, is beside ours"
+
+
+def test_done_scenes_are_left_alone_and_reported(tmp_path, capsys):
+    for scene in ("truck", "train"):
+        make_scene(tmp_path, "tanksandtemples", scene)
+    write_results(tmp_path / "out/truck", summary(25.0, 300_000, 9_000_000))
+    (tmp_path / "out/truck/compressed.gsz").touch()
+    run(tmp_path, "--skip_done", "--dry_run", datasets=("tanksandtemples",))
+    assert "truck" not in capsys.readouterr().out
 
 
 def test_resume_trains_only_what_is_not_finished(tmp_path, capsys):
@@ -92,6 +127,7 @@ def test_averages_what_metrics_wrote(tmp_path, capsys):
     assert ended.value.code == 1, "scenes without results are failures where nothing was to be run"
 
     tree = json.loads((tmp_path / "out/results.json").read_text())
+    tree = {key: {**entry["recipes"]["default"], "published": entry["published"]} for key, entry in tree.items()}
     average = tree["tanksandtemples"]["average"]
     assert (average["PSNR"], average["Gaussians"], average["Bytes"]) == (23.0, 150_000, 6_000_000)
     assert average["BytesPerGaussian"] == 40.0
@@ -100,24 +136,25 @@ def test_averages_what_metrics_wrote(tmp_path, capsys):
     assert set(tree["mipnerf360"]["failed"]) == set(SCENES["mipnerf360"])
 
     rows = list(csv.DictReader((tmp_path / "out/results.csv").open()))
-    assert [(row["dataset"], row["scene"]) for row in rows] == [
-        ("mipnerf360", "published"),
-        *(("tanksandtemples", name) for name in ("truck", "train", "average", "published")),
-        *(("deepblending", name) for name in ("playroom", "average", "published")),
+    ours = [(row["dataset"], row["scene"]) for row in rows if row["recipe"] != "published"]
+    assert ours == [
+        *(("tanksandtemples", name) for name in ("truck", "train", "average")),
+        *(("deepblending", name) for name in ("playroom", "average")),
     ]
-    assert rows[5]["LPIPS"] == ""
-    assert float(rows[3]["PSNR"]) == 23.0
-    published = {row["dataset"]: row for row in rows if row["scene"] == "published"}
-    expected = {
-        "mipnerf360": (27.39, 0.805, 0.254, 394_753, 15.28),
-        "tanksandtemples": (23.42, 0.818, 0.230, 224_698, 8.01),
-        "deepblending": (29.61, 0.903, 0.264, 273_394, 10.05),
-    }
+    assert rows[3]["LPIPS"] == ""
+    assert float(rows[2]["PSNR"]) == 23.0
     columns = ("PSNR", "SSIM", "LPIPS", "Gaussians", "MB")
-    assert {key: tuple(float(row[column]) for column in columns) for key, row in published.items()} == expected
+    published = {
+        (row["dataset"], row["scene"]): tuple(float(row[column]) for column in columns)
+        for row in rows
+        if row["recipe"] == "published"
+    }
+    assert published["mipnerf360", "average"] == (27.39, 0.805, 0.254, 394_753, 15.28)
+    assert published["tanksandtemples", "train"] == (21.79, 0.764, 0.296, 87_527, 3.38)
+    assert len(published) == 13 + 3
 
     output = capsys.readouterr().out
-    ours = next(line for line in output.splitlines() if line.startswith("Tanks and Temples, ours"))
+    ours = next(line for line in output.splitlines() if line.startswith("Tanks and Temples ("))
     assert "(2 of 2 scenes)" in ours
     assert ours.split()[-7:] == ["23.00", "0.800", "0.250", "150,000", "6.00", "40.00", "10.0"]
     assert "(1 of 2 scenes)" in output
@@ -128,9 +165,9 @@ def test_a_missing_scene_is_skipped_and_is_no_failure(tmp_path, capsys, monkeypa
     """Every program is replaced by one that ends at once: what is tested is the batch."""
     make_scene(tmp_path, "tanksandtemples", "truck")
     write_results(tmp_path / "out/truck", summary(24.0, 200_000, 8_000_000))
-    monkeypatch.setattr(run_datasets, "scene_commands", lambda *_: [[sys.executable, "-c", "pass"]])
+    monkeypatch.setattr(SceneJob, "commands", lambda job: [[sys.executable, "-c", "pass"]])
     run(tmp_path, datasets=("tanksandtemples",))
-    tree = json.loads((tmp_path / "out/results.json").read_text())["tanksandtemples"]
+    tree = json.loads((tmp_path / "out/results.json").read_text())["tanksandtemples"]["recipes"]["default"]
     assert list(tree["scenes"]) == ["truck"]
     assert "train/images is missing" in tree["skipped"]["train"]
     assert "skipped: train" in capsys.readouterr().out
@@ -142,24 +179,94 @@ def test_a_failing_scene_does_not_stop_the_others(tmp_path, capfd, monkeypatch):
     write_results(tmp_path / "out/truck", summary(24.0, 200_000, 8_000_000))  # Of an earlier run: not to be reported.
     write_results(tmp_path / "out/train", summary(22.0, 100_000, 4_000_000))
 
-    def commands(images, source, checkpoint, output, options):
-        return [[sys.executable, "-c", f"import sys; sys.exit({3 * (output.name == 'truck')})"]]
+    def commands(job):
+        return [[sys.executable, "-c", f"import sys; sys.exit({3 * (job.output.name == 'truck')})"]]
 
-    monkeypatch.setattr(run_datasets, "scene_commands", commands)
+    monkeypatch.setattr(SceneJob, "commands", commands)
     with pytest.raises(SystemExit) as ended:
         run(tmp_path, datasets=("tanksandtemples",))
     assert ended.value.code == 1
-    tree = json.loads((tmp_path / "out/results.json").read_text())["tanksandtemples"]
+    tree = json.loads((tmp_path / "out/results.json").read_text())["tanksandtemples"]["recipes"]["default"]
     assert list(tree["scenes"]) == ["train"]
     assert "exit code 3" in tree["failed"]["truck"]
-    assert "going on with the next scene" in capfd.readouterr().err
+    assert "truck: FAILED" in capfd.readouterr().out
 
 
 def test_bad_input(tmp_path):
     with pytest.raises(UserError, match="name at least one of --mipnerf360"):
         run(tmp_path, datasets=())
-    with pytest.raises(UserError, match=r"tanksandtemples: no such folder; check --tanksandtemples"):
+    (tmp_path / "deepblending").mkdir()
+    with pytest.raises(UserError, match=r"--only garden: there is no such scene; the scenes are drjohnson, playroom"):
+        run(tmp_path, "--only", "garden", datasets=("deepblending",))
+    with pytest.raises(UserError, match=r"--ray needs Ray: pip install|no Ray cluster answers there"):
+        run(tmp_path, "--ray", "127.0.0.1:1", datasets=("deepblending",))
+    with pytest.raises(UserError, match=r"tanksandtemples: there is no such folder; check --tanksandtemples"):
         run(tmp_path, datasets=("tanksandtemples",))
+
+
+def test_check_names_what_is_missing_or_misnamed(tmp_path, capsys):
+    for scene in ("truck", "train"):
+        make_scene(tmp_path, "tanksandtemples", scene)
+    (tmp_path / "models/truck").rename(tmp_path / "models/Truck")
+    (tmp_path / "tanksandtemples/train/images").rename(tmp_path / "tanksandtemples/train/image")
+    with pytest.raises(SystemExit) as ended:
+        run(tmp_path, "--check", datasets=("tanksandtemples",))
+    assert ended.value.code == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.endswith("truck: the checkpoint is missing; Truck is there: rename it") for line in lines)
+    assert any("train/images: the photographs are missing; image is there" in line for line in lines)
+    assert lines[-1].startswith("checked 2 scenes: ")
+    assert not (tmp_path / "out").exists()
+
+
+def job(output: Path, code: str, **changes: object) -> SceneJob:
+    """A job whose one program is a few lines of Python."""
+    program = output.parent / "program.py"
+    program.write_text(code)
+    fields = {
+        "name": "scene",
+        "needed": (),
+        "output": output,
+        "train": (str(program),),
+        "render": None,
+        "measure": None,
+        "batch": "b",
+        "resume": False,
+        "sources": source_digest(),
+    }
+    return SceneJob(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def test_a_job_logs_what_its_programs_print_and_says_how_far_it_is(tmp_path):
+    said: list[str] = []
+    run_job(job(tmp_path / "out", "print('round 2: 5 Gaussians, PSNR 28.10 dB, SSIM 0.9')"), said.append)
+    assert said == ["program.py", "round 2, 28.10 dB"]
+    assert "round 2: 5 Gaussians" in (tmp_path / "out" / "batch.log").read_text()
+
+
+def test_a_program_ends_with_the_process_that_started_it(tmp_path):
+    """Otherwise two attempts of one scene could write to one folder."""
+    alive = tmp_path / "alive"
+    code = f"import time, pathlib\nwhile True:\n    pathlib.Path({str(alive)!r}).touch(); time.sleep(0.05)"
+    parent = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from batch.job import run_job
+from tests.scripts.test_run_datasets import job
+run_job(job(Path({str(tmp_path / "out")!r}), {code!r}), lambda words: None)
+"""
+    process = subprocess.Popen([sys.executable, "-c", parent])
+    deadline = time.monotonic() + 60
+    while not alive.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    time.sleep(0.5)
+    alive.unlink()
+    time.sleep(0.5)
+    assert not alive.exists()
 
 
 class TestReadSummary:

@@ -1,0 +1,176 @@
+"""One scene and recipe: the command lines, run one after the other with a log, and what became of them.
+
+A job runs wherever it is sent, so nothing here knows of clusters or terminals. It does not import PyTorch: the programs
+do, in processes of their own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gsz.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+LOG_NAME = "batch.log"
+BATCH_NAME = "batch.id"
+"""A file in a scene's output folder that names the batch which began it, so that a second attempt resumes."""
+
+STATE_FOLDER = "resume"
+"""Where train.py keeps the state of an unfinished run; it is removed when all else is written."""
+
+_STAGE = re.compile(r"^(uncompressed|first|round \d+|final): .*?PSNR (-?[\d.]+|inf) dB")
+_DYING_SECONDS = 10
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class SceneJob:
+    """What one scene takes.
+
+    Attributes:
+        name: Of the scene, with the recipe's where there are several, for messages.
+        needed: Folders that have to be there, such as the photographs; empty where nothing is trained.
+        output: The model directory.
+        train, render, measure: The arguments of the three programs, without the interpreter; ``None`` leaves one out.
+        batch: Name of the batch. An output folder that carries it was begun by an earlier attempt of the same batch.
+        resume: Whether a run that another batch left unfinished goes on, and a finished one is kept.
+        sources: Digest of the programs' sources, see :func:`source_digest`.
+    """
+
+    name: str
+    needed: tuple[Path, ...]
+    output: Path
+    train: tuple[str, ...] | None
+    render: tuple[str, ...] | None
+    measure: tuple[str, ...] | None
+    batch: str
+    resume: bool
+    sources: str
+
+    def commands(self) -> list[list[str]]:
+        """The command lines in order. Training goes on from its state, or is left out where it has ended."""
+        begun = self.resume or _batch_of(self.output) == self.batch
+        train = None if begun and is_compressed(self.output) else self.train
+        if train is not None and begun:
+            train = (*train, "--resume")
+        return [
+            [sys.executable, *arguments] for arguments in (train, self.render, self.measure) if arguments is not None
+        ]
+
+
+class JobFailed(Exception):
+    """A program of a job ended with an error. The message is one line."""
+
+
+def source_digest() -> str:
+    """A digest of the programs' sources: machines that run jobs of one batch must agree on it."""
+    digest = hashlib.sha256()
+    folders = ("gsz", "scene", "quality", "gaussian_renderer", "compress", "utils", "configs")
+    files = [*ROOT.glob("*.py"), *(path for folder in folders for path in (ROOT / folder).rglob("*.*"))]
+    for path in sorted(path for path in files if path.suffix in (".py", ".yaml")):
+        digest.update(str(path.relative_to(ROOT)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def is_compressed(output: Path) -> bool:
+    """Whether train.py has ended there."""
+    return any(output.glob("compressed.*")) and not (output / STATE_FOLDER).exists()
+
+
+def check_place(job: SceneJob) -> None:
+    """See that this machine can run a job.
+
+    Raises:
+        UserError: its programs are of another version, data is missing, or the disk is full; the line names the
+            machine.
+    """
+    here = socket.gethostname()
+    if source_digest() != job.sources:
+        raise UserError(f"{here}: {ROOT} holds another version of the programs; bring all machines to the same commit")
+    missing = [path for path in job.needed if not path.is_dir()]
+    if missing:
+        raise UserError(f"{here}: {missing[0]} is missing; put the data on storage that all machines share")
+    try:
+        job.output.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(job.output).free
+    except OSError as error:
+        raise UserError(f"{here}: {job.output} cannot be written ({error.strerror}); choose another -m") from error
+    if free < 100_000_000:
+        raise UserError(f"{here}: only {free / 1e6:.0f} MB are free at {job.output}; free space or choose another -m")
+
+
+def run_job(job: SceneJob, progress: Callable[[str], None]) -> None:
+    """Run the programs of a job on this machine; all that they print goes to :data:`LOG_NAME` in the output folder.
+
+    Args:
+        progress: Called with a few words whenever there is something new, such as ``round 3, 28.41 dB``.
+
+    Raises:
+        UserError: see :func:`check_place`.
+        JobFailed: a program ended with an error; the message quotes its last line.
+    """
+    check_place(job)
+    commands = job.commands()
+    (job.output / BATCH_NAME).write_text(job.batch)
+    with (job.output / LOG_NAME).open("a", encoding="utf-8") as log:
+        for command in commands:
+            log.write(f"$ {shlex.join(command)}\n")
+            log.flush()
+            _run(command, log, progress)
+
+
+def _run(command: Sequence[str], log, progress: Callable[[str], None]) -> None:
+    program = Path(command[1]).name
+    progress(program)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        preexec_fn=_die_with_parent,
+    )
+    last = ""
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            log.write(line)
+            log.flush()
+            last = line.strip() or last
+            stage = _STAGE.match(line)
+            if stage is not None:
+                progress(f"{stage[1]}, {stage[2]} dB")
+        code = process.wait()
+    except BaseException:
+        # An interrupted batch gives the program the time that it takes to save its state.
+        process.terminate()
+        try:
+            process.wait(_DYING_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
+    if code != 0:
+        raise JobFailed(f"{program} ended with exit code {code}: {last.removeprefix('error: ')}")
+
+
+def _die_with_parent() -> None:
+    """Let the kernel end a program whose batch process is killed, so that no two attempts write to one folder."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _batch_of(output: Path) -> str | None:
+    path = output / BATCH_NAME
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None

@@ -1,0 +1,104 @@
+"""Proves on a real Ray cluster of two nodes that a batch survives the death of one, and writes the same bytes as a
+serial run; and that what can be wrong with a cluster is said in one line.
+
+Needs the packages of ``requirements-cluster.txt``; ``make test-cluster`` installs them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+ray = pytest.importorskip("ray", reason="Ray is not installed; make test-cluster installs it")
+
+import make_mock_datasets  # noqa: E402
+from batch.display import Display  # noqa: E402
+from batch.on_ray import RayBatch  # noqa: E402
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from gsz.errors import UserError  # noqa: E402
+from scripts import run_datasets  # noqa: E402
+from tests.scripts.test_run_datasets import job  # noqa: E402
+
+SCENES = ("truck", "train", "playroom")
+
+
+@pytest.fixture(scope="module")
+def mock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mock")
+    make_mock_datasets.make(make_mock_datasets.Options(folder, gaussians=500))
+    return folder
+
+
+@pytest.fixture
+def cluster():
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0})
+    cluster.add_node(num_cpus=1, num_gpus=0, resources={"doomed": 1})
+    cluster.wait_for_nodes()
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def options(mock: Path, out: str, *more: str) -> list[str]:
+    return [
+        *("--tanksandtemples", str(mock / "tandt"), "--deepblending", str(mock / "db")),
+        *("--checkpoints", str(mock / "models"), "--config", str(mock / "tiny.yaml"), "-m", str(mock / out)),
+        *("--only", *SCENES, *more),
+    ]
+
+
+def compressed(folder: Path) -> dict[str, bytes]:
+    return {scene: (folder / scene / "compressed.gsz").read_bytes() for scene in SCENES}
+
+
+def kill_when_training(cluster: Cluster, node: object, out: Path) -> threading.Thread:
+    """Kill a node as soon as a scene has completed a stage and is in the middle of the next."""
+
+    def kill() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and len(list(out.glob("*/resume/*"))) < 2:
+            time.sleep(0.05)
+        cluster.remove_node(node, allow_graceful=False)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
+def test_a_batch_survives_the_death_of_a_machine_and_writes_the_bytes_of_a_serial_run(mock, cluster):
+    run_datasets.main(options(mock, "serial"))
+    doomed = next(node for node in cluster.worker_nodes)
+    killer = kill_when_training(cluster, doomed, mock / "ray")
+    run_datasets.main(options(mock, "ray", "--ray", cluster.address, "--cpus_per_scene", "1"))
+    killer.join()
+    assert len([node for node in ray.nodes() if node["Alive"]]) == 1 if ray.is_initialized() else True
+    assert compressed(mock / "ray") == compressed(mock / "serial")
+    logs = [(mock / "ray" / scene / "batch.log").read_text() for scene in SCENES]
+    assert any("resuming after stage" in log for log in logs), "the scene of the dead machine went on elsewhere"
+
+
+def test_an_address_where_nobody_answers_is_named():
+    with pytest.raises(UserError, match=r"--ray 127.0.0.1:1: no Ray cluster answers there"):
+        RayBatch("127.0.0.1:1", None, None, 0)
+
+
+def test_a_scene_that_is_too_large_for_every_machine_is_refused(cluster):
+    ray.init(address=cluster.address, log_to_driver=False)
+    with pytest.raises(UserError, match=r"no machine of the cluster is that large; the largest have 0 GPUs and 1 CPUs"):
+        RayBatch(cluster.address, 0, 64, 0)
+
+
+def test_failures_on_a_machine_are_one_line_that_names_it(tmp_path, cluster):
+    ray.init(address=cluster.address, log_to_driver=False)
+    batch = RayBatch(cluster.address, 0, 1, 0)
+    failing = job(tmp_path / "a", "import sys; sys.exit('error: no photographs')")
+    strange = job(tmp_path / "b", "", sources="another")
+    without = job(tmp_path / "c", "", needed=(tmp_path / "absent",))
+    failures = {each.output.name: why for each, why in batch.run([failing, strange, without], Display(["scene"]))}
+    assert failures["a"] == "program.py ended with exit code 1: no photographs"
+    assert "holds another version of the programs" in failures["b"]
+    assert "absent is missing" in failures["c"]
