@@ -37,7 +37,7 @@ _TYPES = {
     **dict.fromkeys(("float", "float32"), "f4"),
     **dict.fromkeys(("double", "float64"), "f8"),
 }
-_WRITTEN_TYPES = {"f4": "float", "f8": "double"}
+_WRITTEN_TYPES = {"u1": "uchar", "f4": "float", "f8": "double"}
 
 _ROWS_AT_A_TIME = 1 << 12
 """Rows gathered together when columns are picked: few enough that they stay in the processor's cache."""
@@ -189,7 +189,7 @@ def columns(rows: Records, names: Sequence[str], dtype: type[np.floating] = np.f
 
 
 def write_vertices(stream: BinaryIO, rows: Records) -> None:
-    """Write ``(N,)`` little-endian records of float32 and float64 as the one element of a binary PLY."""
+    """Write ``(N,)`` little-endian records of float32, float64 and uint8 as the one element of a binary PLY."""
     types = [(name, rows.dtype[name].str[1:]) for name in rows.dtype.names or ()]
     properties = "".join(f"property {_WRITTEN_TYPES[code]} {name}\n" for name, code in types)
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(rows)}\n{properties}end_header\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,9 +62,8 @@ def degenerate_models() -> dict[str, GaussianModel]:
 
 def table(splats: Splats) -> np.ndarray:
     """All parameters, a row a Gaussian: ``(N, 14 + 3 K)`` float32."""
-    return np.concatenate(
-        [array.reshape(len(splats), array[:1].size) for _, array in splats.numpy().named_parameters()], axis=1
-    )
+    arrays = [array for _, array in splats.numpy().named_parameters()]
+    return np.concatenate([array.reshape(len(array), math.prod(array.shape[1:])) for array in arrays], axis=1)
 
 
 def in_canonical_order(splats: Splats) -> np.ndarray:
