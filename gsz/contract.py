@@ -83,6 +83,8 @@ class Codec(ABC):
 
     name: ClassVar[str]
     """What ``--codec`` calls it."""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Names that it had before and still answers to."""
     suffix: ClassVar[str]
     """File name ending, with the dot."""
     writable: ClassVar[bool] = True

@@ -13,8 +13,8 @@ from typing import Any
 from gsz.compressed_ply import CompressedPlyCodec
 from gsz.contract import Codec, CodecError, Grid
 from gsz.errors import UserError
-from gsz.fast3dgs import LzmaCodec
-from gsz.fast3dgs_pickle import PublishedCodec
+from gsz.fast3dgs import Fast3dgsCodec
+from gsz.fast3dgs_pickle import Fast3dgsPickleCodec
 from gsz.files import read_bytes, write_bytes
 from gsz.native import GszCodec
 from gsz.ply import PlyCodec
@@ -44,10 +44,10 @@ HEAD_BYTES = 512
 # Formats that share a magic number stand with the more particular one first.
 CODECS: tuple[type[Codec], ...] = (
     GszCodec,
-    LzmaCodec,
+    Fast3dgsCodec,
     CompressedPlyCodec,
     PlyCodec,
-    PublishedCodec,
+    Fast3dgsPickleCodec,
     SogCodec,
     SpzCodec,
     SplatCodec,
@@ -65,9 +65,9 @@ def get(name: str, **settings: Any) -> Codec:
     Raises:
         UserError: no such codec, or a setting or value that it does not know.
     """
-    by_name = {codec.name: codec for codec in CODECS}
+    by_name = {known: codec for codec in CODECS for known in (codec.name, *codec.aliases)}
     if name not in by_name:
-        raise UserError(f"codec {name!r} is unknown; choose one of {', '.join(by_name)}")
+        raise UserError(f"codec {name!r} is unknown; choose one of {', '.join(names())}")
     codec = by_name[name]
     known: list[str] = [field.name for field in fields(codec)] if is_dataclass(codec) else []
     unknown = sorted(set(settings) - set(known))

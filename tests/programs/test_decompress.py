@@ -62,7 +62,7 @@ def test_the_last_line_says_what_was_written(ply: Path, tmp_path: Path) -> None:
     finished = run(ply, out)
     assert finished.returncode == 0, finished.stderr
     size = out.stat().st_size
-    expected = f"wrote {out} (lzma): 200 Gaussians, {size / 1e6:.3f} MB, {size / 200:.1f} bytes each"
+    expected = f"wrote {out} (fast3dgs): 200 Gaussians, {size / 1e6:.3f} MB, {size / 200:.1f} bytes each"
     assert finished.stdout.splitlines()[-1] == expected
 
 
@@ -85,7 +85,7 @@ def test_codec_overrides_the_suffix_and_files_are_replaced(ply: Path, tmp_path: 
     out = tmp_path / "model.bin"
     out.write_bytes(b"old")
     decompress.convert(ply, out, codec="lzma")
-    assert registry.info(out)["format"] == "lzma"
+    assert registry.info(out)["format"] == "fast3dgs"
     decompress.convert(out, out, codec="ply")
     assert registry.info(out)["format"] == "ply"
 
@@ -123,7 +123,7 @@ def test_models_of_no_gaussians_convert(tmp_path: Path) -> None:
         (["absent.ply", "out.ply"], "absent.ply: cannot be read"),
         (["model.ply"], "no OUT is given"),
         (["model.ply", "out.xyz"], "out.xyz: the suffix names no format; use --codec"),
-        (["model.ply", "out.xz"], "out.xz: published files can only be read"),
+        (["model.ply", "out.xz"], "out.xz: fast3dgs-pickle files can only be read"),
         (["model.ply", "out.ply", "--codec", "mp3"], "codec 'mp3' is unknown"),
         (["model.ply", "out.spz", "--version", "5"], "version 5 cannot be written; choose 2, 3 or 4"),
         (["model.ply", "out.sog", "--version", "2"], "codec 'sog' has no setting 'version'"),
