@@ -131,6 +131,11 @@ def _picked(run: RunDir, recipe: Recipe, settings: dict[str, Any], journal: list
     )
 
 
+def _encoded(splats: GaussianModel, grid: Grid, scores: Tensor | None) -> bytes:
+    """The file. Where there are scores, the Gaussians that score highest come first."""
+    return grid.encode(splats) if scores is None else grid.encode(splats, scores.detach().cpu().numpy())
+
+
 class _Clock:
     """Seconds between one look and the next."""
 
@@ -236,9 +241,9 @@ class _Run:
         chosen = self._chosen()
         if self.recipe.final_uses_all:
             self.training = self.roles.everything
-        splats, grid = self._finish(chosen)
+        splats, grid, scores = self._finish(chosen)
         finetune_seconds = clock.lap()
-        path = self.run.write_compressed(self.codec.suffix, grid.encode(splats))
+        path = self.run.write_compressed(self.codec.suffix, _encoded(splats, grid, scores))
         encode_seconds = clock.lap()
         data = read_bytes(path)
         decoded = GaussianModel.of(registry.decode(data, path))
@@ -274,25 +279,29 @@ class _Run:
             )
         return splats
 
-    def _finish(self, splats: GaussianModel) -> tuple[GaussianModel, Grid]:
-        """The final iterations. A target size is met before the last fifth of them, and again after."""
+    def _finish(self, splats: GaussianModel) -> tuple[GaussianModel, Grid, Tensor | None]:
+        """The final iterations. A target size is met before the last fifth of them, and again after.
+
+        Returns:
+            The model, its grid, and what its Gaussians are to be ordered by in the file.
+        """
         iterations = self.recipe.final_iterations
         target = self.budget.target_bytes
         if target is None:
             splats, grid = self._finetune(splats, iterations, memory=self._memory(splats))
-            grid.importance = self._importance(splats, grid)
-            return splats, grid
+            return splats, grid, self._importance(splats, grid)
+        scores: Tensor | None = None
         for part, share in enumerate((iterations - iterations // 5, iterations // 5)):
             splats, grid = self._finetune(splats, share, part)
-            splats, grid = self._to_size(splats, grid, target)
-        if len(grid.encode(splats)) < (1.0 - SIZE_TOLERANCE) * target:
+            splats, grid, scores = self._to_size(splats, grid, target)
+        if len(_encoded(splats, grid, scores)) < (1.0 - SIZE_TOLERANCE) * target:
             warn(f"the file is more than {SIZE_TOLERANCE:.0%} smaller than {self.recipe.target_size} asks for")
-        return splats, grid
+        return splats, grid, scores
 
     def _importance(self, splats: GaussianModel, grid: Grid) -> Tensor | None:
         return self._scores(splats) if grid.uses_importance else None
 
-    def _to_size(self, splats: GaussianModel, grid: Grid, target: int) -> tuple[GaussianModel, Grid]:
+    def _to_size(self, splats: GaussianModel, grid: Grid, target: int) -> tuple[GaussianModel, Grid, Tensor | None]:
         """Bring the file to ``target`` bytes: by the steps of the grid where there is a choice, then by pruning."""
         too_large = len(grid.encode(splats)) > target
         codec = self.codec.for_size(splats, target) if too_large or self.budget.target_count is None else None
@@ -300,26 +309,24 @@ class _Run:
             self.codec, grid = codec, codec.fit(splats)
         return self._trim(splats, grid, target)
 
-    def _trim(self, splats: GaussianModel, grid: Grid, target: int) -> tuple[GaussianModel, Grid]:
+    def _trim(self, splats: GaussianModel, grid: Grid, target: int) -> tuple[GaussianModel, Grid, Tensor | None]:
         """Drop as few Gaussians as bring the file to ``target`` bytes, the least important first."""
-        grid.importance = self._importance(splats, grid)
-        size = len(grid.encode(splats))
+        ordering = self._importance(splats, grid)
+        size = len(_encoded(splats, grid, ordering))
         if size <= target:
-            return splats, grid
-        scores = self._scores(splats) if grid.importance is None else grid.importance
+            return splats, grid, ordering
+        scores = self._scores(splats) if ordering is None else ordering
         fits, too_many = 0, len(splats)  # Counts known to fit, and known not to.
-        best: tuple[GaussianModel, Grid] | None = None
+        best: tuple[GaussianModel, Grid, Tensor | None] | None = None
         guess = int(len(splats) * target / size)
-        while best is None or (
-            fits < too_many - 1 and len(best[1].encode(best[0])) < (1 - SIZE_TOLERANCE / 2) * target
-        ):
+        while best is None or (fits < too_many - 1 and len(_encoded(*best)) < (1 - SIZE_TOLERANCE / 2) * target):
             indices = kept_after_pruning(scores, len(splats) - guess)
             kept = splats.select(indices)
             kept_grid = self.codec.fit(kept)
-            kept_grid.importance = scores[indices] if kept_grid.uses_importance else None
-            size = len(kept_grid.encode(kept))
+            kept_ordering = scores[indices] if kept_grid.uses_importance else None
+            size = len(_encoded(kept, kept_grid, kept_ordering))
             if size <= target:
-                fits, best = guess, (kept, kept_grid)
+                fits, best = guess, (kept, kept_grid, kept_ordering)
             else:
                 too_many = guess
             if too_many <= 1 and best is None:

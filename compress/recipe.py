@@ -27,7 +27,7 @@ class Recipe:
     """How fine the codec's grid is, where it lets one choose between small and exact (gsz, sog, spz): best, high,
     medium, low or tiny. "" is the codec's own choice."""
     grid: str = ""
-    """gsz only: "fast3dgs" for exactly the values of the lzma codec in fewer bytes. "" is gsz's own grid."""
+    """gsz only: "fast3dgs" for exactly the values of the fast3dgs codec in fewer bytes. "" is gsz's own grid."""
     score: str = "gradient_sum"
     """Importance of a Gaussian; a function of compress/importance.py."""
     prune_fraction: float = 0.05
@@ -104,7 +104,8 @@ class Recipe:
 
     def check(self) -> None:
         """Raise :class:`UserError` for a setting that makes no sense."""
-        if self.codec not in registry.names(writable_only=True):
+        writable = [codec for codec in registry.CODECS if codec.writable]
+        if not any(self.codec in (codec.name, *codec.aliases) for codec in writable):
             raise UserError(f"codec: {self.codec!r} is not one of {', '.join(registry.names(writable_only=True))}")
         self.make_codec()
         if self.score not in importance.SCORES:

@@ -1,8 +1,11 @@
-"""The published file: 8-bit spherical harmonics, half-precision everything else, Morton order, LZMA.
+"""The values of Fast-3DGS, in a container of ours: 8-bit spherical harmonics, half-precision everything else.
 
-The values are those of the published program: SH of degree 0 and of degree 1 and up on one affine 8-bit grid each,
-whose range follows the model's with a moving average while fine-tuning, and the other parameters as float16. The
-container is ours (``docs/formats.md`` has its layout): no pickle, every length checked before it is believed.
+Fast-3DGS is the method that became runner-up of the COGS'25 workshop at ICCV 2025. It prunes, fine-tunes and quantizes
+a trained model: SH of degree 0 and of degree 1 and up lie on one affine 8-bit grid
+each, whose range follows the model's with a moving average while fine-tuning, and the other parameters are float16. Its
+program pickles them (:mod:`gsz.fast3dgs_pickle` reads that); the container here (``docs/formats.md`` has its layout)
+holds them in Morton order behind LZMA2, without a pickle, and every length in it is checked before it is believed.
+``fast3dgs`` names these values wherever they occur: as a codec, as a grid of ``gsz``, and as a recipe.
 """
 
 from __future__ import annotations
@@ -13,15 +16,17 @@ import struct
 import zlib
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
 from gsz.coding.morton import morton_order
-from gsz.contract import Codec, CodecError, Grid
-from scene.gaussian_model import MAX_SH_DEGREE, GaussianModel
+from gsz.contract import Codec, CodecError, Grid, ModelT
+from gsz.splats import MAX_SH_DEGREE, Splats, sh_coefficients
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAGIC = b"GSLZMA\r\n"
 VERSION = 1
@@ -42,10 +47,13 @@ LEVELS = 255
 """Steps of the 8-bit grids: symbols are 0 to 255."""
 
 AVERAGING = 0.01
-"""How far a grid's range moves towards the model's in one iteration, as in the published program."""
+"""How far a grid's range moves towards the model's in one iteration, as in Fast-3DGS' program."""
 
 SMALLEST_SCALE = float(np.finfo(np.float32).eps)
 """The least step of an 8-bit grid, as PyTorch's observers have it; it matters for all-zero SH only."""
+
+LARGEST_SCALE = float(np.finfo(np.float32).max) / (LEVELS + 1)
+"""The greatest step: 255 of them stay within float32."""
 
 HALF_MAX = float(np.finfo(np.float16).max)
 HALF_FINE = 2.0**-12
@@ -62,149 +70,96 @@ class AffineGrid:
     The formulas are those of PyTorch's per-tensor affine quantization with its moving-average min-max observer.
 
     Attributes:
-        low: The range's lower end, at most 0; a float64 scalar on the device of the values. Following a model's range
-            and snapping to it thus never wait for a GPU; only ``scale``, ``zero_point`` and ``symbols`` read it back.
-        high: The range's upper end, at least 0; likewise.
+        low: the range's lower end, at most 0. A number; or, once the grid has followed tensors, a float64 scalar on
+            their device. Following a model's range and snapping to it thus never wait for a GPU; only ``scale``,
+            ``zero_point`` and ``symbols`` read it back.
+        high: the range's upper end, at least 0; likewise.
     """
 
-    low: Tensor
-    high: Tensor
-
-    def __post_init__(self) -> None:
-        self.low, self.high = (torch.as_tensor(end, dtype=torch.float64) for end in (self.low, self.high))
+    low: float | Tensor
+    high: float | Tensor
 
     @staticmethod
-    def fit(values: Tensor) -> AffineGrid:
-        return AffineGrid(*_range(values))
+    def fit(values: npt.NDArray[np.float32]) -> AffineGrid:
+        """The grid whose range is that of ``values``, widened to contain 0."""
+        return AffineGrid(float(values.min(initial=0.0)), float(values.max(initial=0.0)))
 
     def observe(self, values: Tensor) -> None:
         """Move the range a hundredth of the way towards that of ``values``."""
-        low, high = _range(values)
+        from gsz.fast3dgs_snap import range_of
+
+        low, high = range_of(values)
         self.low = self.low + AVERAGING * (low - self.low)
         self.high = self.high + AVERAGING * (high - self.high)
 
     @property
     def scale(self) -> float:
         """The step. A float32 number, so that every machine multiplies by the same one."""
-        return float(self._step())
+        return float(np.float32(min(max((float(self.high) - float(self.low)) / LEVELS, SMALLEST_SCALE), LARGEST_SCALE)))
 
     @property
     def zero_point(self) -> int:
         """The symbol that stands for 0."""
-        return int(self._zero())
-
-    def _step(self) -> Tensor:
-        # The cap keeps 255 steps within float32.
-        cap = float(np.finfo(np.float32).max) / (LEVELS + 1)
-        return ((self.high - self.low) / LEVELS).clamp(SMALLEST_SCALE, cap).float()
-
-    def _zero(self) -> Tensor:
-        return (-self.low / self._step().double()).round().clamp(0, LEVELS)
+        return min(max(round(-float(self.low) / self.scale), 0), LEVELS)
 
     def snap(self, values: Tensor) -> Tensor:
         """The nearest grid values; gradients pass straight through, except where the range cuts a value off."""
-        return _AffineSnap.apply(values, self._step(), self._zero())
+        from gsz.fast3dgs_snap import snap_affine
 
-    def symbols(self, values: Tensor) -> np.ndarray:
-        """The uint8 symbols that stand for ``snap(values)``, in the shape of ``values``."""
-        offsets = _offsets(values.detach(), self._step(), self._zero())
-        return offsets.add_(self._zero()).to(torch.uint8).cpu().numpy()
+        return snap_affine(values, self.low, self.high)
 
-
-def _range(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the greatest value, widened to contain 0."""
-    if values.numel() == 0:
-        return values.new_zeros((), dtype=torch.float64), values.new_zeros((), dtype=torch.float64)
-    low, high = torch.aminmax(values.detach())
-    return low.double().clamp(max=0.0), high.double().clamp(min=0.0)
+    def symbols(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """The symbols that stand for ``snap(values)``, in the shape of ``values``."""
+        zero = self.zero_point
+        offsets = values * np.float32(1.0 / self.scale)
+        np.rint(offsets, out=offsets)
+        np.clip(offsets, -zero, LEVELS - zero, out=offsets)
+        offsets += zero
+        return offsets.astype(np.uint8)
 
 
-def _offsets(values: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-    """The 8-bit symbols of ``values``, less the zero point, as float32."""
-    offsets = torch.mul(values, (1.0 / scale.double()).float()).round_()
-    if values.device.type != "cpu":
-        return offsets.clamp_(-zero_point.float(), LEVELS - zero_point.float())
-    # With numbers for bounds it is faster; on the CPU reading them waits for nothing.
-    zero = float(zero_point)
-    return offsets.clamp_(-zero, LEVELS - zero)
-
-
-class _AffineSnap(torch.autograd.Function):
-    """Rounding to an affine grid with the gradient of the clamp alone.
-
-    It runs on all SH in every fine-tuning iteration, so it makes few passes over memory and stores no mask.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-        ctx.save_for_backward(values, scale, zero_point)
-        # Adding zero turns -0 into the +0 that a decoder computes.
-        return _offsets(values, scale, zero_point).mul_(scale).add_(0.0)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        values, scale, zero_point = ctx.saved_tensors
-        low, high = -(zero_point + 0.5) * scale, (LEVELS - zero_point + 0.5) * scale
-        if values.device.type != "cpu":
-            return torch.where((values > low) & (values < high), gradient, 0.0), None, None
-        # The same in one fused pass, which takes the bounds as numbers.
-        return torch.ops.aten.hardtanh_backward(gradient, values, float(low), float(high)), None, None
-
-
-def to_half(values: Tensor) -> Tensor:
-    """The nearest finite float16."""
-    return values.clamp(-HALF_MAX, HALF_MAX).half()
-
-
-class _HalfSnap(torch.autograd.Function):
-    """Rounding to float16, to the nearest finite number, with the gradient of the identity."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return to_half(values).float()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient
+def to_half(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+    """The nearest finite half-precision numbers."""
+    return np.clip(values, -HALF_MAX, HALF_MAX).astype(np.float16)
 
 
 @dataclass
-class LzmaGrid(Grid):
+class Fast3dgsGrid(Grid):
     """The values of one file.
 
     Attributes:
-        dc: Of ``sh_dc``.
-        rest: Of ``sh_rest``.
-        wide: Names of the parameters that are stored as float32, because float16 cannot hold them; usually empty.
+        dc: of ``sh_dc``.
+        rest: of ``sh_rest``.
+        wide: names of the parameters that are stored as float32, because float16 cannot hold them; usually empty.
     """
 
     dc: AffineGrid
     rest: AffineGrid
     wide: frozenset[str]
 
-    def observe(self, splats: GaussianModel) -> None:
+    def observe(self, splats: Splats) -> None:
         self.dc.observe(splats.sh_dc)
         self.rest.observe(splats.sh_rest)
 
-    def snap(self, splats: GaussianModel) -> GaussianModel:
+    def snap(self, splats: ModelT) -> ModelT:
+        from gsz.fast3dgs_snap import snap_half
+
         floats = {
-            name: values if name in self.wide else _HalfSnap.apply(values)
+            name: values if name in self.wide else snap_half(values)
             for name, values in splats.named_parameters()
             if name in FLOAT_WIDTHS
         }
-        return GaussianModel(**floats, sh_dc=self.dc.snap(splats.sh_dc), sh_rest=self.rest.snap(splats.sh_rest))
+        return type(splats)(**floats, sh_dc=self.dc.snap(splats.sh_dc), sh_rest=self.rest.snap(splats.sh_rest))
 
-    def encode(self, splats: GaussianModel) -> bytes:
-        snapped = self.snap(splats.detach()).to("cpu")
-        order = torch.from_numpy(morton_order(snapped.means.numpy()))
-        floats = dict(snapped.select(order).named_parameters())
-        streams = [
-            _pack(floats[name].numpy().T.astype("<f4" if name in self.wide else "<f2"), _FLOAT_FILTERS)
-            for name in FLOAT_WIDTHS
+    def encode(self, splats: Splats, importance: npt.NDArray[np.floating] | None = None) -> bytes:
+        splats = splats.numpy()
+        floats = {name: self._stored(name, getattr(splats, name)) for name in FLOAT_WIDTHS}
+        order = morton_order(floats["means"].astype(np.float32))
+        streams = [_pack(values[order].T, _FLOAT_FILTERS) for values in floats.values()]
+        streams += [
+            _pack(grid.symbols(values[order]), _SYMBOL_FILTERS)
+            for grid, values in ((self.dc, splats.sh_dc), (self.rest, splats.sh_rest))
         ]
-        ordered = splats.select(order.to(splats.device))
-        streams += [_pack(self.dc.symbols(ordered.sh_dc), _SYMBOL_FILTERS)]
-        streams += [_pack(self.rest.symbols(ordered.sh_rest), _SYMBOL_FILTERS)]
         header = Header(
             count=len(splats),
             sh_degree=splats.sh_degree,
@@ -215,6 +170,10 @@ class LzmaGrid(Grid):
         )
         body = b"".join([header.pack(), *streams, bytes(header.padding)])
         return body + CHECKSUM.pack(zlib.crc32(body))
+
+    def _stored(self, name: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
+        """A parameter's little-endian numbers as the file has them."""
+        return values.astype("<f4") if name in self.wide else to_half(values).astype("<f2")
 
 
 @dataclass(frozen=True)
@@ -253,14 +212,14 @@ class Header:
     def unpack(data: bytes, source: str) -> Header:
         """The header of a file, checked against the file's length and its checksum."""
         if not data.startswith(MAGIC):
-            raise CodecError(f"{source}: is not a {LzmaCodec.name} file; check the path")
+            raise CodecError(f"{source}: is not a {Fast3dgsCodec.name} file; check the path")
         if len(data) < HEADER.size + CHECKSUM.size:
             raise _truncated(source, len(data), HEADER.size + CHECKSUM.size)
         _, version, degree, flags, count, *rest = HEADER.unpack_from(data)
         scales, zero_points, reserved, lengths = tuple(rest[:2]), tuple(rest[2:4]), rest[4], tuple(rest[5:])
         if version != VERSION:
             raise CodecError(
-                f"{source}: is of version {version} of the {LzmaCodec.name} format and this program reads "
+                f"{source}: is of version {version} of the {Fast3dgsCodec.name} format and this program reads "
                 f"version {VERSION}; update the program"
             )
         wide = frozenset(name for bit, name in enumerate(FLOAT_WIDTHS) if flags >> bit & 1)
@@ -312,18 +271,19 @@ def _unpack(stream: bytes, dtype: str, shape: tuple[int, ...], source: str) -> n
 
 
 @dataclass(frozen=True)
-class LzmaCodec(Codec):
-    """The published file in a container of ours.
+class Fast3dgsCodec(Codec):
+    """The values of Fast-3DGS in a container of ours.
 
     Attributes:
-        positions: ``float16`` as published, or ``float32`` for scenes so wide that half precision moves Gaussians
+        positions: ``float16`` as in Fast-3DGS, or ``float32`` for scenes so wide that half precision moves Gaussians
             visibly (its step is a thousandth of the distance from the origin); ``float16`` gives way to ``float32``
             where it would overflow.
     """
 
     positions: Literal["float16", "float32"] = "float16"
 
-    name = "lzma"
+    name = "fast3dgs"
+    aliases = ("lzma",)
     suffix = ".gslzma"
 
     def __post_init__(self) -> None:
@@ -334,15 +294,16 @@ class LzmaCodec(Codec):
     def recognises(cls, head: bytes) -> bool:
         return head.startswith(MAGIC)
 
-    def fit(self, splats: GaussianModel) -> LzmaGrid:
+    def fit(self, splats: Splats) -> Fast3dgsGrid:
+        splats = splats.numpy()
         wide = {name for name, values in splats.named_parameters() if name in FLOAT_WIDTHS and _overflows(values)}
         if self.positions == "float32":
             wide.add("means")
         if _has_tiny_rows(splats.quaternions):
             wide.add("quaternions")
-        return LzmaGrid(AffineGrid.fit(splats.sh_dc), AffineGrid.fit(splats.sh_rest), frozenset(wide))
+        return Fast3dgsGrid(AffineGrid.fit(splats.sh_dc), AffineGrid.fit(splats.sh_rest), frozenset(wide))
 
-    def decode(self, data: bytes, source: str = "<bytes>") -> GaussianModel:
+    def decode(self, data: bytes, source: str = "<bytes>") -> Splats:
         header = Header.unpack(data, source)
         ends = np.cumsum([HEADER.size, *header.stream_bytes]).tolist()
         streams = iter([data[start:end] for start, end in pairwise(ends)])
@@ -350,13 +311,13 @@ class LzmaCodec(Codec):
             name: _unpack(next(streams), "<f4" if name in header.wide else "<f2", (width, header.count), source).T
             for name, width in FLOAT_WIDTHS.items()
         }
-        coefficients = (1, (header.sh_degree + 1) ** 2 - 1)
+        coefficients = (1, sh_coefficients(header.sh_degree))
         harmonics = [
             (_unpack(next(streams), "u1", (header.count, number, 3), source).astype(np.float32) - zero)
             * np.float32(scale)
             for number, scale, zero in zip(coefficients, header.scales, header.zero_points, strict=True)
         ]
-        return GaussianModel.from_arrays(**floats, sh_dc=harmonics[0], sh_rest=harmonics[1])
+        return Splats.from_arrays(**floats, sh_dc=harmonics[0], sh_rest=harmonics[1])
 
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
         header = Header.unpack(data, source)
@@ -372,11 +333,11 @@ class LzmaCodec(Codec):
         }
 
 
-def _overflows(values: Tensor) -> bool:
-    return bool((values.detach().abs() > HALF_MAX).any())
+def _overflows(values: npt.NDArray[np.float32]) -> bool:
+    return bool((np.abs(values) > HALF_MAX).any())
 
 
-def _has_tiny_rows(quaternions: Tensor) -> bool:
+def _has_tiny_rows(quaternions: npt.NDArray[np.float32]) -> bool:
     """Whether a quaternion is so short, zero excepted, that half precision would change its direction."""
-    largest = quaternions.detach().abs().amax(dim=1)
+    largest = np.abs(quaternions).max(axis=1, initial=0.0)
     return bool(((largest > 0) & (largest < HALF_FINE)).any())

@@ -1,9 +1,9 @@
-"""Checkpoints of the published program: a dictionary of numpy arrays, pickled, in an ``.xz`` stream. Read only.
+"""Checkpoints of Fast-3DGS' own program: a dictionary of NumPy arrays, pickled, in an ``.xz`` stream. Read only.
 
-A pickle is a program, and Python's interpreter of it can be made to run anything. This module does not use it. It
-interprets the few instructions that build numbers, containers and numpy arrays, and refuses all others; nothing in it
-can import or call what a file names. ``pickletools``, which only splits a file into instructions, is all of Python's
-pickle machinery that sees the file.
+:mod:`gsz.fast3dgs` says what Fast-3DGS is. A pickle is a program, and Python's interpreter of it can be made to run
+anything. This module does not use it. It interprets the few instructions that build numbers, containers and NumPy
+arrays, and refuses all others; nothing in it can import or call what a file names. ``pickletools``, which only splits a
+file into instructions, is all of Python's pickle machinery that sees the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from gsz.contract import Codec, CodecError
-from scene.gaussian_model import MAX_SH_DEGREE, GaussianModel
+from gsz.splats import MAX_SH_DEGREE, Splats
 
 MAGIC = b"\xfd7zXZ\x00"
 
@@ -45,10 +45,10 @@ FLOATS = {
     "quaternions": ("rotation", 4),
     "opacity_logits": ("opacity", 1),
 }
-"""Our name for a parameter, the published one and the number of columns."""
+"""Our name for a parameter, theirs and the number of columns."""
 
 HARMONICS = {"sh_dc": "features_dc", "sh_rest": "features_rest"}
-"""Our name for harmonics and the published one."""
+"""Our name for harmonics and theirs."""
 
 
 class _Refused(Exception):
@@ -56,10 +56,11 @@ class _Refused(Exception):
 
 
 @dataclass(frozen=True)
-class PublishedCodec(Codec):
-    """What the published program saves: SH as 8-bit integers with an affine grid each, or as floats; floats else."""
+class Fast3dgsPickleCodec(Codec):
+    """What Fast-3DGS saves: SH as 8-bit integers on an affine grid each, or as floats; all else as floats."""
 
-    name = "published"
+    name = "fast3dgs-pickle"
+    aliases = ("published",)
     suffix = ".xz"
     writable = False
 
@@ -67,7 +68,7 @@ class PublishedCodec(Codec):
     def recognises(cls, head: bytes) -> bool:
         return head.startswith(MAGIC)
 
-    def decode(self, data: bytes, source: str = "<bytes>") -> GaussianModel:
+    def decode(self, data: bytes, source: str = "<bytes>") -> Splats:
         with _named(source):
             return _model(_interpret(_decompress(data)))
 
@@ -93,9 +94,7 @@ def _named(source: str) -> Iterator[None]:
     try:
         yield
     except _Refused as error:
-        raise CodecError(
-            f"{source}: is damaged or no checkpoint of the published program ({error}); copy it again"
-        ) from error
+        raise CodecError(f"{source}: is damaged or no checkpoint of Fast-3DGS ({error}); copy it again") from error
 
 
 def _decompress(data: bytes) -> bytes:
@@ -115,7 +114,7 @@ def _decompress(data: bytes) -> bytes:
     return content
 
 
-def _model(checkpoint: Any) -> GaussianModel:
+def _model(checkpoint: Any) -> Splats:
     """The model in the dictionary of a checkpoint."""
     if not isinstance(checkpoint, dict):
         raise _Refused("it holds no dictionary")
@@ -127,9 +126,9 @@ def _model(checkpoint: Any) -> GaussianModel:
     degree = math.isqrt(sh_rest.shape[1] + 1) - 1
     if degree > MAX_SH_DEGREE or (degree + 1) ** 2 - 1 != sh_rest.shape[1]:
         raise _Refused(f"features_rest has {sh_rest.shape[1]} coefficients, which no SH degree up to 3 has")
-    # The published renderer ignores what lies above the active degree.
+    # Fast-3DGS' renderer ignores what lies above the active degree.
     active = int(min(max(_number(checkpoint, "active_degree"), 0), degree))
-    return GaussianModel.from_arrays(**floats, sh_dc=sh_dc, sh_rest=sh_rest[:, : (active + 1) ** 2 - 1])
+    return Splats.from_arrays(**floats, sh_dc=sh_dc, sh_rest=sh_rest[:, : (active + 1) ** 2 - 1])
 
 
 def _entry(checkpoint: dict[str, Any], key: str, shape: tuple[int | None, ...] | None = None) -> np.ndarray:

@@ -324,7 +324,7 @@ def damage(data: bytearray, everything: list[bytes], rng: np.random.Generator) -
 def seed_files(codec: type[Codec]) -> Iterator[Seed]:
     """Small valid files of a format. A new format that is only read needs a line here."""
     if not codec.writable:
-        makers = {"compressed-ply": _compressed_ply, "splat": _splat, "published": _published}
+        makers = {"compressed-ply": _compressed_ply, "splat": _splat, "fast3dgs-pickle": _published}
         for count, degree in ((60, 1), (300, 0), (20, 3)):
             yield Seed(codec, makers[codec.name](count, degree), *_container(codec.name))
         return
@@ -341,7 +341,7 @@ def _container(name: str, **arguments: int) -> tuple[Callable[[bytes], bytes], C
         return (lambda data: zlib.decompress(data, wbits=31)), _gzip
     if name == "sog":
         return _unzip, _zip
-    if name == "published":
+    if name == "fast3dgs-pickle":
         return lzma.decompress, lzma.compress
     return ()
 

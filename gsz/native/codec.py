@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
 from gsz.coding.morton import interleave, morton_codes, stable_order
 from gsz.coding.rans import LANES, StreamError
-from gsz.contract import Codec, CodecError, Grid
+from gsz.contract import Codec, CodecError, Grid, ModelT
 from gsz.errors import UserError
-from gsz.fast3dgs import LzmaCodec, LzmaGrid
+from gsz.fast3dgs import Fast3dgsCodec, Fast3dgsGrid
 from gsz.native import container, fast3dgs, native, symbols
 from gsz.native.container import Header
-from gsz.native.device import DeviceSteps
 from gsz.native.harmonics import Palette
-from gsz.native.rate import RateModel
 from gsz.native.settings import DEFAULT_QUALITY, GRIDS, GridSettings, preset
 from gsz.native.streams import ATTRIBUTES, Coding, Hints, Layout, Sink, Values, column_sizes
 from gsz.native.symbols import Steps
-from scene.gaussian_model import GaussianModel
-from utils.cli import warn
+from gsz.splats import Splats
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gsz.native.device import DeviceSteps
+    from gsz.native.rate import RateModel
+
+_log = logging.getLogger(__name__)
 
 MOST_MEAN_BITS = 16
 """Beyond, the grid of positions would end too near: at ``2**(2**20 / 2**bits)`` times the radius."""
@@ -60,8 +65,6 @@ class _Prepared:
 class LayeredGrid(Grid):
     """What both grids share: layers of falling importance.
 
-    Without an ``importance`` of its own, a Gaussian's is its opacity times the area of its two largest axes.
-
     Attributes:
         layers: how many layers :meth:`encode` writes, at most; small models get fewer.
     """
@@ -72,16 +75,21 @@ class LayeredGrid(Grid):
         self.layers = layers
 
     @abstractmethod
-    def _prepare(self, splats: GaussianModel) -> _Prepared:
-        """``splats`` is on the CPU and detached."""
+    def _prepare(self, splats: Splats) -> _Prepared:
+        """``splats`` holds NumPy arrays."""
 
-    def encode(self, splats: GaussianModel) -> bytes:
-        """The file. Gaussians are reordered by layer and position."""
+    def encode(self, splats: Splats, importance: npt.NDArray[np.floating] | None = None) -> bytes:
+        """The file. Gaussians are reordered by layer and position.
+
+        Args:
+            importance: ``(N,)``; by default, a Gaussian's is its opacity times the area of its two largest axes.
+        """
         if len(splats) >= 1 << 32:
             raise UserError(f"a .gsz file holds fewer than 2**32 Gaussians, not {len(splats)}; prune the model")
-        prepared = self._prepare(splats.detach().to("cpu"))
+        splats = splats.numpy()
+        prepared = self._prepare(splats)
         layers = []
-        for rows in self._layers(splats):
+        for rows in self._layers(splats, importance):
             order = stable_order(prepared.curve[rows])
             layers.append(prepared.columns(rows[interleaved(order)]))
         layout = _LAYOUTS[prepared.number]
@@ -92,16 +100,17 @@ class LayeredGrid(Grid):
         coding = Coding(layout, header.coefficients, sizes, prepared.hints)
         return container.assemble(header, [coding.encode_layer(values) for values in layers])
 
-    def _layers(self, splats: GaussianModel) -> list[np.ndarray]:
+    def _layers(self, splats: Splats, importance: npt.NDArray[np.floating] | None) -> list[np.ndarray]:
         """Indices of the Gaussians of each layer; each but the first two is twice as large as the one before."""
         count = len(splats)
         layers = max(1, min(self.layers, int(np.log2(max(1, count / SMALL_LAYER))) + 1))
         if layers == 1:
             return [np.arange(count)]
-        if self.importance is not None and len(self.importance) != count:
-            raise UserError(f"importance of {len(self.importance)} Gaussians given for {count}; fit the grid again")
-        importance = default_importance(splats) if self.importance is None else self.importance
-        unimportance = np.nan_to_num(-importance.detach().cpu().double().numpy().reshape(-1), nan=np.inf)
+        if importance is None:
+            importance = default_importance(splats)
+        elif len(importance) != count:
+            raise UserError(f"importance of {len(importance)} Gaussians given for {count}; score the model again")
+        unimportance = np.nan_to_num(-importance.astype(np.float64).reshape(-1), nan=np.inf)
         layer_of = np.full(count, layers - 1, np.uint8)
         for layer in reversed(range(layers - 1)):
             layer_of[_smallest(unimportance, count >> (layers - 1 - layer))] = layer
@@ -109,7 +118,7 @@ class LayeredGrid(Grid):
 
 
 class GszGrid(LayeredGrid):
-    """The native grid. Fixed when it is made: :meth:`observe` does nothing.
+    """The native grid. Its values are fixed when it is made.
 
     Attributes:
         steps: its resolution.
@@ -122,7 +131,7 @@ class GszGrid(LayeredGrid):
         self._rate: RateModel | None = None
         self._rate_uses = 0
 
-    def estimated_bits(self, splats: GaussianModel) -> Tensor:
+    def estimated_bits(self, splats: Splats) -> Tensor:
         """An estimate of the size of :meth:`encode`'s file in bits: a scalar with gradients, for a rate term in a loss.
 
         See :mod:`gsz.native.rate`. The statistics behind it are taken at the first call, when the number of
@@ -131,30 +140,35 @@ class GszGrid(LayeredGrid):
         """
         if len(splats) == 0:
             return splats.means.sum() * 0
+        from gsz.native.rate import RateModel
+
         if self._rate is None or not self._rate.fits(splats) or self._rate_uses >= RATE_LIFE:
             self._rate, self._rate_uses = RateModel(self, splats), 0
         self._rate_uses += 1
         return self._rate.bits(splats)
 
-    def snap(self, splats: GaussianModel) -> GaussianModel:
+    def snap(self, splats: ModelT) -> ModelT:
         """See :class:`gsz.contract.Grid`.
 
         The axes of a snapped Gaussian are sorted by scale, largest first, and its quaternion is turned to match:
         the same Gaussian in other words. Gradients are turned back. A model on a CUDA device stays there and gets
         the same values bit for bit; see :mod:`gsz.native.device`.
         """
-        tensors = [tensor for _, tensor in splats.named_parameters()]
-        return GaussianModel(*_Snap.apply(self.steps_on(splats.device), *tensors))
+        from gsz.native.snap import snap
 
-    def steps_on(self, device: torch.device) -> Steps | DeviceSteps:
+        return snap(self.steps_on(splats.means.device), splats)
+
+    def steps_on(self, device: Any) -> Steps | DeviceSteps:
         """The steps for models on a device: as they are for the kernels of the CPU, and in tensors for any other."""
+        from gsz.native.device import DeviceSteps
+
         if device.type == "cpu":
             return self.steps
         if self._on_device is None or self._on_device.device != device:
             self._on_device = DeviceSteps(self.steps, device)
         return self._on_device
 
-    def _prepare(self, splats: GaussianModel) -> _Prepared:
+    def _prepare(self, splats: Splats) -> _Prepared:
         quantised, _ = symbols.quantise(splats, self.steps)
         top = int(quantised.scales[:, 0].max(initial=-symbols.SCALE_LIMIT))
         curve = interleave(quantised.means, symbols.MEAN_LIMIT)
@@ -174,21 +188,21 @@ class PublishedGrid(LayeredGrid):
         published: the ``lzma`` codec's grid.
     """
 
-    def __init__(self, published: LzmaGrid, layers: int = 1):
+    def __init__(self, published: Fast3dgsGrid, layers: int = 1):
         super().__init__(layers)
         self.published = published
 
-    def observe(self, splats: GaussianModel) -> None:
+    def observe(self, splats: Splats) -> None:
         self.published.observe(splats)
 
-    def snap(self, splats: GaussianModel) -> GaussianModel:
+    def snap(self, splats: ModelT) -> ModelT:
         return self.published.snap(splats)
 
-    def _prepare(self, splats: GaussianModel) -> _Prepared:
+    def _prepare(self, splats: Splats) -> _Prepared:
         return _Prepared(
             number=FAST3DGS,
             parameters=fast3dgs.pack_parameters(self.published),
-            curve=morton_codes(splats.means.numpy()),
+            curve=morton_codes(splats.means),
             columns=lambda rows: fast3dgs.to_columns(self.published, splats, rows),
             hints=_no_hints,
         )
@@ -206,11 +220,13 @@ def _no_hints(attribute: str, values: Values) -> dict[str, np.ndarray]:
     return {}
 
 
-def default_importance(splats: GaussianModel) -> Tensor:
+def default_importance(splats: Splats) -> np.ndarray:
     """``(N,)`` opacity times the product of the two largest scales: about what a Gaussian covers, in world units."""
-    first, second, third = splats.log_scales.detach().double().unbind(1)
-    largest = first + second + third - torch.minimum(torch.minimum(first, second), third)
-    return torch.exp(largest.clamp(max=80)) * torch.sigmoid(splats.opacity_logits.detach().double()[:, 0])
+    first, second, third = splats.log_scales.astype(np.float64).T
+    largest = first + second + third - np.minimum(np.minimum(first, second), third)
+    with np.errstate(over="ignore"):
+        opacity = 1 / (1 + np.exp(-splats.opacity_logits.astype(np.float64)[:, 0]))
+    return np.exp(np.minimum(largest, 80)) * opacity
 
 
 def interleaved(order: np.ndarray) -> np.ndarray:
@@ -221,45 +237,21 @@ def interleaved(order: np.ndarray) -> np.ndarray:
     return order[begins[item % LANES] + item // LANES]
 
 
-class _Snap(torch.autograd.Function):
-    """Round to the grid; in the backward pass, straight through the rounding."""
-
-    @staticmethod
-    def forward(ctx: Any, steps: Steps | DeviceSteps, *tensors: Tensor) -> tuple[Tensor, ...]:
-        model = GaussianModel(*tensors)
-        ctx.save_for_backward(model.quaternions)
-        if isinstance(steps, DeviceSteps):
-            snapped, device_frames = steps.snap(model)
-            ctx.back = partial(steps.shape_gradients, device_frames)
-        else:
-            quantised, frames = symbols.quantise(model, steps)
-            snapped = symbols.dequantise(quantised, steps)
-            ctx.back = partial(symbols.shape_gradients, frames)
-        return tuple(tensor for _, tensor in snapped.named_parameters())
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        means, log_scales, quaternions, *others = gradients
-        (original,) = ctx.saved_tensors
-        quaternions, log_scales = ctx.back(original, quaternions, log_scales)
-        return (None, means, log_scales, quaternions, *others)
-
-
-def fit_steps(splats: GaussianModel, settings: GridSettings) -> Steps:
+def fit_steps(splats: Splats, settings: GridSettings) -> Steps:
     """The steps of ``settings``, about the robust centre and radius of a model's positions."""
-    means = splats.means.detach().cpu().double().numpy()
+    splats = splats.numpy()
+    means = splats.means.astype(np.float64)
     centre, radius, mean_bits = np.zeros(3), 1.0, 1
     rotation_pivot = sh_pivot = 0
     if len(means):
         centre = np.median(means, axis=0)
         radius = float(np.percentile(np.abs(means - centre), 90))
         # Any radius about as large as that will do, so it is chosen such that a whole number of bits gives the step.
-        step = settings.mean_step * math.exp(float(splats.log_scales.detach().median(dim=1).values.median()))
+        sizes = np.sort(np.median(splats.log_scales, axis=1))
+        step = settings.mean_step * math.exp(float(sizes[(len(sizes) - 1) // 2]))
         mean_bits = int(np.clip(np.ceil(np.log2(max(radius, 1e-30) / max(step, 1e-30))), 1, MOST_MEAN_BITS))
         radius = max(radius, step * 2.0**mean_bits)
-        rotation_pivot, sh_pivot = symbols.pivots(
-            splats.log_scales.detach().cpu().numpy(), splats.opacity_logits.detach().cpu().numpy()
-        )
+        rotation_pivot, sh_pivot = symbols.pivots(splats.log_scales, splats.opacity_logits)
     steps = Steps(
         centre=centre.astype(np.float32).astype(np.float64),
         radius=float(np.float32(min(max(radius, 1e-20), 1e30))),
@@ -282,11 +274,11 @@ def fit_steps(splats: GaussianModel, settings: GridSettings) -> Steps:
     return steps
 
 
-def _centroids(splats: GaussianModel, steps: Steps) -> np.ndarray:
+def _centroids(splats: Splats, steps: Steps) -> np.ndarray:
     """What each small magnitude should stand for: the mean of the values that are rounded to it, in steps."""
     quantised, _ = symbols.quantise(splats, steps)
     fineness = symbols.finenesses(quantised.scales, quantised.opacities, steps)
-    sizes = np.abs(symbols.sh_in_steps(splats.sh_rest.detach().cpu().numpy(), fineness.sh, steps))
+    sizes = np.abs(symbols.sh_in_steps(splats.sh_rest, fineness.sh, steps))
     rounded = np.abs(quantised.sh)
     values = steps.sh_values.copy()
     for magnitude in range(1, symbols.RECONSTRUCTED):
@@ -332,12 +324,12 @@ class GszCodec(Codec):
         settings.check()
         return settings
 
-    def fit(self, splats: GaussianModel) -> LayeredGrid:
+    def fit(self, splats: Splats) -> LayeredGrid:
         if self.grid == "fast3dgs":
-            return PublishedGrid(LzmaCodec().fit(splats), self.layers)
+            return PublishedGrid(Fast3dgsCodec().fit(splats), self.layers)
         return GszGrid(fit_steps(splats, self.grid_settings()), self.layers)
 
-    def for_size(self, splats: GaussianModel, size: int) -> GszCodec | None:
+    def for_size(self, splats: Splats, size: int) -> GszCodec | None:
         """See :class:`gsz.contract.Codec`. The grid ``fast3dgs`` has no steps to choose."""
         from gsz.native.target import settings_for_size
 
@@ -350,7 +342,7 @@ class GszCodec(Codec):
 
     def decode(
         self, data: bytes, source: str = "<bytes>", level: int | None = None, max_bytes: int | None = None
-    ) -> GaussianModel:
+    ) -> Splats:
         """The model in a file's bytes, or a coarser one.
 
         A file whose end is missing gives the layers that are whole, with a warning. A file of n bytes holds at most n
@@ -377,7 +369,7 @@ class GszCodec(Codec):
             )
         if whole < wanted:
             if max_bytes is None:
-                warn(f"{source}: the file's end is missing; decoded {whole} of {len(header.counts)} layers")
+                _log.warning(f"{source}: the file's end is missing; decoded {whole} of {len(header.counts)} layers")
             wanted = whole
         coding = Coding(_LAYOUTS[header.grid], header.coefficients, header.column_sizes, hints)
         arrays = symbols.blank_arrays(sum(header.counts[:wanted]), header.coefficients)
@@ -390,11 +382,11 @@ class GszCodec(Codec):
             except StreamError as error:
                 raise CodecError(f"{source}: layer {layer + 1}: {error}; the file is damaged") from error
             begin = end
-        return GaussianModel.from_arrays(**arrays)
+        return Splats(**arrays)
 
     def decode_part(
         self, data: bytes, source: str = "<bytes>", level: int | None = None, max_bytes: int | None = None
-    ) -> GaussianModel:
+    ) -> Splats:
         return self.decode(data, source, level, max_bytes)
 
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:

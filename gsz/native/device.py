@@ -33,7 +33,7 @@ from gsz.native.symbols import (
     Steps,
 )
 from gsz.rounding.quantizers import nearest_levels
-from scene.gaussian_model import GaussianModel
+from gsz.splats import Splats
 
 
 class DeviceFrames(NamedTuple):
@@ -110,14 +110,14 @@ class DeviceSteps:
         magnitudes[:RECONSTRUCTED] = steps.sh_values
         self._sh_values = table([*-magnitudes[:0:-1], *magnitudes])
 
-    def snap(self, splats: GaussianModel) -> tuple[GaussianModel, DeviceFrames]:
+    def snap(self, splats: Splats) -> tuple[Splats, DeviceFrames]:
         """What ``dequantise(*quantise(splats))`` is on the CPU."""
         kind, order, scales = self._scales(splats.log_scales)
         vectors, frames = self._canonical(splats.quaternions, kind, order)
         opacities = self._opacities(splats)
         rotation_fineness, sh_fineness = self._finenesses(scales, opacities)
         harmonics = self._harmonics(splats.sh_rest, sh_fineness)
-        snapped = GaussianModel(
+        snapped = Splats(
             means=self._snap_means(splats.means),
             log_scales=((scales * self._scale_factors) * self._steps.scale_step).float(),
             quaternions=self._snap_rotations(vectors, rotation_fineness),
@@ -127,7 +127,7 @@ class DeviceSteps:
         )
         return snapped, frames
 
-    def harmonics(self, splats: GaussianModel) -> Harmonics:
+    def harmonics(self, splats: Splats) -> Harmonics:
         """The spherical harmonics on their grid."""
         _, _, scales = self._scales(splats.log_scales)
         _, fineness = self._finenesses(scales, self._opacities(splats))
@@ -159,7 +159,7 @@ class DeviceSteps:
         value = torch.copysign(size, symbols) * steps.radius + self._centre
         return value.clamp(-LARGEST_MEAN, LARGEST_MEAN).float()
 
-    def _opacities(self, splats: GaussianModel) -> Tensor:
+    def _opacities(self, splats: Splats) -> Tensor:
         """``(N,)`` int64 levels."""
         return nearest_levels(splats.opacity_logits.reshape(-1), self._opacity_thresholds).long()
 

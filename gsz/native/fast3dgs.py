@@ -10,12 +10,10 @@ from __future__ import annotations
 import struct
 
 import numpy as np
-import torch
 from numba import njit
-from torch import Tensor
 
 from gsz.coding.rans import Alphabet, buckets
-from gsz.fast3dgs import FLOAT_WIDTHS, LzmaGrid, to_half
+from gsz.fast3dgs import FLOAT_WIDTHS, Fast3dgsGrid, to_half
 from gsz.kernels import INLINE, SERIAL
 from gsz.native.streams import (
     COLOURS,
@@ -27,7 +25,7 @@ from gsz.native.streams import (
     luma_into,
 )
 from gsz.native.symbols import ROWS_AT_ONCE
-from scene.gaussian_model import GaussianModel
+from gsz.splats import Splats
 
 _FLOATS = {"opacity_logits": "opacities", "log_scales": "scales", "quaternions": "rotations"}
 _SH_COLOURS = ("luma", "orange", "green")
@@ -58,7 +56,7 @@ LAYOUT = _layout()
 """Half-precision numbers use the upper two bytes; the lower ones are then 0 and cost nothing."""
 
 
-def pack_parameters(grid: LzmaGrid) -> bytes:
+def pack_parameters(grid: Fast3dgsGrid) -> bytes:
     flags = sum(1 << bit for bit, name in enumerate(FLOAT_WIDTHS) if name in grid.wide)
     return _PARAMETERS.pack(grid.dc.scale, grid.rest.scale, flags)
 
@@ -77,8 +75,8 @@ def unpack_parameters(data: bytes) -> tuple[float, float, frozenset[str]]:
     return dc_step, sh_step, frozenset(name for bit, name in enumerate(FLOAT_WIDTHS) if flags >> bit & 1)
 
 
-def to_columns(grid: LzmaGrid, splats: GaussianModel, rows: np.ndarray) -> Values:
-    """The columns of the named Gaussians of a model on the CPU."""
+def to_columns(grid: Fast3dgsGrid, splats: Splats, rows: np.ndarray) -> Values:
+    """The columns of the named Gaussians of a model of NumPy arrays."""
     count, coefficients = len(rows), splats.sh_rest.shape[1]
     means = np.empty((3, count), np.int64)
     floats = {name: np.empty((FLOAT_WIDTHS[name], 4, count), np.uint8) for name in _FLOATS}
@@ -87,8 +85,7 @@ def to_columns(grid: LzmaGrid, splats: GaussianModel, rows: np.ndarray) -> Value
     dc_zero, sh_zero = grid.dc.zero_point, grid.rest.zero_point
     for begin in range(0, count, ROWS_AT_ONCE):
         here = slice(begin, begin + ROWS_AT_ONCE)
-        index = torch.from_numpy(rows[here])
-        part = {name: values.detach().index_select(0, index) for name, values in splats.named_parameters()}
+        part = {name: np.take(values, rows[here], axis=0) for name, values in splats.named_parameters()}
         _ordinals(*_bits(part["means"], "means" in grid.wide), means[:, here])
         for name, columns in floats.items():
             _bytes(*_bits(part[name], name in grid.wide), columns[..., here])
@@ -128,11 +125,11 @@ def fill_sh(sh_rest: np.ndarray, symbols: np.ndarray, sh_step: float) -> None:
     np.multiply(rgb, np.float32(sh_step), out=sh_rest.reshape(rgb.shape), dtype=np.float32, casting="same_kind")
 
 
-def _bits(values: Tensor, wide: bool) -> tuple[np.ndarray, int]:
+def _bits(values: np.ndarray, wide: bool) -> tuple[np.ndarray, int]:
     """The bits of what the ``lzma`` codec stores, as signed integers, and how many there are besides the sign."""
     if wide:
-        return values.numpy().view(np.int32), 31
-    return to_half(values).numpy().view(np.int16), 15
+        return values.view(np.int32), 31
+    return to_half(values).view(np.int16), 15
 
 
 @njit(**INLINE)

@@ -23,7 +23,7 @@ from gsz.native.device import DeviceSteps
 from gsz.native.harmonics import sh_classes
 from gsz.native.streams import ATTRIBUTES
 from gsz.native.symbols import Steps
-from scene.gaussian_model import GaussianModel
+from gsz.splats import Splats
 
 if TYPE_CHECKING:
     from gsz.native.codec import GszGrid
@@ -87,11 +87,12 @@ class RateModel:
         splats: at least one Gaussian.
     """
 
-    def __init__(self, grid: GszGrid, splats: GaussianModel):
-        splats = splats.detach()
+    def __init__(self, grid: GszGrid, splats: Splats):
+        splats = splats.map(Tensor.detach)
+        device = splats.means.device
         self.steps: Steps = grid.steps
-        self._steps = grid.steps_on(splats.device)
-        self._count, self._device = len(splats), splats.device
+        self._steps = grid.steps_on(device)
+        self._count, self._device = len(splats), device
         data = grid.encode(splats)
         header = Header.parse(data, "model")
         spent = {
@@ -100,26 +101,26 @@ class RateModel:
         self._constant = float(8 * header.size + spent["means"] + spent["rotations"])
         quantised, _ = symbols.quantise(splats, self.steps)
         self._harmonics = _harmonic_tables(quantised.sh)
-        self._harmonics_on_device = torch.from_numpy(self._harmonics).to(splats.device)
+        self._harmonics_on_device = torch.from_numpy(self._harmonics).to(device)
         columns = self._columns(splats)
-        self._tables = ColumnCosts(columns.round().long().cpu().numpy().T, splats.device)
+        self._tables = ColumnCosts(columns.round().long().cpu().numpy().T, device)
         estimated = dict.fromkeys(COLUMNS.values(), 0.0)
         for attribute, bits in zip(COLUMNS.values(), self._tables.sums(columns).tolist(), strict=True):
             estimated[attribute] += bits
         scaling = [spent[attribute] / max(estimated[attribute], 1.0) for attribute in COLUMNS.values()]
-        self._scaling = torch.tensor(scaling).to(splats.device)
+        self._scaling = torch.tensor(scaling).to(device)
         self._sh_scaling = spent["sh"] / max(float(self._harmonic_bits(splats)), 1.0)
 
-    def fits(self, splats: GaussianModel) -> bool:
+    def fits(self, splats: Splats) -> bool:
         """Whether these may be the Gaussians whose statistics were taken: as many, on the same device."""
-        return len(splats) == self._count and splats.device == self._device
+        return len(splats) == self._count and splats.means.device == self._device
 
-    def bits(self, splats: GaussianModel) -> Tensor:
+    def bits(self, splats: Splats) -> Tensor:
         """The estimated size of the file in bits, a scalar with gradients to opacity, scales and harmonics."""
         columns = (self._tables.sums(self._columns(splats)) * self._scaling).sum()
         return columns + self._harmonic_bits(splats) * self._sh_scaling + self._constant
 
-    def _columns(self, splats: GaussianModel) -> Tensor:
+    def _columns(self, splats: Splats) -> Tensor:
         """``(N, C)`` real numbers that are rounded to the symbols of each of :data:`COLUMNS`."""
         steps = self.steps
         scales = splats.log_scales.sort(dim=1, descending=True).values / steps.scale_step
@@ -135,17 +136,17 @@ class RateModel:
         ]
         return torch.stack(columns, 1)
 
-    def _harmonic_bits(self, splats: GaussianModel) -> Tensor:
+    def _harmonic_bits(self, splats: Splats) -> Tensor:
         """Class by class. Gaussians of class 0 have no harmonics to pay for and feel no pull."""
         if splats.sh_rest.shape[1] == 0:
-            return torch.zeros((), device=splats.device)
+            return torch.zeros((), device=splats.means.device)
         if isinstance(self._steps, DeviceSteps):
-            bits, gradient = _harmonic_bits_on_device(self._steps, splats.detach(), self._harmonics_on_device)
+            bits, gradient = _harmonic_bits_on_device(self._steps, splats.map(Tensor.detach), self._harmonics_on_device)
         else:
-            bits, gradient = self._harmonic_bits_on_cpu(splats.detach())
+            bits, gradient = self._harmonic_bits_on_cpu(splats.map(Tensor.detach))
         return _WithGradient.apply(splats.sh_rest, bits, gradient)
 
-    def _harmonic_bits_on_cpu(self, splats: GaussianModel) -> tuple[Tensor, Tensor]:
+    def _harmonic_bits_on_cpu(self, splats: Splats) -> tuple[Tensor, Tensor]:
         quantised, _ = symbols.quantise(splats, self.steps)
         fineness = symbols.finenesses(quantised.scales, quantised.opacities, self.steps)
         classes = np.minimum(sh_classes(quantised.sh), MOST_CLASSES)
@@ -190,7 +191,7 @@ class _WithGradient(torch.autograd.Function):
         return gradient * gradients[0], None, None
 
 
-def _harmonic_bits_on_device(steps: DeviceSteps, splats: GaussianModel, tables: Tensor) -> tuple[Tensor, Tensor]:
+def _harmonic_bits_on_device(steps: DeviceSteps, splats: Splats, tables: Tensor) -> tuple[Tensor, Tensor]:
     """What harmonics cost, interpolated, and the ``(N, K, 3)`` gradient."""
     harmonics = steps.harmonics(splats)
     # The exponent of a whole number is its bit length.

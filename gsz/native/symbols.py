@@ -13,13 +13,10 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
-import torch
 from numba import njit
-from torch import Tensor
 
 from gsz.kernels import SERIAL
-from gsz.rounding.quantizers import nearest_levels
-from scene.gaussian_model import GaussianModel
+from gsz.splats import Splats
 
 MEAN_LIMIT = (1 << 20) - 1
 """Largest absolute mean symbol: three of them interleave into 63 bits."""
@@ -232,10 +229,10 @@ The scalar part becomes the component ``flip``.
 """
 
 
-def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
-    """The symbols of a model on the CPU, in its order. NaN becomes some symbol or other; nothing is raised."""
+def quantise(model: Splats, steps: Steps) -> tuple[Symbols, Frames]:
+    """The symbols of a model, in its order. NaN becomes some symbol or other; nothing is raised."""
     count = len(model)
-    arrays = [tensor.detach().cpu().contiguous().numpy() for _, tensor in model.named_parameters()]
+    arrays = [array for _, array in model.numpy().named_parameters()]
     means, log_scales, quaternions, opacity_logits, sh_dc, sh_rest = arrays
     symbols = Symbols.zeros(count, sh_rest.shape[1])
     frames = Frames(
@@ -245,8 +242,9 @@ def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
         norm=np.zeros(count, np.float32),
     )
     _quantise_means(means, steps.centre, 1 / steps.radius, float(1 << steps.mean_bits), symbols.means)
-    thresholds = torch.from_numpy(steps.opacity_thresholds())
-    symbols.opacities = nearest_levels(torch.from_numpy(opacity_logits).reshape(-1), thresholds).numpy()
+    thresholds = np.full(255, np.nan, np.float32)
+    thresholds[: steps.opacity_levels - 1] = steps.opacity_thresholds()
+    _quantise_opacities(opacity_logits.reshape(-1), thresholds, symbols.opacities)
     vectors = np.empty((count, 3))
     _quantise_shapes(
         log_scales,
@@ -272,13 +270,13 @@ def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
     return symbols, frames
 
 
-def dequantise(symbols: Symbols, steps: Steps) -> GaussianModel:
+def dequantise(symbols: Symbols, steps: Steps) -> Splats:
     """The model that symbols stand for, in their order. Any symbols are allowed; all values are finite."""
     arrays = blank_arrays(len(symbols), symbols.sh.shape[1] // 3)
     fineness = finenesses(symbols.scales, symbols.opacities, steps)
     dequantise_into(arrays, symbols, fineness.rotations, steps)
     dequantise_sh(arrays["sh_rest"], symbols.sh, fineness.sh, steps)
-    return GaussianModel.from_arrays(**arrays)
+    return Splats(**arrays)
 
 
 def blank_arrays(count: int, coefficients: int) -> dict[str, np.ndarray]:
@@ -369,28 +367,28 @@ def pivots(log_scales: np.ndarray, opacity_logits: np.ndarray) -> tuple[int, int
 
 
 def shape_gradients(
-    frames: Frames, original: Tensor, quaternion_gradient: Tensor, log_scale_gradient: Tensor
-) -> tuple[Tensor, Tensor]:
+    frames: Frames, original: np.ndarray, quaternion_gradient: np.ndarray, log_scale_gradient: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Gradients with respect to the original ``(N, 4)`` quaternions and ``(N, 3)`` log-scales.
 
     Rounding passes them straight through. The turn into the canonical frame is linear, its transpose is the turn
-    back; normalising a quaternion q takes out the component along q and divides by its length.
+    back; normalizing a quaternion q takes out the component along q and divides by its length.
 
     Args:
         original: ``(N, 4)`` float32, the original quaternions (of any length).
     """
-    quaternions, log_scales = torch.empty(original.shape), torch.empty(log_scale_gradient.shape)
+    quaternions, log_scales = np.empty(original.shape, np.float32), np.empty(log_scale_gradient.shape, np.float32)
     _turn_back(
         TURNS,
         frames.turn,
         frames.order,
         frames.sign,
         frames.norm,
-        original.detach().contiguous().numpy(),
-        quaternion_gradient.contiguous().numpy(),
-        log_scale_gradient.contiguous().numpy(),
-        quaternions.numpy(),
-        log_scales.numpy(),
+        original,
+        quaternion_gradient,
+        log_scale_gradient,
+        quaternions,
+        log_scales,
     )
     return quaternions, log_scales
 
@@ -428,6 +426,17 @@ def _dequantise_means(symbols, centre, radius, step, means):
                 size = math.ldexp(size - exponent, exponent)
             value = math.copysign(size, symbols[i, axis]) * radius + centre[axis]
             means[i, axis] = min(max(value, -LARGEST_MEAN), LARGEST_MEAN)
+
+
+@njit(**SERIAL)
+def _quantise_opacities(logits, thresholds, symbols):
+    """How many of the 255 ascending thresholds are no larger. Those beyond the last are NaN, which nothing reaches."""
+    for i in range(len(logits)):
+        # A binary search whose only condition becomes a conditional move.
+        level = 0
+        for step in (128, 64, 32, 16, 8, 4, 2, 1):
+            level += step if thresholds[level + step - 1] <= logits[i] else 0
+        symbols[i] = level
 
 
 @njit(**SERIAL)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from gsz.errors import UserError
 from gsz.native.codec import GszCodec
 from gsz.native.settings import QUALITIES, GridSettings
-from scene.gaussian_model import GaussianModel
+from gsz.splats import Splats
 
 _COARSE_TRIALS = 7
 _FINE_TRIALS = 7
@@ -47,7 +47,7 @@ def scaled(settings: GridSettings, factor: float) -> GridSettings:
     return replace(settings, **{name: getattr(settings, name) * factor for name in names})
 
 
-def settings_for_size(splats: GaussianModel, size: int, layers: int = 3) -> GridSettings:
+def settings_for_size(splats: Splats, size: int, layers: int = 3) -> GridSettings:
     """The finest steps on which ``splats`` take at most ``size`` bytes, and within 2 % of it.
 
     Where even the finest preset takes less, that is the answer.

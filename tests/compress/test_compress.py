@@ -36,7 +36,7 @@ from gsz.errors import UserError
 from quality.losses import photometric_loss
 from quality.metrics import ViewMetrics
 from quality.ssim import SSIMTarget
-from scene import open_scene
+from scene import GaussianModel, open_scene
 from scene.options import SceneOptions
 from scripts import measure_front
 from tests.quality.test_lpips import random_weights
@@ -128,7 +128,7 @@ def test_fine_tuning_lowers_the_loss_of_what_the_file_holds(views: Views):
     before = views.evaluate(codec.fit(splats).snap(splats))
     tuned, grid = finetune(splats, codec, views, Recipe(), 60, (0, 0))
     after = views.evaluate(grid.snap(tuned))
-    decoded = registry.decode(grid.encode(tuned), "tuned")
+    decoded = GaussianModel.of(registry.decode(grid.encode(tuned), "tuned"))
     assert after.psnr > before.psnr + 1.0
     assert views.evaluate(decoded).psnr == pytest.approx(after.psnr, abs=1e-3)
 
@@ -295,13 +295,13 @@ def test_a_run_writes_all_it_should_and_reports_its_own_file(tiny: tuple[Path, P
 
     scene = open_scene(SceneOptions(source_path=tiny[0], eval=True))
     judging = Views(scene.validation, scene.images.load, scene.background, scene.extent)
-    measured = judging.evaluate(registry.read(result.path))
+    measured = judging.evaluate(GaussianModel.of(registry.read(result.path)))
     assert float(rows[-1]["psnr"]) == pytest.approx(measured.psnr, abs=1e-4)
     assert float(rows[-1]["ssim"]) == pytest.approx(measured.ssim, abs=1e-4)
 
     for name in ("journal.png", "recipe.yaml", "cameras.json", "cfg_args"):
         assert (tmp_path / name).is_file()
-    viewer = registry.read(tmp_path / "point_cloud" / f"iteration_{result.iterations}" / "point_cloud.ply")
+    viewer = GaussianModel.load_ply(tmp_path / f"point_cloud/iteration_{result.iterations}/point_cloud.ply")
     assert torch.equal(viewer.means, result.splats.means)
     assert not (tmp_path / "resume").exists()
     assert Recipe.from_yaml(tmp_path / "recipe.yaml").first_iterations == 4

@@ -158,7 +158,7 @@ def test_a_codec_takes_its_settings_and_a_size(tmp_path: Path) -> None:
     [
         (["convert", "absent.ply", "out.ply"], "absent.ply: cannot be read"),
         (["convert", "model.ply", "out.xyz"], "out.xyz: the suffix names no format; use --codec"),
-        (["convert", "model.ply", "out.xz"], "out.xz: published files can be read but not written"),
+        (["convert", "model.ply", "out.xz"], "out.xz: fast3dgs-pickle files can be read but not written"),
         (["convert", "model.ply", "out.ply", "--codec", "mp3"], "codec 'mp3' is unknown; choose one of"),
         (["convert", "model.ply", "out.spz", "--codec", "spz:version=5"], "version is 2, 3 or 4"),
         (["convert", "model.ply", "out.ply", "--level", "1"], "ply files have no layers"),

@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gsz import registry
+from gsz.contract import Codec, Grid
 from gsz.native import QUALITIES, GszCodec, GszGrid
 from gsz.native.device import DeviceSteps
-from gsz.registry import Codec, Grid, codebooks, quantizers
+from gsz.rounding import codebooks, quantizers
 from gsz.rounding.codebooks import centroids_of
 from gsz.sog import SogGrid
 from gsz.spz import SpzCodec

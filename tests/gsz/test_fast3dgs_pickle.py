@@ -1,6 +1,6 @@
-"""Proves that checkpoints of the published program are read to the value, and that no pickle can do anything else.
+"""Proves that checkpoints of Fast-3DGS are read to the value, and that no pickle can do anything else.
 
-The checkpoints are written here with Python's own pickle and numpy, as the published program writes them, in all
+The checkpoints are written here with Python's own pickle and numpy, as Fast-3DGS writes them, in all
 protocols and with the module names of numpy before and since version 2. The attacks are real pickles that would run a
 program, or ask for memory, if a general unpickler read them.
 """
@@ -20,12 +20,12 @@ import torch
 
 from gsz import registry
 from gsz.contract import CodecError
-from gsz.fast3dgs_pickle import FREE_BYTES, MAX_EXPANSION, PublishedCodec
+from gsz.fast3dgs_pickle import FREE_BYTES, MAX_EXPANSION, Fast3dgsPickleCodec
 from tests.helpers import allocating_little, damaged, random_model
 
 
 def checkpoint(count: int = 30, quantized: bool = True, sh_degree: int = 3, kind: type = np.uint8) -> dict[str, Any]:
-    """What the published program stores of a random model."""
+    """What Fast-3DGS stores of a random model."""
     splats = random_model(count, sh_degree)
     stored: dict[str, Any] = {"quantization": quantized, "active_degree": sh_degree}
     for key, values in (("features_dc", splats.sh_dc), ("features_rest", splats.sh_rest)):
@@ -51,7 +51,7 @@ def packed(value: Any, protocol: int = 4) -> bytes:
 
 def refused(content: bytes, message: str) -> None:
     with pytest.raises(CodecError, match=message) as caught:
-        PublishedCodec().decode(content, "file.xz")
+        Fast3dgsPickleCodec().decode(content, "file.xz")
     assert str(caught.value).startswith("file.xz: ")
     assert "\n" not in str(caught.value)
 
@@ -60,25 +60,26 @@ def refused(content: bytes, message: str) -> None:
 @pytest.mark.parametrize("kind", [np.uint8, np.int8])
 def test_quantized_checkpoints(protocol: int, kind: type) -> None:
     stored = checkpoint(kind=kind)
-    model = PublishedCodec().decode(packed(stored, protocol))
+    model = Fast3dgsPickleCodec().decode(packed(stored, protocol))
     for ours, theirs in (("means", "xyz"), ("log_scales", "scaling"), ("quaternions", "rotation")):
-        np.testing.assert_array_equal(getattr(model, ours).numpy(), stored[theirs].astype(np.float32))
-    np.testing.assert_array_equal(model.opacity_logits.numpy(), stored["opacity"].astype(np.float32))
+        np.testing.assert_array_equal(getattr(model, ours), stored[theirs].astype(np.float32))
+    np.testing.assert_array_equal(model.opacity_logits, stored["opacity"].astype(np.float32))
     bounds = np.iinfo(kind)
     for ours, theirs in (("sh_dc", "features_dc"), ("sh_rest", "features_rest")):
         scale, zero_point = stored[f"{theirs}_scale"], stored[f"{theirs}_zero_point"]
         values = getattr(model, ours)
-        np.testing.assert_allclose(values.numpy(), (stored[theirs] - float(zero_point)) * scale, rtol=1e-6)
-        on_grid = torch.fake_quantize_per_tensor_affine(values, scale, zero_point, bounds.min, bounds.max)
-        torch.testing.assert_close(values, on_grid, rtol=0, atol=0)
+        np.testing.assert_allclose(values, (stored[theirs] - float(zero_point)) * scale, rtol=1e-6)
+        tensor = torch.from_numpy(values)
+        on_grid = torch.fake_quantize_per_tensor_affine(tensor, scale, zero_point, bounds.min, bounds.max)
+        torch.testing.assert_close(tensor, on_grid, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("sh_degree", range(4))
 def test_checkpoints_without_quantization(sh_degree: int) -> None:
     stored = checkpoint(quantized=False, sh_degree=sh_degree)
-    model = PublishedCodec().decode(packed(stored))
+    model = Fast3dgsPickleCodec().decode(packed(stored))
     assert model.sh_degree == sh_degree
-    np.testing.assert_array_equal(model.sh_rest.numpy(), stored["features_rest"])
+    np.testing.assert_array_equal(model.sh_rest, stored["features_rest"])
 
 
 def test_numbers_may_be_numpy_scalars_and_arrays() -> None:
@@ -88,29 +89,29 @@ def test_numbers_may_be_numpy_scalars_and_arrays() -> None:
         wrapped[f"{key}_scale"] = np.float64(plain[f"{key}_scale"])
         wrapped[f"{key}_zero_point"] = np.array([plain[f"{key}_zero_point"]])
     wrapped["active_degree"] = np.int64(3)
-    models = [PublishedCodec().decode(packed(stored)) for stored in (plain, wrapped)]
-    assert torch.equal(models[0].sh_rest, models[1].sh_rest)
+    models = [Fast3dgsPickleCodec().decode(packed(stored)) for stored in (plain, wrapped)]
+    np.testing.assert_array_equal(models[0].sh_rest, models[1].sh_rest)
 
 
 def test_other_memory_orders() -> None:
     stored = checkpoint()
     stored["xyz"] = np.asfortranarray(stored["xyz"].astype(">f4"))
     stored["opacity"] = np.zeros((30, 2), np.float64)[:, :1]
-    model = PublishedCodec().decode(packed(stored))
-    np.testing.assert_array_equal(model.means.numpy(), stored["xyz"].astype("<f4"))
+    model = Fast3dgsPickleCodec().decode(packed(stored))
+    np.testing.assert_array_equal(model.means, stored["xyz"].astype("<f4"))
 
 
 def test_files_written_with_numpy_before_version_2() -> None:
     pickled = dumps(checkpoint(), protocol=3).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
-    assert len(PublishedCodec().decode(packed(pickled))) == 30
+    assert len(Fast3dgsPickleCodec().decode(packed(pickled))) == 30
 
 
 def test_only_the_active_degree_is_kept() -> None:
     stored = checkpoint() | {"active_degree": 1}
-    model = PublishedCodec().decode(packed(stored))
+    model = Fast3dgsPickleCodec().decode(packed(stored))
     assert model.sh_degree == 1
-    full = PublishedCodec().decode(packed(checkpoint()))
-    assert torch.equal(model.sh_rest, full.sh_rest[:, :3])
+    full = Fast3dgsPickleCodec().decode(packed(checkpoint()))
+    np.testing.assert_array_equal(model.sh_rest, full.sh_rest[:, :3])
 
 
 def test_the_registry_reads_them_and_shows_their_header(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_the_registry_reads_them_and_shows_their_header(tmp_path: Path) -> None:
     path.write_bytes(packed(checkpoint()))
     assert len(registry.read(path)) == 30
     info = registry.info(path)
-    assert (info["format"], info["count"], info["sh_degree"]) == ("published", 30, 3)
+    assert (info["format"], info["count"], info["sh_degree"]) == ("fast3dgs-pickle", 30, 3)
     assert info["unpacked_bytes"]["means"] == 30 * 3 * np.dtype(info["types"]["means"]).itemsize
     path.write_bytes(packed(checkpoint(count=0)))
     assert len(registry.read(path)) == 0
@@ -276,7 +277,7 @@ def test_infinite_parameters_are_named(tmp_path: Path) -> None:
 def test_damaged_pickles_raise_codec_errors_only(protocol: int) -> None:
     for inner in damaged(dumps(checkpoint(count=5, sh_degree=0), protocol=protocol), 400, seed=protocol):
         try:
-            PublishedCodec().decode(lzma.compress(inner, preset=0), "file.xz")
+            Fast3dgsPickleCodec().decode(lzma.compress(inner, preset=0), "file.xz")
         except CodecError as error:
             assert str(error).startswith("file.xz: ")
             assert "\n" not in str(error)
@@ -285,6 +286,6 @@ def test_damaged_pickles_raise_codec_errors_only(protocol: int) -> None:
 def test_damaged_streams_raise_codec_errors_only() -> None:
     for broken in damaged(packed(checkpoint(count=5)), 300):
         try:
-            PublishedCodec().decode(broken, "file.xz")
+            Fast3dgsPickleCodec().decode(broken, "file.xz")
         except CodecError as error:
             assert str(error).startswith("file.xz: ")
