@@ -62,8 +62,7 @@ def degenerate_models() -> dict[str, GaussianModel]:
 def table(splats: Splats) -> np.ndarray:
     """All parameters, a row a Gaussian: ``(N, 14 + 3 K)`` float32."""
     return np.concatenate(
-        [array.reshape(len(splats), math.prod(array.shape[1:])) for _, array in splats.numpy().named_parameters()],
-        axis=1,
+        [array.reshape(len(splats), array[:1].size) for _, array in splats.numpy().named_parameters()], axis=1
     )
 
 
