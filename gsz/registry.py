@@ -84,7 +84,9 @@ FORMATS = (
     Format("fast3dgs", "gsz.fast3dgs:Fast3dgsCodec", ".gslzma", (b"GSLZMA",), aliases=("lzma",)),
     Format("compressed-ply", "gsz.compressed_ply:CompressedPlyCodec", ".compressed.ply", (b"ply",), writable=False),
     Format("ply", "gsz.ply:PlyCodec", ".ply", (b"ply",)),
-    Format("fast3dgs-pickle", "gsz.fast3dgs_pickle:Fast3dgsPickleCodec", ".xz", (b"\xfd7zXZ\0",), False, ("published",)),
+    Format(
+        "fast3dgs-pickle", "gsz.fast3dgs_pickle:Fast3dgsPickleCodec", ".xz", (b"\xfd7zXZ\0",), False, ("published",)
+    ),
     Format("sog", "gsz.sog:SogCodec", ".sog", (b"PK\3\4", b"{", b" ", b"\t", b"\r", b"\n")),
     Format("spz", "gsz.spz:SpzCodec", ".spz", (b"\x1f\x8b", b"NGSP")),
     Format("splat", "gsz.splat:SplatCodec", ".splat", writable=False),
