@@ -173,29 +173,31 @@ def read_model(folder: Path, suffix: str) -> ColmapModel:
     return ColmapModel(folder, cameras, images)
 
 
-def read_model_points(folder: Path) -> tuple[PointCloud, Path]:
-    """The points of a model and the file that they come from, ordered by identifier, the same on every machine.
+def points_path(folder: Path) -> Path | None:
+    """The file with the points of a model, or ``None``.
 
     As in INRIA's program, ``points3D.ply`` is taken where there is one, whatever the other files say: people put
     denser points there.
+    """
+    paths = (folder / f"{POINTS}{suffix}" for suffix in (".ply", *_SUFFIXES))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def read_model_points(path: Path) -> PointCloud:
+    """The points of a model, in the order of their identifiers, which is the same on every machine.
+
+    Args:
+        path: Their file; see :func:`points_path`.
 
     Raises:
-        UserError: there are none, or their file is truncated or damaged.
+        UserError: it is truncated or damaged.
     """
-    ply = folder / f"{POINTS}.ply"
-    if ply.is_file():
-        return read_points(ply), ply
-    for suffix, read in ((".bin", _binary_points), (".txt", _text_points)):
-        path = folder / f"{POINTS}{suffix}"
-        if path.is_file():
-            points = read(path)
-            if not np.isfinite(points.positions).all():
-                raise UserError(f"{path}: a point is NaN or infinite; copy the COLMAP model again")
-            return points, path
-    raise UserError(
-        f"{folder}: lacks {POINTS}{model_suffix(folder)} (or {POINTS}.ply), the points that training begins with; copy "
-        "the whole COLMAP model, or run COLMAP's point_triangulator"
-    )
+    if path.suffix == ".ply":
+        return read_points(path)
+    points = _binary_points(path) if path.suffix == ".bin" else _text_points(path)
+    if not np.isfinite(points.positions).all():
+        raise UserError(f"{path}: a point is NaN or infinite; copy the COLMAP model again")
+    return points
 
 
 def _image(name: str, camera_id: int, pose: tuple[float, ...]) -> ColmapImage:

@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from gsz.errors import UserError
 from scene.cameras import Camera, camera_center
-from scene.colmap import ColmapCamera, ColmapModel, model_suffix, read_model, read_model_points
+from scene.colmap import POINTS, ColmapCamera, ColmapModel, model_suffix, points_path, read_model, read_model_points
 from scene.images import check_image_size, image_size
 from scene.photographs import PhotographFolder, unique_view_names
 from scene.points import PointCloud, read_points
@@ -93,7 +93,7 @@ def read_colmap(
         raise UserError(f"{model.folder}: has no images with a pose; run COLMAP's mapper again")
     names = unique_view_names((image.name for image in model.images), model.folder)
     folder = _photograph_folder(source_path / images)
-    photographs = folder.find(list(names), "choose the folder that has it with -i", skip_missing)
+    photographs = folder.find(list(names), "choose the folder that has the photographs with -i", skip_missing)
     cameras = []
     for image in model.images:
         if image.name in photographs:
@@ -111,21 +111,19 @@ def find_model(sparse: Path) -> ColmapModel:
     Raises:
         UserError: there is none, or none that is whole.
     """
-    numbered = sorted(
-        (path for path in sparse.glob("[0-9]*") if path.name.isdecimal()), key=lambda path: int(path.name)
-    )
-    models, damaged = [], []
-    for folder in numbered:
+    numbered = (path for path in sparse.glob("[0-9]*") if path.name.isdecimal())
+    models, problems = [], []
+    for folder in sorted(numbered, key=lambda path: int(path.name)):
         try:
             suffix = model_suffix(folder)
             if suffix is not None:
                 models.append(read_model(folder, suffix))
         except UserError as error:
-            damaged.append(error)
-    if not models and damaged:
-        raise damaged[0]
-    for error in damaged:
-        log.warning("%s", error)
+            problems.append(error)
+    if problems and not models:
+        raise problems[0]
+    for problem in problems:
+        log.warning("%s; it is passed over", problem)
     if not models:
         suffix = model_suffix(sparse)
         if suffix is None:
@@ -171,7 +169,13 @@ def _pinhole(model: ColmapModel, camera_id: int, source_path: Path, images: str)
 
 
 def _colmap_points(folder: Path) -> PointCloud:
-    points, path = read_model_points(folder)
+    path = points_path(folder)
+    if path is None:
+        raise UserError(
+            f"{folder}: lacks {POINTS}{model_suffix(folder)} (or {POINTS}.ply), the points that training begins with; "
+            "copy the whole COLMAP model, or run COLMAP's point_triangulator"
+        )
+    points = read_model_points(path)
     if path.suffix == ".ply":
         log.info("%s: training begins with its %s points", path, f"{len(points):,}")
     return points
@@ -223,7 +227,9 @@ def read_nerfstudio(source_path: Path, *, with_points: bool = False, skip_missin
 def _frame_cameras(frames: list[Frame], source_path: Path, skip_missing: bool) -> list[tuple[Camera, Frame]]:
     """The cameras of the frames whose photographs are there, at the photographs' resolution."""
     names = unique_view_names((frame.file_path for frame in frames), source_path)
-    photographs = PhotographFolder(source_path).find(list(names), "copy it to where the frames expect it", skip_missing)
+    photographs = PhotographFolder(source_path).find(
+        list(names), "copy the photographs to where the file says", skip_missing
+    )
     cameras = []
     for frame in frames:
         path = photographs.get(frame.file_path)
@@ -240,14 +246,14 @@ def _nerfstudio_points(
     if isinstance(named, str) and (source_path / named).is_file():
         return read_points(source_path / named)
     folder = source_path / NERFSTUDIO_MODEL
-    suffix = model_suffix(folder)
-    if suffix is None:
+    suffix, path = model_suffix(folder), points_path(folder)
+    if suffix is None or path is None:
         return None
     transform = applied_transform(shared, source_path / TRANSFORMS)
     if not _same_world(read_model(folder, suffix), transform, cameras):
         log.warning("%s: its cameras are not where %s has them, so its points are left out", folder, TRANSFORMS)
         return None
-    points, _ = read_model_points(folder)
+    points = read_model_points(path)
     moved = points.positions.astype(np.float64) @ transform[:3, :3].T + transform[:3, 3]
     return PointCloud(moved.astype(np.float32), points.colors)
 

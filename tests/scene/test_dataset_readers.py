@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 import struct
 from pathlib import Path
@@ -18,10 +19,10 @@ from PIL import Image
 
 from gsz.errors import UserError
 from scene.cameras import Camera, sizes_agree
-from scene.colmap import LENSES, model_suffix, read_model, read_model_points
-from scene.dataset_readers import read_blender, read_colmap, read_dataset
+from scene.colmap import LENSES, ColmapCamera, Lens, model_suffix, points_path, read_model, read_model_points
+from scene.dataset_readers import read_colmap, read_dataset
 from scene.photographs import unique_view_names
-from scene.points import PointCloud
+from scene.points import PointCloud, write_points
 from tests import synthetic_scenes as scenes
 
 DEMO = Path(__file__).parents[2] / "demo" / "snowmiku"
@@ -133,8 +134,9 @@ def test_reads_what_colmap_writes(suffix: str) -> None:
 @pytest.mark.parametrize("suffix", [".bin", ".txt"])
 def test_reads_the_points_that_colmap_writes(tmp_path: Path, suffix: str) -> None:
     shutil.copy(WRITTEN_BY_COLMAP / f"points3D{suffix}", tmp_path)
-    points, path = read_model_points(tmp_path)
+    path = points_path(tmp_path)
     assert path == tmp_path / f"points3D{suffix}"
+    points = read_model_points(path)
     expected = json.loads((WRITTEN_BY_COLMAP / "expected.json").read_text())["points"]
     np.testing.assert_array_equal(points.positions, np.array([row[:3] for row in expected], np.float32))
     np.testing.assert_array_equal(points.colors, [row[3:] for row in expected])
@@ -214,6 +216,170 @@ def color_error(camera: Camera, photograph: Path | None, points: PointCloud) -> 
     assert photograph is not None
     pixels = np.asarray(Image.open(photograph), np.int16)[y[inside].astype(int), x[inside].astype(int)]
     return float(np.median(np.abs(pixels - points.colors[inside]).max(1)))
+
+
+# --- COLMAP scenes as people have them -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_names_with_spaces(tmp_path: Path, text: bool) -> None:
+    names = ["my photo 1.png", "my photo 2.png", "2 of 3/1 2  3.png", "2 of 3/1 2 3 4 5 6.png"]
+    scenes.write_colmap_scene(tmp_path, names=names, text=text)
+    cameras = read_colmap(tmp_path).cameras
+    assert [camera.image_path for camera in cameras] == [tmp_path / "images" / name for name in names]
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_names_with_backslashes(tmp_path: Path, text: bool) -> None:
+    written = scenes.ColmapScene.ring(["left\\a.png", "right\\a.png"])
+    (tmp_path / "sparse/0").mkdir(parents=True)
+    (written.write_text if text else written.write_binary)(tmp_path / "sparse/0")
+    scenes.write_photographs(tmp_path / "images", ["left/a.png", "right/a.png"])
+    cameras = by_name(read_colmap(tmp_path).cameras)
+    assert {name: camera.image_path for name, camera in cameras.items()} == {
+        "left_a": tmp_path / "images/left/a.png",
+        "right_a": tmp_path / "images/right/a.png",
+    }
+
+
+@pytest.mark.parametrize("blank", ["", "\n", "# a comment\n", "\n\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_images_without_lines_of_points(tmp_path: Path, blank: str, newline: str) -> None:
+    """Who writes images.txt by hand leaves them out, or puts other lines there; no image may vanish."""
+    scenes.write_colmap_scene(tmp_path, 5, text=True)
+    path = tmp_path / "sparse/0/images.txt"
+    lines = [line + "\n" + blank for line in path.read_text().splitlines() if line.endswith(".png")]
+    path.write_text("\ufeff# by hand\n" + "".join(lines).rstrip("\n"), encoding="utf-8", newline=newline)
+    assert len(read_colmap(tmp_path).cameras) == 5
+
+
+def test_some_images_without_lines_of_points(tmp_path: Path) -> None:
+    scenes.write_colmap_scene(tmp_path, 4, text=True)
+    path = tmp_path / "sparse/0/images.txt"
+    _, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[0:2], lines[2], *lines[4:6], lines[6]]))
+    assert len(read_colmap(tmp_path).cameras) == 4
+
+
+def test_points_of_whole_numbers_are_no_image(tmp_path: Path) -> None:
+    """COLMAP writes 3.0 as 3, so that a line of four points could be read as an image whose name is "7 8 12"."""
+    write_by_hand(tmp_path)
+    path = tmp_path / "sparse/0/images.txt"
+    path.write_text(path.read_text().replace("60.0 100.0 11", "1 2 11 4 5 11 3 4 7 7 8 12"))
+    assert set(by_name(read_colmap(tmp_path).cameras)) == {"a", "b"}
+
+
+def several_models(folder: Path, *sizes: int) -> None:
+    """Models in ``sparse/0``, ``sparse/1`` and so on, with photographs of their own."""
+    total = 0
+    for index, size in enumerate(sizes):
+        names = [f"v{total + i}.png" for i in range(size)]
+        scenes.write_photographs(folder / "images", names)
+        sparse = folder / "sparse" / str(index)
+        sparse.mkdir(parents=True)
+        scenes.ColmapScene.ring(names).write_binary(sparse)
+        total += size
+
+
+def test_the_largest_of_several_models_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    several_models(tmp_path, 2, 5, 3)
+    assert set(by_name(read_colmap(tmp_path).cameras)) == {f"v{i}" for i in range(2, 7)}
+    (message,) = caplog.messages
+    assert "0 has 2 views, 1 has 5 views, 2 has 3 views" in message and f"{tmp_path / 'sparse/1'} is taken" in message
+
+
+def test_the_first_of_equal_models_is_taken(tmp_path: Path) -> None:
+    several_models(tmp_path, 3, 3)
+    assert set(by_name(read_colmap(tmp_path).cameras)) == {"v0", "v1", "v2"}
+
+
+def test_a_damaged_model_beside_a_good_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    several_models(tmp_path, 3, 4)
+    (tmp_path / "sparse/1/images.bin").write_bytes(b"\xff" * 20)
+    assert len(read_colmap(tmp_path).cameras) == 3
+    assert "sparse/1/images.bin: is truncated or damaged" in caplog.text
+    (tmp_path / "sparse/0/images.bin").write_bytes(b"\xff" * 20)
+    refused(tmp_path, "truncated or damaged", named="sparse/0/images.bin")
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_points_may_be_missing_where_none_are_needed(tmp_path: Path, text: bool) -> None:
+    scenes.write_colmap_scene(tmp_path, 3, text=text)
+    (tmp_path / f"sparse/0/points3D.{'txt' if text else 'bin'}").unlink()
+    assert len(read_dataset(tmp_path).cameras) == 3
+    refused(tmp_path, "the points that training begins with", with_points=True)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_points_of_a_ply_count_as_in_inrias_program(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, alone: bool
+) -> None:
+    scenes.write_colmap_scene(tmp_path, 3)
+    if alone:
+        (tmp_path / "sparse/0/points3D.bin").unlink()
+    points = PointCloud(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.uint8))
+    write_points(tmp_path / "sparse/0/points3D.ply", points)
+    caplog.set_level("INFO")
+    read = read_colmap(tmp_path, with_points=True).points
+    assert read is not None
+    np.testing.assert_array_equal(read.positions, points.positions)
+    assert "points3D.ply: training begins with its 3 points" in caplog.text
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_distortion_of_zero_is_none(tmp_path: Path, text: bool) -> None:
+    scenes.write_colmap_scene(tmp_path, 3, "OPENCV without distortion", text)
+    camera = read_colmap(tmp_path).cameras[0]
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (scenes.FX, scenes.FY, scenes.CX, scenes.CY)
+
+
+@pytest.mark.parametrize("lens", LENSES.values(), ids=lambda lens: lens.name)
+def test_which_lenses_are_pinholes(lens: Lens) -> None:
+    fisheye = "FISHEYE" in lens.name or lens.name == "EQUIRECTANGULAR"
+    straight = ColmapCamera(lens, 80, 60, (50.0,) * (lens.parameters - lens.distortion) + (0.0,) * lens.distortion)
+    assert straight.is_pinhole is not fisheye
+    if not fisheye:
+        assert straight.intrinsics == (50.0,) * 4
+    for index in range(lens.distortion):
+        bent = list(straight.parameters)
+        bent[index - lens.distortion] = 0.01
+        assert not ColmapCamera(lens, 80, 60, tuple(bent)).is_pinhole
+
+
+def test_the_command_that_undistorts_can_be_pasted(tmp_path: Path) -> None:
+    source = tmp_path / "it's my scene"
+    scenes.write_colmap_scene(source, 2, "OPENCV")
+    (source / "images").rename(source / "my images")
+    with pytest.raises(UserError) as caught:
+        read_dataset(source, "my images")
+    command = str(caught.value).split(": colmap ")[1]
+    assert shlex.split(command) == [
+        *("image_undistorter", "--image_path", str(source / "my images"), "--input_path", str(source / "sparse/0")),
+        *("--output_path", f"{source}_undistorted", "--output_type", "COLMAP"),
+    ]
+
+
+def test_the_undistorted_scene_goes_beside_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes.write_colmap_scene(tmp_path / "scene", 2, "OPENCV")
+    monkeypatch.chdir(tmp_path / "scene")
+    with pytest.raises(UserError, match=f"--output_path {tmp_path}/scene_undistorted "):
+        read_dataset(Path())
+
+
+def test_missing_photographs_are_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"{i:02d}.png" for i in range(12)]
+    scenes.write_colmap_scene(tmp_path, names=names)
+    for name in names[1:3]:
+        (tmp_path / "images" / name).unlink()
+    refused(tmp_path, "2 of 12 are missing: 01.png, 02.png)", "--skip_missing", named="images/01.png")
+    cameras = read_dataset(tmp_path, skip_missing=True).cameras
+    assert [camera.name for camera in cameras] == [name[:2] for name in names if name not in names[1:3]]
+    assert "2 of 12 are missing: 01.png, 02.png" in caplog.text
+    for name in names[3:]:
+        (tmp_path / "images" / name).unlink()
+    refused(tmp_path, "11 of 12 are missing: 01.png, 02.png,", "08.png and 3 more)", named="images/01.png")
+    (tmp_path / "images" / names[0]).unlink()
+    refused(tmp_path, "12 of 12 are missing", skip=True)
 
 
 # --- Bad COLMAP scenes -----------------------------------------------------------------------------------------------
@@ -373,111 +539,3 @@ def test_which_sizes_agree() -> None:
     assert sizes_agree((1237, 822), (4946, 3286))
     assert not sizes_agree((400, 302), (1600, 1200))
     assert not sizes_agree((300, 400), (400, 300))
-
-
-# --- Blender ---------------------------------------------------------------------------------------------------------
-
-
-def test_blender_axes(tmp_path: Path) -> None:
-    """A camera at (0, 0, 5) with Blender's own axes looks down at the origin: +x is right, +y is up in the picture."""
-    matrix = np.eye(4)
-    matrix[2, 3] = 5
-    write_transforms(tmp_path, {"camera_angle_x": math.pi / 2}, [{"transform_matrix": matrix.tolist()}])
-    camera = read_blender(tmp_path).cameras[0]
-    assert (camera.fx, camera.fy) == pytest.approx((20.0, 20.0))
-    np.testing.assert_allclose(scenes.project(camera, np.zeros(3)), [20, 15])
-    np.testing.assert_allclose(scenes.project(camera, np.array([1.0, 0, 0])), [24, 15])
-    np.testing.assert_allclose(scenes.project(camera, np.array([0, 1.0, 0])), [20, 11])
-    np.testing.assert_allclose(camera.center, [0, 0, 5], atol=1e-12)
-
-
-def test_blender_splits_and_poses(tmp_path: Path) -> None:
-    poses = scenes.write_blender_scene(tmp_path, 5, 2)
-    dataset = read_dataset(tmp_path)
-    assert dataset.points is None
-    # r_0 and r_1 are in both folders, so that every name says its folder.
-    assert [camera.name for camera in dataset.cameras] == [f"train_r_{i}" for i in range(5)]
-    assert [camera.name for camera in dataset.test_cameras] == ["test_r_0", "test_r_1"]
-    for camera, pose in zip(dataset.cameras, poses, strict=True):
-        np.testing.assert_allclose(camera.center, pose[:3, 3], atol=1e-12)
-        assert camera.fx == pytest.approx(20 / math.tan(math.radians(25)))
-        np.testing.assert_allclose(scenes.project(camera, np.zeros(3)), [20, 15], atol=1e-9)
-
-
-def test_blender_without_test_views(tmp_path: Path) -> None:
-    scenes.write_blender_scene(tmp_path, 3, 1)
-    (tmp_path / "transforms_test.json").unlink()
-    dataset = read_blender(tmp_path)
-    assert ([camera.name for camera in dataset.cameras], dataset.test_cameras) == (["r_0", "r_1", "r_2"], [])
-
-
-def write_transforms(folder: Path, shared: dict, frames: list[dict], suffix: str = ".png") -> None:
-    """A scene of 40x30 photographs; frames get a pose and a file_path where they have none."""
-    folder.mkdir(exist_ok=True)
-    complete = []
-    for index, frame in enumerate(frames):
-        Image.new("RGB", (40, 30)).save(folder / f"p{index}{suffix}")
-        complete.append({"file_path": f"p{index}{suffix}", "transform_matrix": np.eye(4).tolist(), **frame})
-    (folder / "transforms_train.json").write_text(json.dumps({**shared, "frames": complete}))
-
-
-def test_blender_intrinsics_in_pixels(tmp_path: Path) -> None:
-    """Given for 80x60 and read at 40x30; what a frame says counts more than what is said for all."""
-    shared = {"fl_x": 100, "fl_y": 110, "cx": 41, "cy": 27, "w": 80, "h": 60, "k1": 0.0}
-    write_transforms(tmp_path, shared, [{}, {"fl_x": 120, "cx": 44}])
-    first, second = read_blender(tmp_path).cameras
-    assert (first.fx, first.fy, first.cx, first.cy) == (50, 55, 20.5, 13.5)
-    assert (second.fx, second.fy, second.cx, second.cy) == (60, 55, 22, 13.5)
-
-
-def test_blender_intrinsics_fill_in(tmp_path: Path) -> None:
-    write_transforms(tmp_path, {}, [{"fl_x": 50}, {"camera_angle_x": 1.0, "camera_angle_y": 0.7}])
-    first, second = read_blender(tmp_path).cameras
-    assert (first.fx, first.fy, first.cx, first.cy) == (50, 50, 20, 15)
-    assert (second.fx, second.fy) == pytest.approx((20 / math.tan(0.5), 15 / math.tan(0.35)))
-
-
-@pytest.mark.parametrize("file_path", ["p0", "./p0", "p0.jpg"])
-def test_blender_names_without_type(tmp_path: Path, file_path: str) -> None:
-    write_transforms(tmp_path, {"camera_angle_x": 1.0}, [{"file_path": file_path}], ".jpg")
-    assert read_blender(tmp_path).cameras[0].image_path == tmp_path / "p0.jpg"
-
-
-@pytest.mark.parametrize(
-    ("shared", "frame", "said"),
-    [
-        ({}, {}, "neither fl_x nor camera_angle_x"),
-        ({"camera_angle_x": 4.0}, {}, "neither fl_x nor camera_angle_x"),
-        ({"camera_angle_x": "1"}, {}, "camera_angle_x of frame 'p0.png' is not a number"),
-        ({"fl_x": float("nan")}, {}, "fl_x of frame 'p0.png' is not a number"),
-        ({"fl_x": 10**400}, {}, "fl_x of frame 'p0.png' is not a number"),
-        ({"fl_x": -5}, {}, "intrinsics"),
-        ({"fl_x": 50, "w": 1e12}, {}, "size"),
-        ({"fl_x": 50, "k1": 0.1}, {}, "undistort"),
-        ({"fl_x": 50, "camera_model": "OPENCV_FISHEYE"}, {}, "undistort"),
-        ({"fl_x": 50}, {"transform_matrix": [[1, 2], [3]]}, "no 4x4 pose"),
-        ({"fl_x": 50}, {"transform_matrix": np.zeros((4, 4)).tolist()}, "no 4x4 pose"),
-        ({"fl_x": 50}, {"transform_matrix": (2 * np.eye(4)).tolist()}, "no rotation and translation"),
-        ({"fl_x": 50}, {"transform_matrix": "eye"}, "no 4x4 pose"),
-        ({"fl_x": 50}, {"file_path": 3}, "no file_path"),
-        ({"fl_x": 50}, {"file_path": "a\0b"}, "no file_path"),
-    ],
-)
-def test_bad_frames(tmp_path: Path, shared: dict, frame: dict, said: str) -> None:
-    write_transforms(tmp_path, shared, [frame])
-    refused(tmp_path, said, named="transforms_train.json")
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"frames": {}}', '{"frames": [1]}', "[" * 100_000, "\xff", "{}"])
-def test_bad_json(tmp_path: Path, text: str) -> None:
-    (tmp_path / "transforms_train.json").write_bytes(text.encode("latin-1"))
-    refused(tmp_path, "; export", named="transforms_train.json")
-
-
-def test_bad_blender_photographs(tmp_path: Path) -> None:
-    write_transforms(tmp_path, {"fl_x": 50, "w": 40, "h": 35}, [{}])
-    refused(tmp_path, "40x30", "40x35", named="p0.png")
-    (tmp_path / "p0.png").unlink()
-    refused(tmp_path, "no such photograph", named="p0.png")
-    write_transforms(tmp_path, {"fl_x": 50}, [{"file_path": "p0.png"}, {"file_path": "p0.png"}])
-    refused(tmp_path, "listed twice")
