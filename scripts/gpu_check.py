@@ -586,8 +586,8 @@ def describe(report: dict[str, Any]) -> str:
 FLOOR_NOTE = (
     "Floors are bytes over copy bandwidth measured in the same process: "
     + ", ".join(f"{job} {PASSES[job]} x 236 B a Gaussian and {IMAGES[job]} x 12 B a pixel" for job in PASSES)
-    + ". What sorting and blending move comes on top of them. A score is one view of `gradient_sum`; statistics are what"
-    " the default recipe scores a view by, where the backend measures it."
+    + ". What sorting and blending move comes on top of them. A score is one view of `gradient_sum`; statistics are"
+    " what the default recipe scores a view by, where the backend measures it."
 )
 
 
