@@ -1,7 +1,7 @@
 """The gsplat backend: the CUDA rasterizer of the nerfstudio project (Apache-2.0), from PyPI.
 
-Written against gsplat 1.4 and 1.5. Its pictures differ from the other backends' in few pixels; ``docs/method.md`` says
-why.
+Written against gsplat 1.5 and 1.6. Its pictures differ from the other backends' in few pixels; ``docs/renderer.md``
+says why.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from scene.cameras import Camera
 __all__ = ["INSTALL", "PACKAGE", "intrinsics", "obstacle", "render"]
 
 PACKAGE = "gsplat"
-INSTALL = "pip install gsplat"
+INSTALL = 'pip install "gsplat>=1.5,<1.7"'
+OLDEST = (1, 5)
 
 NEAR_PLANE = 0.2
 DILATION = 0.3
@@ -35,13 +36,18 @@ def obstacle() -> str | None:
     Raises:
         ImportError: the package is not installed.
     """
-    import gsplat  # noqa: F401
+    import gsplat
 
+    if tuple(int(part) for part in gsplat.__version__.split(".")[:2]) < OLDEST:
+        return f"gsplat {gsplat.__version__} is too old; replace it with: {INSTALL}"
     try:
         from gsplat.cuda._backend import _C as kernels
     # The compiler is run by this import, and what it may raise is not documented.
     except Exception as error:
-        return f"gsplat's CUDA kernels do not compile ({_first_line(error)}); install the CUDA toolkit of your PyTorch"
+        return (
+            f"gsplat's CUDA kernels do not compile ({_first_line(error)}); install the CUDA toolkit of your PyTorch, "
+            "and set MAX_JOBS=2 on a machine of little memory"
+        )
     if kernels is None:
         return "gsplat finds no CUDA compiler (nvcc) to build its kernels with; install the CUDA toolkit"
     return None
@@ -90,11 +96,8 @@ def render(
     if screen_offsets is not None and centres.requires_grad:
         # gsplat takes no offsets, but their gradient is that of the centres, which it gives in pixels.
         centres.register_hook(partial(_add_gradient, screen_offsets))
-    radii = projected["radii"]
-    if radii.dim() == 3:
-        # Since 1.5 there is one radius along x and one along y.
-        radii = radii.amax(2)
-    return Rendering(images[0], radii[0])
+    # There is one radius along x and one along y.
+    return Rendering(images[0], projected["radii"][0].amax(1))
 
 
 def _add_gradient(screen_offsets: Tensor, d_centres: Tensor) -> None:

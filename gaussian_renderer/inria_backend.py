@@ -21,7 +21,11 @@ from scene.cameras import Camera
 __all__ = ["INSTALL", "PACKAGE", "matrices", "obstacle", "render"]
 
 PACKAGE = "diff_gaussian_rasterization"
-INSTALL = "pip install --no-build-isolation git+https://github.com/graphdeco-inria/diff-gaussian-rasterization"
+INSTALL = (
+    'NVCC_APPEND_FLAGS="-include cstdint" pip install --no-build-isolation '
+    "git+https://github.com/graphdeco-inria/diff-gaussian-rasterization"
+)
+"""GCC 13 and newer no longer include ``cstdint`` for a source that does not ask for it, as this one does not."""
 
 
 def obstacle() -> str | None:

@@ -177,6 +177,7 @@ def gsplat_module() -> ModuleType:
         return image[None], image[None, ..., :1], {"means2d": centres, "radii": radii.int()[None]}
 
     module = ModuleType("gsplat")
+    module.__version__ = "1.5.3"  # type: ignore[attr-defined]
     module.rasterization = rasterization  # type: ignore[attr-defined]
     return module
 

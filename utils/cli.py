@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections import deque
@@ -161,6 +162,7 @@ def progress_bar(label: str, unit: str = "steps") -> Iterator[Progress]:
 def run(main: Callable[[], object]) -> None:
     """Run a tool's ``main``: a :class:`UserError` becomes one line on standard error and exit code 2."""
     show_messages()
+    _let_cuda_memory_grow()
     try:
         main()
     except UserError as error:
@@ -172,3 +174,13 @@ def run(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _let_cuda_memory_grow() -> None:
+    """Have PyTorch's CUDA allocator extend its segments, unless the user has set it up.
+
+    Models shrink and grow, images differ in size, and lists of pairs in every view: fixed segments would fragment.
+    PyTorch reads this when CUDA starts.
+    """
+    if sys.platform == "linux" and "PYTORCH_ALLOC_CONF" not in os.environ:
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")

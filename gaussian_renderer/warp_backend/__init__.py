@@ -15,9 +15,11 @@ from gaussian_renderer.rendering import Rendering, ViewStatistics
 __all__ = ["INSTALL", "PACKAGE", "obstacle", "render", "render_statistics"]
 
 PACKAGE = "warp"
-INSTALL = "pip install warp-lang==1.19.0"
-OLDEST = (1, 19)
-"""Version whose language the kernels are written in: structs in tiles, and blocks on the CPU."""
+INSTALL = 'pip install "warp-lang>=1.17,<1.20"'
+OLDEST = (1, 17)
+"""From PyPI it uses CUDA 12; newer ones use CUDA 13."""
+OLDEST_ON_CPU = (1, 19)
+"""Before, a block on the CPU had one lane."""
 
 
 def obstacle() -> str | None:
@@ -31,12 +33,15 @@ def obstacle() -> str | None:
     import warp
 
     version = tuple(int(part) for part in warp.__version__.split(".")[:2])
-    if version < OLDEST:
+    if version < (OLDEST if torch.cuda.is_available() else OLDEST_ON_CPU):
         return f"warp-lang {warp.__version__} is too old; replace it with: {INSTALL}"
     if not torch.cuda.is_available():
         return None
     if not warp.is_cuda_available():
-        return f"warp-lang {warp.__version__} cannot use this NVIDIA driver; it needs driver 580 or newer"
+        return (
+            f"warp-lang {warp.__version__} cannot use this NVIDIA driver: from 1.18 on it needs driver 580 or newer; "
+            "update the driver, or install an older one with: pip install warp-lang==1.17.0"
+        )
     from gaussian_renderer.warp_backend import rasterizer
 
     try:
@@ -44,7 +49,7 @@ def obstacle() -> str | None:
     # NVRTC is run by this, and what it may raise is not documented.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return f"Warp's compiler does not take the kernels ({reason}); install the tested version: {INSTALL}"
+        return f"Warp's compiler does not take the kernels ({reason}); install a tested version: {INSTALL}"
     return None
 
 

@@ -1,23 +1,30 @@
-"""Proves who renders: which backend is chosen and what is said where one is missing; that the CUDA backends hand their
-packages the right cameras and parameters, so that pictures and gradients are the CPU backend's; and, on a machine with
-a GPU, that the packages themselves agree.
+"""Proves who renders: which backend is chosen and what is said where one is missing, or a GPU is left unused; that
+INRIA's rasterizer and gsplat are given the right cameras and parameters, so that pictures and gradients are the CPU
+backend's; and, on a machine with a GPU, that all backends agree.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import logging
 import sys
+import weakref
 from dataclasses import replace
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-import gaussian_renderer
 import pretrain
 import train
-from gaussian_renderer import choose_backend, gsplat, inria, render
+from gaussian_renderer import choose_backend, gsplat_backend, inria_backend, nvidia, render, warp_backend
+from gaussian_renderer.choice import CUDA_BACKENDS, obstacle_to
+from gaussian_renderer.cuda import kept_per_camera
+from gaussian_renderer.nvidia import Driver
+from gaussian_renderer.warp_backend import rasterizer
 from gsz import registry
 from gsz.errors import UserError
 from pretraining.schedule import Schedule
@@ -31,7 +38,7 @@ from tests.synthetic_scenes import CX, CY, FX, FY, HEIGHT, WIDTH, project, ring_
 from tests.tiny_run import tiny_splats, write_tiny_scene
 from utils import cli
 
-PACKAGES = {"inria": inria.PACKAGE, "gsplat": gsplat.PACKAGE}
+PACKAGES = {"inria": inria_backend.PACKAGE, "gsplat": gsplat_backend.PACKAGE, "warp": warp_backend.PACKAGE}
 BACKGROUND = torch.tensor([0.2, 0.5, 0.9])
 
 
@@ -54,7 +61,6 @@ def machine(monkeypatch: pytest.MonkeyPatch):
     def pretend(**packages: ModuleType) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
-        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
         for name, package in PACKAGES.items():
             # None in sys.modules is what makes Python say that there is no such module.
             monkeypatch.setitem(sys.modules, package, packages.get(name))
@@ -72,44 +78,128 @@ def machine(monkeypatch: pytest.MonkeyPatch):
 # The choice.
 
 
-def test_auto_takes_inria_then_gsplat_then_the_cpu(machine):
-    machine(inria=inria_module(), gsplat=gsplat_module())
+def warp_module(version: str = "1.19.0", finds_driver: bool = True) -> ModuleType:
+    """What is asked of Warp before its kernels are compiled, which takes a GPU."""
+    module = ModuleType("warp")
+    module.__version__ = version  # type: ignore[attr-defined]
+    module.is_cuda_available = lambda: finds_driver  # type: ignore[attr-defined]
+    return module
+
+
+def test_auto_takes_inria_then_gsplat_then_warp_then_the_cpu(machine, monkeypatch):
+    machine(inria=inria_module(), gsplat=gsplat_module(), warp=warp_module())
     first = choose_backend("auto")
     assert (first.name, first.device) == ("inria", torch.device("cuda:0"))
     assert "a GPU" in first.description
 
     choose_backend.cache_clear()
-    machine(gsplat=gsplat_module())
+    machine(gsplat=gsplat_module(), warp=warp_module())
     second = choose_backend("auto")
     assert second.name == "gsplat"
     assert "diff_gaussian_rasterization is not installed" in second.description
 
     choose_backend.cache_clear()
-    machine()
+    machine(warp=warp_module())
+    monkeypatch.setattr(rasterizer, "compile_kernels", lambda device: None)
     third = choose_backend("auto")
-    assert (third.name, third.device) == ("cpu", torch.device("cpu"))
-    assert "pip install gsplat" in third.description
-    assert all("\n" not in backend.description for backend in (first, second, third))
+    assert (third.name, third.device) == ("warp", torch.device("cuda:0"))
+    assert "gsplat is not installed" in third.description
+
+    choose_backend.cache_clear()
+    machine()
+    last = choose_backend("auto")
+    assert (last.name, last.device) == ("cpu", torch.device("cpu"))
+    assert warp_backend.INSTALL in last.description
+    assert all("\n" not in backend.description for backend in (first, second, third, last))
 
 
-def test_convolutions_stay_in_float32_on_cuda(machine):
-    machine(gsplat=gsplat_module())
-    choose_backend("gsplat")
-    assert not torch.backends.cudnn.allow_tf32
+def test_a_gpu_that_is_left_unused_is_worth_a_warning_with_the_remedy(machine, caplog):
+    machine()
+    with caplog.at_level(logging.WARNING):
+        choose_backend("auto")
+    (message,) = caplog.messages
+    assert message.startswith("This machine has a GPU, but everything is rendered on the CPU")
+    assert warp_backend.INSTALL in message and "\n" not in message
 
 
-def test_without_a_device_auto_takes_the_cpu_and_says_why(monkeypatch):
+@pytest.mark.parametrize(
+    ("built_for", "driver", "remedy"),
+    [
+        (None, Driver(1, (13, 0)), "this PyTorch is built without CUDA; install one for CUDA 13.0 or older"),
+        ("13.0", Driver(1, (12, 4)), "built for CUDA 13.0 and the NVIDIA driver runs CUDA 12.4; update the driver"),
+    ],
+)
+def test_a_pytorch_that_cannot_use_the_gpu_is_named(monkeypatch, caplog, built_for, driver, remedy):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    monkeypatch.setattr(nvidia, "driver", lambda: driver)
+    with caplog.at_level(logging.WARNING):
+        assert choose_backend("auto").name == "cpu"
+    assert remedy in caplog.messages[0]
+    with pytest.raises(UserError, match=remedy.split(";")[0]):
+        choose_backend("gsplat")
+
+
+def test_without_a_device_auto_takes_the_cpu_and_says_why(monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", "12.8")
-    backend = choose_backend("auto")
+    monkeypatch.setattr(nvidia, "driver", lambda: None)
+    with caplog.at_level(logging.WARNING):
+        backend = choose_backend("auto")
     assert backend.name == "cpu"
     assert "no CUDA device" in backend.description
+    assert not caplog.messages
 
 
-@pytest.mark.parametrize("name", ["inria", "gsplat"])
+def driver_library(devices: int, version: int, status: int = 0) -> SimpleNamespace:
+    """The three functions of NVIDIA's driver library that are asked."""
+
+    def give(value):
+        def write(pointer):
+            pointer._obj.value = value
+            return status
+
+        return write
+
+    return SimpleNamespace(
+        cuInit=lambda flags: status, cuDeviceGetCount=give(devices), cuDriverGetVersion=give(version)
+    )
+
+
+def test_the_driver_is_asked_for_gpus_and_for_the_cuda_it_runs(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver_library(2, 12040))
+    assert nvidia.driver() == Driver(2, (12, 4))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver_library(0, 13000))
+    assert nvidia.driver() is None
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver_library(1, 13000, status=100))
+    assert nvidia.driver() is None
+
+
+@pytest.mark.parametrize(
+    ("module", "problem"),
+    [
+        (warp_module("1.16.0"), "warp-lang 1.16.0 is too old; replace it with: pip install"),
+        (warp_module(finds_driver=False), "needs driver 580 or newer.*pip install warp-lang==1.17.0"),
+    ],
+)
+def test_a_warp_that_cannot_run_here_is_named_with_the_remedy(machine, module, problem):
+    machine(warp=module)
+    with pytest.raises(UserError, match=problem):
+        choose_backend("warp")
+
+
+def test_a_gsplat_that_is_too_old_is_named_with_the_remedy(machine):
+    old = gsplat_module()
+    old.__version__ = "1.4.0"
+    machine(gsplat=old)
+    with pytest.raises(UserError, match=r"gsplat 1\.4\.0 is too old; replace it with: pip install"):
+        choose_backend("gsplat")
+
+
+@pytest.mark.parametrize("name", CUDA_BACKENDS)
 def test_a_missing_package_asked_for_by_name_is_an_error_with_its_install_command(machine, name):
     machine()
-    with pytest.raises(UserError, match=f"{PACKAGES[name]} is not installed; install it with: pip install") as error:
+    with pytest.raises(UserError, match=f"{PACKAGES[name]} is not installed; install it with: .*pip install") as error:
         choose_backend(name)
     assert "\n" not in str(error.value)
 
@@ -133,7 +223,9 @@ def test_a_package_built_for_another_pytorch_is_passed_over_and_named(machine, m
     backend = choose_backend("auto")
     assert backend.name == "gsplat"
     assert "undefined symbol" in backend.description and "\n" not in backend.description
-    with pytest.raises(UserError, match=r"undefined symbol.*build it for this PyTorch with: pip install"):
+    with pytest.raises(
+        UserError, match=r"undefined symbol.*build it for this PyTorch with: .*-include cstdint.* pip install"
+    ):
         choose_backend("inria")
 
 
@@ -157,7 +249,7 @@ def test_a_variant_of_inrias_package_with_other_settings_is_refused(machine):
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(UserError, match="choose auto, inria, gsplat or cpu"):
+    with pytest.raises(UserError, match="choose auto, inria, gsplat, warp or cpu"):
         choose_backend("vulkan")
 
 
@@ -170,9 +262,8 @@ def test_a_tool_ends_with_one_line_and_code_2(machine, monkeypatch, capsys, tmp_
         cli.run(pretrain.main)
     assert ended.value.code == 2
     printed = capsys.readouterr()
-    assert (
-        printed.err
-        == "error: --backend gsplat: the package gsplat is not installed; install it with: pip install gsplat\n"
+    assert printed.err == (
+        f"error: --backend gsplat: the package gsplat is not installed; install it with: {gsplat_backend.INSTALL}\n"
     )
     assert not (tmp_path / "out").exists()
 
@@ -182,7 +273,7 @@ def test_a_tool_ends_with_one_line_and_code_2(machine, monkeypatch, capsys, tmp_
 
 def test_inrias_matrices_take_points_to_their_pixels():
     camera = off_centre_camera()
-    view, full_projection = inria.matrices(camera)
+    view, full_projection = inria_backend.matrices(camera)
     for point in np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3)):
         row = np.append(point, 1).astype(np.float32)
         np.testing.assert_allclose((row @ view)[:3], camera.world_to_camera[:3] @ row, atol=1e-5)
@@ -196,7 +287,7 @@ def test_gsplats_intrinsics_take_points_to_their_pixels():
     camera = off_centre_camera()
     for point in np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3)):
         in_camera = camera.world_to_camera[:3] @ np.append(point, 1)
-        x, y, depth = gsplat.intrinsics(camera) @ in_camera
+        x, y, depth = gsplat_backend.intrinsics(camera) @ in_camera
         np.testing.assert_allclose([x / depth, y / depth], project(camera, point), atol=1e-3)
 
 
@@ -215,6 +306,24 @@ def test_the_cpu_backend_puts_a_point_where_the_pinhole_equation_does():
     columns, rows = torch.meshgrid(torch.arange(10 * WIDTH), torch.arange(10 * HEIGHT), indexing="xy")
     centroid = [float((brightness * (place + 0.5)).sum() / brightness.sum()) for place in (columns, rows)]
     np.testing.assert_allclose(centroid, project(camera, point), atol=0.05)
+
+
+def test_what_a_camera_decides_is_made_once_and_goes_with_it():
+    made = []
+
+    @kept_per_camera
+    def numbered(camera: Camera, device: str) -> int:
+        made.append(camera.name)
+        return len(made)
+
+    camera, other = off_centre_camera(0), off_centre_camera(1)
+    assert [numbered(camera, "cpu"), numbered(camera, "cpu"), numbered(camera, "cuda"), numbered(other, "cpu")] == [
+        *(1, 1, 2, 3)
+    ]
+    gone = weakref.ref(camera)
+    del camera
+    gc.collect()
+    assert gone() is None
 
 
 # Pictures and gradients.
@@ -367,13 +476,9 @@ def test_screen_gradients_are_in_pixels(machine, name):
 # On a GPU.
 
 
-def cuda_obstacle(name: str) -> str | None:
-    return gaussian_renderer._no_cuda() or gaussian_renderer._obstacle(name)
-
-
-@pytest.fixture(params=["inria", "gsplat"])
+@pytest.fixture(params=CUDA_BACKENDS)
 def cuda_backend(request) -> str:
-    problem = cuda_obstacle(request.param)
+    problem = obstacle_to(request.param)
     if problem:
         pytest.skip(problem)
     return request.param
@@ -385,7 +490,7 @@ def test_on_a_gpu_pictures_and_gradients_are_those_of_the_cpu(cuda_backend, degr
     camera, splats = off_centre_camera(5), tiny_splats(400, sh_degree=degree)
     if cuda_backend == "gsplat":
         splats.opacity_logits = splats.opacity_logits.clamp(max=4)
-    exact = cuda_backend == "inria"
+    exact = cuda_backend != "gsplat"
     check_agreement(
         rendered(cuda_backend, camera, splats, device="cuda"),
         rendered("cpu", camera, splats),
@@ -410,9 +515,8 @@ def test_on_a_gpu_no_gaussians_show_the_background(cuda_backend):
 @pytest.mark.cuda
 @pytest.mark.parametrize("name", registry.names(writable_only=True))
 def test_on_a_gpu_what_is_fine_tuned_is_what_is_decoded(name):
-    problem = gaussian_renderer._no_cuda()
-    if problem:
-        pytest.skip(problem)
+    if not torch.cuda.is_available():
+        pytest.skip("PyTorch sees no CUDA device")
     splats = tiny_splats(300).to("cuda").requires_grad_()
     grid = registry.get(name).fit(splats.detach())
     grid.observe(splats)
@@ -425,9 +529,8 @@ def test_on_a_gpu_what_is_fine_tuned_is_what_is_decoded(name):
 
 @pytest.mark.cuda
 def test_on_a_gpu_ssim_is_that_of_the_cpu():
-    problem = gaussian_renderer._no_cuda()
-    if problem:
-        pytest.skip(problem)
+    if not torch.cuda.is_available():
+        pytest.skip("PyTorch sees no CUDA device")
     torch.backends.cudnn.allow_tf32 = False
     image, target = torch.rand(2, 50, 70, 3, generator=torch.Generator().manual_seed(0))
     values, gradients = [], []

@@ -17,6 +17,7 @@ from gpu_check import Options, Record
 
 from gaussian_renderer import render
 from gsz.errors import UserError
+from utils import cli
 
 
 def options(tmp_path: Path, **changes) -> Options:
@@ -46,6 +47,7 @@ def test_the_speed_of_a_backend_is_recorded_row_by_row(tmp_path, monkeypatch):
     assert [row["gaussians"] for row in found["rows"]] == [60, 90]
     for row in found["rows"]:
         assert all(row[f"{job}_ms"] > 0 and row[f"{job}_floor_ms"] > 0 for job in ("render", "step", "score"))
+        assert row["statistics_ms"] > 0
 
 
 def once(function, device, limit, most=50) -> float:
@@ -133,6 +135,22 @@ def test_a_command_that_hangs_ends_with_all_it_started(tmp_path):
     while not has_ended() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert has_ended()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_it_ends_at_once_with_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--output", str(tmp_path / "report.json")])
+    with pytest.raises(SystemExit) as ended:
+        cli.run(gpu_check.main)
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.err == "error: PyTorch sees no CUDA device; try --device cpu to check the harness alone\n"
+    assert not printed.out and not list(tmp_path.iterdir())
+
+
+def test_all_parts_end_within_eight_minutes_once_everything_is_compiled():
+    limits = {name: limit for name, (_, limit) in gpu_check.PARTS.items() if name != "prepare"}
+    assert sum(limits.values()) + (len(gpu_check.CUDA_BACKENDS) - 1) * limits["speed"] <= 480
 
 
 def test_a_failed_part_is_exit_code_1(tmp_path, monkeypatch):
