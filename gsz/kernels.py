@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numba
-import torch
 
 _ROOT = Path(__file__).resolve().parent.parent
 _KERNEL_FOLDERS = ("gaussian_renderer/cpu", "gsz")
@@ -46,6 +45,8 @@ INLINE: dict[str, Any] = {"error_model": "numpy", "nogil": True, "inline": "alwa
 
 def match_torch_threads() -> int:
     """Let the kernels that follow use as many threads as PyTorch may, and return that number."""
+    import torch
+
     threads = max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
     numba.set_num_threads(threads)
     return threads

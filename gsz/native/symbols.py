@@ -18,7 +18,7 @@ from numba import njit
 from torch import Tensor
 
 from gsz.kernels import SERIAL
-from gsz.rounding.quantizers import nearest_levels
+from gsz.rounding.levels import nearest_levels
 from scene.gaussian_model import GaussianModel
 
 MEAN_LIMIT = (1 << 20) - 1
@@ -245,8 +245,8 @@ def quantise(model: GaussianModel, steps: Steps) -> tuple[Symbols, Frames]:
         norm=np.zeros(count, np.float32),
     )
     _quantise_means(means, steps.centre, 1 / steps.radius, float(1 << steps.mean_bits), symbols.means)
-    thresholds = torch.from_numpy(steps.opacity_thresholds())
-    symbols.opacities = nearest_levels(torch.from_numpy(opacity_logits).reshape(-1), thresholds).numpy()
+    levels = nearest_levels(opacity_logits.reshape(-1), steps.opacity_thresholds())
+    symbols.opacities = levels.astype(np.int32)
     vectors = np.empty((count, 3))
     _quantise_shapes(
         log_scales,
