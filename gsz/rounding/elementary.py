@@ -10,10 +10,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from gsz.kernels import SERIAL
-from gsz.rounding.arrays import Float32s, Float64s, with_tensor_form
+from gsz.rounding.arrays import Float64s
 
 LN2 = 0.6931471805599453
 LN2_HIGH = float.fromhex("0x1.62e42fefa0000p-1")
@@ -44,6 +42,12 @@ def log2(values: npt.ArrayLike) -> Float64s:
     return log(values) / LN2
 
 
+def logit(probabilities: npt.ArrayLike) -> Float64s:
+    """The inverse of the sigmoid, for probabilities strictly between 0 and 1."""
+    exact = np.asarray(probabilities, np.float64)
+    return log(exact / (1.0 - exact))
+
+
 def exp2(values: npt.ArrayLike) -> Float64s:
     """2 to the power of numbers, to 2e-15 of it."""
     exact = np.asarray(values, np.float64)
@@ -52,7 +56,7 @@ def exp2(values: npt.ArrayLike) -> Float64s:
 
 
 def signed_exp(logs: Float64s) -> Float64s:
-    """``sign(x) (exp(abs(x)) - 1)``, to 2e-15 of it: the inverse of :func:`signed_log`."""
+    """``sign(x) (exp(abs(x)) - 1)``, to 2e-15 of it: the inverse of :func:`gsz.rounding.levels.signed_log`."""
     sizes = np.abs(logs)
     exponent = np.rint(sizes / LN2)
     rest = (sizes - exponent * LN2_HIGH) - exponent * LN2_LOW
@@ -73,28 +77,3 @@ def _expm1(values: Float64s) -> Float64s:
 def mean(values: npt.NDArray[np.floating]) -> float:
     """The mean of at least one number, added from the first to the last."""
     return float(np.add.accumulate(values.reshape(-1), dtype=np.float64)[-1]) / values.size
-
-
-@with_tensor_form
-def signed_log(values: Float32s) -> Float64s:
-    """``sign(x) log(1 + abs(x))`` of finite numbers, to 1e-14 of it: the exponent of ``1 + abs(x)`` times the logarithm
-    of 2, and :data:`SERIES` for the rest, whose ``r`` is at most 0.18."""
-    values = np.ascontiguousarray(values)
-    logs = np.empty(values.shape)
-    _signed_log(values.reshape(-1), logs.reshape(-1))
-    return logs
-
-
-@njit(**SERIAL)
-def _signed_log(values, logs):
-    for index in range(values.size):
-        size = abs(np.float64(values[index]))
-        fraction, exponent = math.frexp(1.0 + size)
-        if fraction < ROOT_HALF:
-            fraction, exponent = 2.0 * fraction, exponent - 1
-        ratio = size / (2.0 + size) if exponent == 0 else (fraction - 1.0) / (fraction + 1.0)
-        square = ratio * ratio
-        total = 0.0
-        for factor in SERIES:
-            total = total * square + factor
-        logs[index] = math.copysign(exponent * LN2 + total * ratio, values[index])

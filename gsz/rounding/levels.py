@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from numba import njit
 from gsz.kernels import SERIAL
 from gsz.rounding import elementary
 from gsz.rounding.arrays import Array, Float32s, Float64s, with_tensor_form
+from gsz.rounding.elementary import LN2, ROOT_HALF, SERIES
+from gsz.splats import byte_opacity_logits
 
 MOST_THRESHOLDS = 255
 
@@ -130,18 +133,38 @@ def take_rows(table: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> Array:
     return np.take(table, rows, axis=0)
 
 
+@with_tensor_form
+def signed_log(values: Float32s) -> Float64s:
+    """``sign(x) log(1 + abs(x))`` of finite numbers, to 1e-14 of it: the exponent of ``1 + abs(x)`` times the logarithm
+    of 2, and :data:`SERIES` for the rest, whose ``r`` is at most 0.18."""
+    values = np.ascontiguousarray(values)
+    logs = np.empty(values.shape)
+    _signed_log(values.reshape(-1), logs.reshape(-1))
+    return logs
+
+
+@njit(**SERIAL)
+def _signed_log(values, logs):
+    for index in range(values.size):
+        size = abs(np.float64(values[index]))
+        fraction, exponent = math.frexp(1.0 + size)
+        if fraction < ROOT_HALF:
+            fraction, exponent = 2.0 * fraction, exponent - 1
+        ratio = size / (2.0 + size) if exponent == 0 else (fraction - 1.0) / (fraction + 1.0)
+        square = ratio * ratio
+        total = 0.0
+        for factor in SERIES:
+            total = total * square + factor
+        logs[index] = math.copysign(exponent * LN2 + total * ratio, values[index])
+
+
 def midpoints_of(codebook: Float32s) -> Float32s:
     """The ``len(codebook) - 1`` decision thresholds of an ascending codebook."""
     return ((codebook[1:].astype(np.float64) + codebook[:-1]) / 2).astype(np.float32)
 
 
-def logit(probabilities: Float64s) -> Float64s:
-    """The inverse of the sigmoid, for probabilities strictly between 0 and 1."""
-    return elementary.log(probabilities / (1.0 - probabilities))
-
-
-OPACITY_LOGITS = logit(np.clip(np.arange(256) / 255, 1e-6, 1 - 1e-6)).astype(np.float32)
+OPACITY_LOGITS = byte_opacity_logits(np.arange(256))
 """The logit of each opacity byte; 0 and 255 stand a millionth inside, as splat-transform reads them."""
 
-OPACITY_MIDPOINTS = logit((np.arange(255) + 0.5) / 255).astype(np.float32)
+OPACITY_MIDPOINTS = elementary.logit((np.arange(255) + 0.5) / 255).astype(np.float32)
 """Logits at which the nearest 8-bit opacity changes: level ``k`` lies between entries ``k - 1`` and ``k``."""

@@ -17,12 +17,8 @@ logger = logging.getLogger(__name__)
 
 Labels = npt.NDArray[np.int64]
 
-SCORES_AT_ONCE = 1 << 18
-"""Distances computed at a time: few enough to stay in a processor's cache."""
-
-WHOLE_BITS = 22
-"""Rows are compared as whole numbers of so many bits. Up to 2**7 columns, all that is added up to a squared distance is
-below 2**53, so that float64 numbers hold it without rounding, in whatever order a library adds it."""
+ROWS_AT_ONCE = 1 << 12
+"""Rows that are compared with all centroids at a time."""
 
 SCORES_AN_ITERATION = 1 << 26
 """Distances an iteration of k-means may compute before the rows are first divided into groups."""
@@ -77,32 +73,60 @@ def _add_rows(rows, weights, labels, sums, masses):
 
 
 def nearest_centroids(rows: Float32s, centroids: Float32s) -> tuple[Labels, Float32s]:
-    """For each of ``(N, C)`` rows the nearest of ``(K, C)`` centroids, and how far it is, squared.
+    """For each of ``(N, C)`` rows the nearest of ``(K, C)`` centroids, and how far it is, squared (up to rounding).
 
-    Both are rounded to :data:`WHOLE_BITS` bits of the largest number in them. Of equally near ones it is the first.
+    A matrix product would do most of it, but those of libraries add in an order that depends on the processor.
     """
-    labels = np.empty(len(rows), np.int64)
-    distances = np.empty(len(rows), np.float32)
-    largest = max(float(np.abs(rows).max(initial=0.0)), float(np.abs(centroids).max(initial=0.0)))
-    unit = np.ldexp(1.0, WHOLE_BITS - np.frexp(largest)[1])
-    points = np.rint(centroids * unit)
-    squares = _squares_of(points)
-    doubled = -2.0 * points.T
-    chunk = max(1, SCORES_AT_ONCE // max(1, len(centroids)))
-    for begin in range(0, len(rows), chunk):
-        part = np.rint(rows[begin : begin + chunk] * unit)
-        scores = part @ doubled
-        scores += squares
-        nearest = scores.argmin(axis=1)
-        labels[begin : begin + chunk] = nearest
-        distances[begin : begin + chunk] = (
-            np.take_along_axis(scores, nearest[:, None], axis=1)[:, 0] + _squares_of(part)
-        ) / (unit * unit)
-    return labels, distances
+    labels, distances = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
+    columns = _in_fours(centroids).T.copy()
+    squares = _squares_of(columns)
+    for begin in range(0, len(rows), ROWS_AT_ONCE):
+        part = _in_fours(rows[begin : begin + ROWS_AT_ONCE])
+        end = begin + len(part)
+        _nearest(part, -2 * columns, squares, labels[begin:end], distances[begin:end])
+        distances[begin:end] += _squares_of(part.T)
+    return labels, np.maximum(distances, 0)
 
 
-def _squares_of(rows: Float64s) -> Float64s:
-    return np.einsum("ij,ij->i", rows, rows)
+def _in_fours(rows: Float32s) -> Float32s:
+    """The rows with zeros added to make the number of columns a multiple of four."""
+    return np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4)))
+
+
+def _squares_of(columns: Float32s) -> Float32s:
+    """The sums of the squares of columns, from the first to the last."""
+    squares = np.zeros(columns.shape[1], np.float32)
+    for column in columns:
+        squares += column * column
+    return squares
+
+
+@njit(**SERIAL)
+def _nearest(rows, columns, squares, labels, scores):
+    """Labels of the centroids with the smallest sums of ``squares`` and the products of rows and columns.
+
+    Two rows at a time, because what is read of the columns then serves two of them, and four columns, because the sums
+    so far are read and written as often as that.
+    """
+    first, second = np.empty_like(squares), np.empty_like(squares)
+    last = len(rows) - 1
+    for row in range(0, len(rows), 2):
+        other = min(row + 1, last)
+        first[:] = squares
+        second[:] = squares
+        for j in range(0, rows.shape[1], 4):
+            a, b, c, d = rows[row, j], rows[row, j + 1], rows[row, j + 2], rows[row, j + 3]
+            e, f, g, h = rows[other, j], rows[other, j + 1], rows[other, j + 2], rows[other, j + 3]
+            for k in range(squares.size):
+                p, q, r, s = columns[j, k], columns[j + 1, k], columns[j + 2, k], columns[j + 3, k]
+                first[k] += a * p + b * q + c * r + d * s
+                second[k] += e * p + f * q + g * r + h * s
+        nearest, nearest_other = 0, 0
+        for k in range(1, squares.size):
+            nearest = k if first[k] < first[nearest] else nearest
+            nearest_other = k if second[k] < second[nearest_other] else nearest_other
+        labels[row], scores[row] = nearest, first[nearest]
+        labels[other], scores[other] = nearest_other, second[nearest_other]
 
 
 @dataclass(frozen=True)

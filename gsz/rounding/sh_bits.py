@@ -7,7 +7,7 @@ SPZ and SOG have room for 8 bits a coefficient, and fewer pack better: an encode
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,9 @@ SH_UNIT = 128
 LEAST_BITS, MOST_BITS = 2, 8
 MOST_AVERAGE_BITS = 16
 
-MORE_BITS = {"best": 10.0, "high": 1.0, "medium": 0.0, "low": -1.0, "tiny": -2.0}
+Quality = Literal["best", "high", "medium", "low", "tiny"]
+
+MORE_BITS: dict[Quality, float] = {"best": 10.0, "high": 1.0, "medium": 0.0, "low": -1.0, "tiny": -2.0}
 """By quality, what is added to the bits of an average Gaussian. As those of each Gaussian are held within 2 and 8 only
 after that, ``best`` gives 8 bits to all but those that show less than an average one by a factor of 2**17."""
 
@@ -43,7 +45,7 @@ class ShSettings:
     name: ClassVar[str]
 
     sh_bits: float = 6.0
-    quality: str = "medium"
+    quality: Quality = "medium"
 
     def check_sh_settings(self) -> None:
         """Raise :class:`UserError` for a number of bits or a quality that there is not."""

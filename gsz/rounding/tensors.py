@@ -163,7 +163,7 @@ def square_root(squares: Tensor) -> Tensor:
 
 
 def signed_log(values: Tensor) -> Tensor:
-    """See :func:`gsz.rounding.elementary.signed_log`."""
+    """See :func:`gsz.rounding.levels.signed_log`."""
     size = values.double().abs()
     fraction, exponent = torch.frexp(size + 1.0)
     small = fraction < ROOT_HALF

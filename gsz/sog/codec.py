@@ -10,7 +10,7 @@ import numpy as np
 from gsz.contract import Codec
 from gsz.errors import UserError
 from gsz.rounding.codebooks import fit_codebook
-from gsz.rounding.elementary import signed_log
+from gsz.rounding.levels import signed_log
 from gsz.rounding.palettes import PaletteFitter
 from gsz.rounding.sh_bits import ShSettings
 from gsz.sog.grid import SogGrid

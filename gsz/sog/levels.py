@@ -9,13 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from gsz.rounding.arrays import Array, Float32s, Float64s, Placed
-from gsz.rounding.elementary import signed_exp, signed_log
+from gsz.rounding.elementary import signed_exp
 from gsz.rounding.levels import (
     OPACITY_LOGITS,
     OPACITY_MIDPOINTS,
     look_up,
     midpoints_of,
     nearest_levels,
+    signed_log,
     take_rows,
     whole,
 )

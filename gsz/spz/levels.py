@@ -13,7 +13,8 @@ from numba import njit
 
 from gsz.kernels import SERIAL
 from gsz.rounding.arrays import Array, Bytes, Float32s, Placed, library_of
-from gsz.rounding.levels import OPACITY_MIDPOINTS, logit, look_up, multiples
+from gsz.rounding.elementary import logit
+from gsz.rounding.levels import OPACITY_MIDPOINTS, look_up, multiples
 from gsz.rounding.rotations import restore_dropped
 from gsz.rounding.sh_bits import LEAST_BITS, MOST_BITS, SH_UNIT
 from gsz.splats import Splats
