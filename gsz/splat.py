@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gsz.contract import Codec, CodecError
+from gsz.rounding.elementary import log
 from gsz.splats import SH_C0, Splats, byte_opacity_logits
 
 RECORD = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("wxyz", "u1", 4)])
@@ -53,7 +54,7 @@ class SplatCodec(Codec):
         quaternions = (rows["wxyz"].astype(np.float32) - 128) / 128
         return Splats.from_arrays(
             means=rows["means"],
-            log_scales=np.log(np.maximum(scales.astype(np.float64), LEAST_SCALE)),
+            log_scales=log(np.maximum(scales.astype(np.float64), LEAST_SCALE)),
             quaternions=np.where(
                 quaternions.any(axis=1, keepdims=True), quaternions, np.array([1, 0, 0, 0], np.float32)
             ),

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gsz.errors import UserError
+from gsz.rounding.elementary import logit
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,7 +35,7 @@ def sh_coefficients(degree: int) -> int:
 def byte_opacity_logits(levels: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
     """The logits of opacities of 0 to 255, the viewers' formats' levels."""
     opacities = np.clip(np.arange(256) / 255, LEAST_OPACITY, 1 - LEAST_OPACITY)
-    return np.log(opacities / (1 - opacities)).astype(np.float32)[levels]
+    return logit(opacities).astype(np.float32)[levels]
 
 
 def parameter_shapes(count: int, sh_degree: int) -> dict[str, tuple[int, ...]]:

@@ -32,7 +32,7 @@ from gsz.native.symbols import (
     TURNS,
     Steps,
 )
-from gsz.rounding.quantizers import nearest_levels
+from gsz.rounding.tensors import nearest_levels, square_root
 from gsz.splats import Splats
 
 
@@ -174,7 +174,7 @@ class DeviceSteps:
     def _canonical(self, quaternions: Tensor, kind: Tensor, order: Tensor) -> tuple[Tensor, DeviceFrames]:
         """``(N, 3)`` float64 vector parts of the canonical quaternions, and how they came about."""
         given = quaternions.double()
-        length = _sum(given * given).sqrt()
+        length = square_root(_sum(given * given))
         usable = (length > 1e-30) & (length < 1e300)
         unit = torch.where(usable, given / length, self._identity)
         turned = _turned(unit, self._turns[4 * kind])
@@ -197,7 +197,7 @@ class DeviceSteps:
     def _snap_rotations(self, vectors: Tensor, fineness: Tensor) -> Tensor:
         symbols = _rounded(vectors * self._rotations_per_unit[fineness][:, None], ROTATION_LIMIT)
         vectors = symbols * self._rotation_steps[fineness][:, None]
-        scalar = (1.0 - _sum(vectors * vectors)).clamp(min=0.0).sqrt()
+        scalar = square_root((1.0 - _sum(vectors * vectors)).clamp(min=0.0))
         return torch.cat([scalar, vectors], 1).float()
 
     def _harmonics(self, sh_rest: Tensor, fineness: Tensor) -> Harmonics:
