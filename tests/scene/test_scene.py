@@ -7,6 +7,8 @@ memory bound of the photographs by counting what is read while more is asked for
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -244,7 +246,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which image files are opened from now on."""
     opened: list[str] = []
     open_image = scene.images.Image.open
-    monkeypatch.setattr(scene.images.Image, "open", lambda path: (opened.append(Path(path).stem), open_image(path))[1])
+
+    def counted(path: Path) -> Image.Image:
+        opened.append(path.stem)
+        return open_image(path)
+
+    monkeypatch.setattr(scene.images.Image, "open", counted)
     return opened
 
 
@@ -323,6 +330,24 @@ def test_without_a_bound_half_of_what_is_free_is_taken() -> None:
     limit = image_cache(SceneOptions()).limit_bytes
     assert 0 < limit <= 0.75 * free
     assert image_cache(SceneOptions(cache_memory="3MB")).limit_bytes == 3_000_000
+
+
+def test_what_is_kept_takes_no_more_than_it_holds() -> None:
+    """In a process of its own, since what the heap has free is reused: 40 images of 2 MB, with larger ones between."""
+    program = """
+import torch
+from scene.cache import ImageCache
+def used(): return int(open("/proc/self/statm").read().split()[1]) * 4096
+cache = ImageCache(10**9)
+def made():
+    return torch.zeros(2_000_000, dtype=torch.uint8)
+before = used()
+for index in range(40):
+    cache.get(index, made).to(torch.float32).div_(255)
+print(used() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1.5 * 40 * 2_000_000
 
 
 def test_a_container_has_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
