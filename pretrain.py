@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
 from gaussian_renderer import BackendName, choose_backend
 from gsz.errors import UserError
-from pretraining.checkpoint import check_settings, checkpoint_path, latest_checkpoint, load_checkpoint, save_checkpoint
+from pretraining.checkpoint import checkpoint_path, latest_checkpoint, load_checkpoint, save_checkpoint
 from pretraining.densify import DensityRules
 from pretraining.initial import random_points, splats_at_points
 from pretraining.schedule import PAPER_ITERATIONS, Schedule
@@ -30,6 +29,8 @@ from scene.options import SceneOptions
 from scene.points import write_points
 from utils import cli
 from utils.cli import say
+from utils.progress import Progress, silent
+from utils.state import check_settings
 
 # Training views that are reported beside the test views; five, as in 3DGS.
 REPORTED_TRAINING_VIEWS = 5
@@ -70,11 +71,12 @@ class Options:
 
 
 def main() -> None:
-    options = tyro.cli(Options, config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff), use_underscores=True)
-    pretrain(options)
+    options = tyro.cli(Options, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True)
+    with cli.progress_bar("pretrain", "it") as progress:
+        pretrain(options, progress)
 
 
-def pretrain(options: Options) -> Path:
+def pretrain(options: Options, progress: Progress = silent) -> Path:
     """Train as the options say and write the model directory.
 
     Returns:
@@ -96,7 +98,7 @@ def pretrain(options: Options) -> Path:
         f"{len(trainer.splats):,} Gaussians, from iteration {first:,} to {options.iterations:,}, {backend.description}"
     )
     write_description(options, scene)
-    run_iterations(options, trainer)
+    run_iterations(options, trainer, progress)
     path = model_dir.save_checkpoint(options.model_path, trainer.iteration, trainer.splats.detach())
     report(trainer)
     say(
@@ -122,7 +124,8 @@ def begin(options: Options, scene: Scene) -> Trainer:
         backend=options.backend,
     )
     if path and state:
-        check_settings(path, state.settings, trainer.settings())
+        remedy = "use the same options as before, or train into a new folder without --resume"
+        check_settings(path, state.settings, trainer.settings(), remedy)
         if state.iteration > options.iterations:
             raise UserError(f"{path}: is beyond --iterations {options.iterations}; give more, or leave out --resume")
         trainer.restore(state)
@@ -153,32 +156,23 @@ def initial_splats(options: Options, scene: Scene) -> GaussianModel:
     return splats_at_points(points, options.scene.sh_degree).to(scene.background.device)
 
 
-def run_iterations(options: Options, trainer: Trainer) -> None:
+def run_iterations(options: Options, trainer: Trainer, progress: Progress) -> None:
     """Train to the last iteration, saving and reporting on the way."""
     mean_loss = None
-    with tqdm(
-        total=options.iterations,
-        initial=trainer.iteration,
-        desc="pretrain",
-        unit="it",
-        smoothing=0.05,
-        mininterval=cli.bar_interval(),
-    ) as bar:
-        while trainer.iteration < options.iterations:
-            loss = trainer.step()
-            if loss is not None:
-                mean_loss = loss if mean_loss is None else mean_loss + (loss - mean_loss) / LOSS_WINDOW
-            if mean_loss is not None and trainer.iteration % 10 == 0:
-                bar.set_postfix_str(f"loss {mean_loss:.4f}, {len(trainer.splats):,} Gaussians", refresh=False)
-            bar.update()
-            # The last iteration is saved and reported in any case, after the bar is closed.
-            if trainer.iteration < options.iterations:
-                if trainer.iteration in options.save_iterations:
-                    model_dir.save_checkpoint(options.model_path, trainer.iteration, trainer.splats.detach())
-                if trainer.iteration in options.test_iterations:
-                    report(trainer)
-            if trainer.iteration in options.checkpoint_iterations:
-                save_checkpoint(checkpoint_path(options.model_path, trainer.iteration), trainer.state())
+    while trainer.iteration < options.iterations:
+        loss = trainer.step()
+        if loss is not None:
+            mean_loss = loss if mean_loss is None else mean_loss + (loss - mean_loss) / LOSS_WINDOW
+        note = "" if mean_loss is None else f"loss {mean_loss:.4f}, {len(trainer.splats):,} Gaussians"
+        progress(trainer.iteration, options.iterations, note)
+        # The last iteration is saved and reported in any case, at the end.
+        if trainer.iteration < options.iterations:
+            if trainer.iteration in options.save_iterations:
+                model_dir.save_checkpoint(options.model_path, trainer.iteration, trainer.splats.detach())
+            if trainer.iteration in options.test_iterations:
+                report(trainer)
+        if trainer.iteration in options.checkpoint_iterations:
+            save_checkpoint(checkpoint_path(options.model_path, trainer.iteration), trainer.state())
 
 
 def report(trainer: Trainer) -> None:

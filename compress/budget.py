@@ -10,15 +10,61 @@ from quality.metrics import ViewMetrics
 SIZE_TOLERANCE = 0.02
 """A file that was asked to have a size may be smaller by this fraction, and never larger."""
 
+FINAL_SLACK = 1.08
+"""The rounds count as having met a target size when they exceed it by up to this factor: the final stage makes files
+smaller."""
 
-def quality_lost(now: ViewMetrics, uncompressed: ViewMetrics) -> ViewMetrics:
-    """What is gone of each metric: the uncompressed model's less that of the model as it is now."""
-    return ViewMetrics(
-        # Against its own renders the uncompressed model's PSNR is infinite, and inf - inf is no number.
-        psnr=0.0 if now.psnr == uncompressed.psnr else uncompressed.psnr - now.psnr,
-        ssim=uncompressed.ssim - now.ssim,
-        lpips=None if now.lpips is None or uncompressed.lpips is None else uncompressed.lpips - now.lpips,
-    )
+
+@dataclass(frozen=True)
+class Loss:
+    """What a model has lost against the uncompressed one. Negative where it has become better.
+
+    Attributes:
+        psnr_drop: dB.
+        ssim_drop: How much lower SSIM is.
+        lpips_rise: How much higher LPIPS is, or ``None`` where it is not measured.
+    """
+
+    psnr_drop: float
+    ssim_drop: float
+    lpips_rise: float | None = None
+
+    @staticmethod
+    def between(uncompressed: ViewMetrics, now: ViewMetrics) -> Loss:
+        """The loss from the uncompressed model to the model as it is now."""
+        return Loss(
+            # Two identical images have an infinite PSNR, and inf - inf is not a number.
+            psnr_drop=0.0 if now.psnr == uncompressed.psnr else uncompressed.psnr - now.psnr,
+            ssim_drop=uncompressed.ssim - now.ssim,
+            lpips_rise=None if now.lpips is None or uncompressed.lpips is None else now.lpips - uncompressed.lpips,
+        )
+
+    def __str__(self) -> str:
+        parts = [f"{self.psnr_drop:.2f} dB", f"{self.ssim_drop:.4f} SSIM"]
+        if self.lpips_rise is not None:
+            parts.append(f"{self.lpips_rise:.4f} LPIPS")
+        return f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def dropped_in_a_round(fraction: float, count: int) -> int:
+    """How many of ``count`` Gaussians a round drops: the fraction of them, but at least one, and never the last."""
+    return min(max(int(fraction * count), 1), count - 1) if count > 1 else 0
+
+
+def fewest_left(count: int, fraction: float, rounds: int) -> int:
+    """How many of ``count`` Gaussians are left after so many rounds."""
+    for _ in range(rounds):
+        count -= dropped_in_a_round(fraction, count)
+    return count
+
+
+def rounds_needed(count: int, target: int, fraction: float) -> int:
+    """How many rounds lead from ``count`` Gaussians to at most ``target``, which is at least one."""
+    rounds = 0
+    while count > max(target, 1):
+        count -= dropped_in_a_round(fraction, count)
+        rounds += 1
+    return rounds
 
 
 @dataclass(frozen=True)
@@ -43,19 +89,21 @@ class Budget:
     def has_target(self) -> bool:
         return self.target_count is not None or self.target_bytes is not None
 
-    def is_spent(self, now: ViewMetrics, uncompressed: ViewMetrics) -> bool:
-        """Whether quality has dropped by the budget or more."""
-        loss = quality_lost(now, uncompressed)
+    def is_spent(self, loss: Loss) -> bool:
+        """Whether a model has lost the budget or more."""
         return (
-            loss.psnr >= self.max_psnr_drop
-            or loss.ssim >= self.max_ssim_drop
-            or (loss.lpips is not None and -loss.lpips >= self.max_lpips_rise)
+            loss.psnr_drop >= self.max_psnr_drop
+            or loss.ssim_drop >= self.max_ssim_drop
+            or (loss.lpips_rise is not None and loss.lpips_rise >= self.max_lpips_rise)
         )
 
     def is_met(self, count: int, size: int) -> bool:
-        """Whether every target is met; ``False`` where there is none, since then only quality ends the rounds."""
+        """Whether rounds that have come to ``count`` Gaussians in ``size`` bytes have met every target.
+
+        ``False`` where there is no target, since then only quality ends the rounds.
+        """
         count_met = self.target_count is None or count <= self.target_count
-        size_met = self.target_bytes is None or size <= self.target_bytes
+        size_met = self.target_bytes is None or size <= self.target_bytes * FINAL_SLACK
         return self.has_target and count_met and size_met
 
     def to_drop(self, fraction: float, count: int, size: int) -> int:
@@ -63,7 +111,7 @@ class Budget:
 
         Fewer than that go where fewer are enough for the targets: no more than the targets ask for is pruned.
         """
-        dropped = min(max(int(fraction * count), 1), count - 1) if count > 1 else 0
+        dropped = dropped_in_a_round(fraction, count)
         if not self.has_target:
             return dropped
         needed = 0

@@ -6,10 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from compress.adam_memory import AdamMemory
 from compress.prune import has_sh_rest
 from compress.recipe import Recipe
-from compress.sparse_adam import sparse_adam
 from compress.views import Views
 from gsz.registry import Codec, Grid
 from quality.losses import finite_loss, photometric_loss
@@ -30,7 +28,6 @@ def finetune(
     iterations: int,
     seed: tuple[int, ...],
     progress: Callable[[float | None], None] = lambda loss: None,
-    memory: AdamMemory | None = None,
 ) -> tuple[GaussianModel, Grid]:
     """Fine-tune a model on a codec's grid.
 
@@ -45,7 +42,6 @@ def finetune(
         iterations: May be zero: then only the grid is fitted.
         seed: Fixes the order of the views.
         progress: Called after every iteration, with the loss now and then and ``None`` otherwise.
-        memory: What Adam goes on from, and where it is kept for the next stage; without it Adam begins anew.
 
     Returns:
         The fine-tuned model and the grid to encode it with.
@@ -61,34 +57,21 @@ def finetune(
     splats.requires_grad_()
     rates = recipe.learning_rates(views.extent)
     groups = [{"params": [tensor], "lr": rates[name]} for name, tensor in splats.named_parameters() if tensor.numel()]
-    optimizer: torch.optim.Optimizer
-    if recipe.sparse_adam:
-        optimizer = sparse_adam(groups, ADAM_EPSILON, views.backend)
-    else:
-        optimizer = torch.optim.Adam(groups, eps=ADAM_EPSILON, fused=True)
-    if memory is not None:
-        memory.recall(optimizer, splats)
-        if without_sh_rest is not None:
-            memory.forget_sh_rest(optimizer, splats, without_sh_rest)
+    optimizer = torch.optim.Adam(groups, eps=ADAM_EPSILON, fused=True)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, recipe.lr_decay, total_iters=max(iterations - 1, 1))
     for iteration, camera in zip(range(iterations), views.shuffled(seed), strict=False):
         grid.observe(splats)
         snapped = grid.snap(splats)
-        rendering = views.render(camera, snapped)
-        loss = photometric_loss(rendering.image, views.target(camera), recipe.dssim_weight)
+        image = views.render(camera, snapped).image
+        loss = photometric_loss(image, views.target(camera), recipe.dssim_weight)
         loss = loss + _cost(grid, splats, snapped, recipe)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if without_sh_rest is not None and splats.sh_rest.grad is not None:
             splats.sh_rest.grad[without_sh_rest] = 0.0  # What was pruned stays pruned.
-        if recipe.sparse_adam:
-            optimizer.step(rendering.radii > 0)  # type: ignore[call-overload]  # Not a closure.
-        else:
-            optimizer.step()
+        optimizer.step()
         decay.step()
         progress(finite_loss(loss, camera.name, "fine-tuning") if iteration % _LOSS_EVERY == 0 else None)
-    if memory is not None and iterations > 0:
-        memory.keep(optimizer, splats)
     return splats.detach(), grid
 
 

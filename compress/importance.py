@@ -1,7 +1,7 @@
 """How much each Gaussian matters to the training views: one function a score.
 
-Every score takes the model (with the values its file would hold), the views and a seed, and returns ``(N,)`` numbers;
-the smallest are pruned first. Each makes one pass over the views.
+Every score takes the model (with the values its file would hold), the views and a seed, and returns :class:`Scores`;
+the Gaussians with the smallest are pruned first. Each makes one pass over the views.
 
 The CPU backend measures what leaving a Gaussian out does to a view (:func:`gaussian_renderer.render_statistics`). For
 the others two facts give the same from gradients. A rendered image is linear in each opacity (the cap of alpha and the
@@ -13,6 +13,7 @@ k at once, is an unbiased estimate of the squared change of the image (Hutchinso
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,19 +21,34 @@ from torch import Tensor
 
 from compress.views import Views
 from gaussian_renderer import ViewStatistics, render_statistics
+from gsz.splats import SH_C0
 from quality.losses import photometric_loss
 from scene.gaussian_model import GaussianModel
 
 Seed = tuple[int, ...]
-Score = Callable[[GaussianModel, Views, Seed], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a score says of ``N`` Gaussians.
+
+    Attributes:
+        gaussians: ``(N,)`` importance of each.
+        sh: ``(N,)`` importance of each one's view dependence, by :func:`sh_removal_error`, where the pass over the
+            views yields it for nothing.
+    """
+
+    gaussians: Tensor
+    sh: Tensor | None = None
+
+
+Score = Callable[[GaussianModel, Views, Seed], Scores]
 
 _LOGIT_CAP = 8.0
 """Opacities above sigmoid(8) = 0.99966 are scored as that, so that the derivative by the logit does not vanish."""
 
-_SH0 = 0.28209479177387814
 
-
-def gradient_sum(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
+def gradient_sum(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Scores:
     """The published score: the gradient of the photometric loss, accumulated over all views.
 
     The score of a Gaussian is the sum over its six parameter tensors of the Euclidean norm of its accumulated
@@ -41,10 +57,10 @@ def gradient_sum(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tens
     parameters = splats.clone().requires_grad_()
     for camera in views.cameras:
         photometric_loss(views.render(camera, parameters).image, views.target(camera)).backward()
-    return _gradient_norms(parameters)
+    return Scores(_gradient_norms(parameters))
 
 
-def gradient_per_view(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
+def gradient_per_view(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Scores:
     """As :func:`gradient_sum`, but the norms are taken view by view and then summed, so that views cannot cancel."""
     parameters = splats.clone().requires_grad_()
     scores = splats.means.new_zeros(len(splats))
@@ -52,32 +68,29 @@ def gradient_per_view(splats: GaussianModel, views: Views, seed: Seed = (0,)) ->
         photometric_loss(views.render(camera, parameters).image, views.target(camera)).backward()
         scores += _gradient_norms(parameters)
         _forget_gradients(parameters)
-    return scores
+    return Scores(scores)
 
 
-def removal_error(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
+def removal_error(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Scores:
     """Squared change of the images, over pixels, channels and views, without the Gaussian.
 
     Exact where the backend measures it, else by one probe a view.
     """
-    return removal_errors(splats, views, seed)[0]
+    measured = _measured(splats, views, lambda each: (each.removal_error, each.sh_removal_error))
+    return Scores(*(_probe(splats, views, seed) if measured is None else measured))
 
 
 def sh_removal_error(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
-    """As :func:`removal_error`, without the Gaussian's ``sh_rest`` only: its colour stops depending on the view.
+    """``(N,)`` as :func:`removal_error`, but only ``sh_rest`` is left out: the color no longer depends on the view.
 
-    The image is linear in ``sh_rest`` (colours clamped at zero aside).
+    The image is linear in ``sh_rest`` (colors clamped at zero aside).
     """
-    return removal_errors(splats, views, seed)[1]
+    scores = removal_error(splats, views, seed).sh
+    assert scores is not None
+    return scores
 
 
-def removal_errors(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> tuple[Tensor, Tensor]:
-    """:func:`removal_error` and :func:`sh_removal_error` for the price of one."""
-    measured = _measured(splats, views, lambda each: (each.removal_error, each.sh_removal_error))
-    return _probe(splats, views, seed) if measured is None else (measured[0], measured[1])
-
-
-def removal_loss(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
+def removal_loss(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Scores:
     """Change of the squared error against the photographs without the Gaussian. Negative where it gets better.
 
     With ``d`` the change of the image and ``e`` the error before, ``|e - d|² - |e|² = |d|² - 2 e · d``: the first term
@@ -85,36 +98,36 @@ def removal_loss(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tens
     """
     measured = _measured(splats, views, lambda each: (each.removal_loss,), with_targets=True)
     if measured is not None:
-        return measured[0]
+        return Scores(measured[0])
     probed, _ = _probe(splats, views, seed)
     parameters = _for_scoring(splats)
     for camera in views.cameras:
         image = views.render(camera, parameters).image
         (image * (image.detach() - views.target(camera))).sum().backward()
     assert parameters.opacity_logits.grad is not None
-    return probed - 2.0 * _by_opacity(parameters.opacity_logits.grad, parameters)
+    return Scores(probed - 2.0 * _by_opacity(parameters.opacity_logits.grad, parameters))
 
 
-def blend_weight(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
+def blend_weight(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Scores:
     """Sum over pixels and views of the weight ``alpha T`` that the Gaussian is blended with."""
     measured = _measured(splats, views, lambda each: (each.blend_weight,))
     if measured is not None:
-        return measured[0]
-    grey = splats.map(torch.zeros_like)
+        return Scores(measured[0])
+    gray = splats.map(torch.zeros_like)
     for name in ("means", "log_scales", "quaternions", "opacity_logits"):
-        setattr(grey, name, getattr(splats, name).detach())
-    # Every colour is 0.5, far from the clamp at zero, and its derivative by the first coefficient is a constant.
-    grey.sh_dc.requires_grad_()
+        setattr(gray, name, getattr(splats, name).detach())
+    # Every color is 0.5, far from the clamp at zero, and its derivative by the first coefficient is a constant.
+    gray.sh_dc.requires_grad_()
     for camera in views.cameras:
-        views.render(camera, grey).image[..., 0].sum().backward()
-    assert grey.sh_dc.grad is not None
-    return grey.sh_dc.grad[:, 0, 0] / _SH0
+        views.render(camera, gray).image[..., 0].sum().backward()
+    assert gray.sh_dc.grad is not None
+    return Scores(gray.sh_dc.grad[:, 0, 0] / SH_C0)
 
 
-def random(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
+def random(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Scores:
     """The control: every Gaussian is as likely to go as any other."""
     generator = _generator(seed)
-    return torch.rand(len(splats), generator=generator).to(splats.device)
+    return Scores(torch.rand(len(splats), generator=generator).to(splats.device))
 
 
 def _measured(
@@ -188,10 +201,3 @@ SCORES: dict[str, Score] = {
     for function in (gradient_sum, gradient_per_view, removal_error, removal_loss, blend_weight, random)
 }
 """The scores of whole Gaussians, by the name that a recipe calls them."""
-
-
-def with_sh(name: str, splats: GaussianModel, views: Views, seed: Seed) -> tuple[Tensor, Tensor]:
-    """The score of that name, and :func:`sh_removal_error`; both in one pass over the views where that is possible."""
-    if SCORES[name] is removal_error:
-        return removal_errors(splats, views, seed)
-    return SCORES[name](splats, views, seed), sh_removal_error(splats, views, seed)

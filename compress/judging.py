@@ -1,4 +1,4 @@
-"""Which views decide when to stop, and which are left to train on.
+"""How good a model is on the views that decide when to stop, and which views those are.
 
 Views that are held out tell how the model looks where it was not trained, but only if the checkpoint was not trained on
 them either. A checkpoint that knows them loses several dB there as soon as fine-tuning stops showing them to it, pruned
@@ -7,15 +7,93 @@ or not, and every budget would be spent at once. So whether it knows them is mea
 
 from __future__ import annotations
 
+import logging
+import math
 from dataclasses import dataclass
 
+import torch
+
 from compress.views import Views
+from gsz.splats import Splats
+from quality.lpips import Lpips
+from quality.metrics import ViewMetrics, mean_metrics, measure
 from scene import FEW_VIEWS
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 
+log = logging.getLogger(__name__)
+
 KNOWN_MARGIN = 1.0
 """dB. Held-out views that the checkpoint renders better than its training views less this much, it was trained on."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How good a model is.
+
+    Attributes:
+        measured: Means over the views, against their targets.
+        estimated: What they would be against photographs, where the targets are renders of the original.
+    """
+
+    measured: ViewMetrics
+    estimated: ViewMetrics | None = None
+
+    @property
+    def counted(self) -> ViewMetrics:
+        """What a budget is spent by."""
+        return self.measured if self.estimated is None else self.estimated
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Measures models on a set of views.
+
+    Attributes:
+        views: Where it looks.
+        lpips: Measured as well where it is given.
+        assumed: ``None`` where the targets are photographs. Where they are renders of the model that is compressed:
+            what that model's quality against photographs is taken to be; see :func:`against_photographs`.
+    """
+
+    views: Views
+    lpips: Lpips | None = None
+    assumed: ViewMetrics | None = None
+
+    def evaluate(self, splats: Splats) -> ViewMetrics:
+        """The mean quality of a model against the views' targets."""
+        return mean_metrics(self._measure_views(splats))
+
+    def judge(self, splats: Splats) -> Verdict:
+        """The mean quality of a model, with the estimate where one is needed."""
+        measured = self._measure_views(splats)
+        if self.assumed is None:
+            return Verdict(mean_metrics(measured))
+        return Verdict(mean_metrics(measured), mean_metrics([against_photographs(m, self.assumed) for m in measured]))
+
+    @torch.no_grad()
+    def _measure_views(self, splats: Splats) -> list[ViewMetrics]:
+        model = GaussianModel.of(splats).to(self.views.background.device)  # Decoders return models on the CPU.
+        return [
+            measure(self.views.render(camera, model).image, self.views.target(camera), self.lpips)
+            for camera in self.views.cameras
+        ]
+
+
+def against_photographs(to_original: ViewMetrics, original: ViewMetrics) -> ViewMetrics:
+    """What a compressed model's quality would be, from what it is against the original's renders.
+
+    Against its own renders the original has an infinite PSNR, and every drop from there is infinite. If the error
+    against the original and the original's error against the photographs have nothing to do with each other, their
+    squares add, and so do the values of 1 / SSIM - 1, which are squared errors relative to contrast.
+
+    Args:
+        to_original: Quality of the compressed model against the original's renders.
+        original: Quality of the original against photographs.
+    """
+    error = 10.0 ** (-to_original.psnr / 10.0) + 10.0 ** (-original.psnr / 10.0)
+    dissimilarity = 1.0 / max(to_original.ssim, 1e-3) + 1.0 / original.ssim - 1.0
+    return ViewMetrics(psnr=-10.0 * math.log10(error), ssim=1.0 / dissimilarity, lpips=to_original.lpips)
 
 
 @dataclass(frozen=True)
@@ -24,22 +102,22 @@ class Roles:
 
     Attributes:
         training: To score and fine-tune on.
-        judging: To measure the budget on.
-        note: A line for the log where the roles are not what the recipe asked for, else empty.
+        judge: Measures the budget.
     """
 
     training: Views
-    judging: Views
-    note: str = ""
+    judge: Judge
 
     @property
     def everything(self) -> Views:
         """All of the views, to train on when nothing is judged any more."""
-        by_name = {camera.name: camera for camera in [*self.training.cameras, *self.judging.cameras]}
-        return self.training.of([by_name[name] for name in sorted(by_name)])
+        by_name = {camera.name: camera for camera in [*self.training.cameras, *self.judge.views.cameras]}
+        return self.training.at([by_name[name] for name in sorted(by_name)])
 
 
-def assign_roles(training: Views, held_out: list[Camera], checkpoint: GaussianModel) -> Roles:
+def assign_roles(
+    training: Views, held_out: list[Camera], checkpoint: GaussianModel, lpips: Lpips | None = None
+) -> Roles:
     """Judge on the held-out views; where the checkpoint was trained on them, give them back to training as well.
 
     With fewer than :data:`scene.FEW_VIEWS` views that the checkpoint knows, all of them judge.
@@ -47,16 +125,19 @@ def assign_roles(training: Views, held_out: list[Camera], checkpoint: GaussianMo
     The checkpoint counts as trained on them if its PSNR there is no more than :data:`KNOWN_MARGIN` below its PSNR on as
     many training views, spread evenly.
     """
-    judging = training.of(held_out)
+    judging = training.at(held_out)
+    roles = Roles(training, Judge(judging, lpips))
     step = max(1, len(training) // max(len(held_out), 1))
-    control = training.of(training.cameras[::step][: len(held_out)])
-    on_held_out, on_control = judging.evaluate(checkpoint).psnr, control.evaluate(checkpoint).psnr
+    control = training.at(training.cameras[::step][: len(held_out)])
+    on_held_out, on_control = (Judge(views).evaluate(checkpoint).psnr for views in (judging, control))
     if on_held_out < on_control - KNOWN_MARGIN:
-        return Roles(training, judging)
-    note = (
-        f"the checkpoint was trained on the validation views ({on_held_out:.1f} dB there, {on_control:.1f} dB on the "
-        "others), so holding them out would measure forgetting: they stay in training, and the budget is measured "
-        "against the photographs the checkpoint knows"
+        return roles
+    log.info(
+        "the checkpoint was trained on the validation views (%.1f dB there, %.1f dB on the others), so holding them "
+        "out would measure forgetting: they stay in training, and the budget is measured against the photographs the "
+        "checkpoint knows",
+        on_held_out,
+        on_control,
     )
-    everything = Roles(training, judging).everything
-    return Roles(everything, everything if len(everything) < FEW_VIEWS else judging, note)
+    everything = roles.everything
+    return Roles(everything, Judge(everything if len(everything) < FEW_VIEWS else judging, lpips))

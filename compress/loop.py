@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,31 +10,30 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from compress import importance
-from compress.adam_memory import AdamMemory
-from compress.budget import SIZE_TOLERANCE, Budget, quality_lost
+from compress.budget import SIZE_TOLERANCE, Loss, rounds_needed
 from compress.finetune import finetune
-from compress.front import Front, front_entry
-from compress.judging import Roles
+from compress.front import best, rounds_of
+from compress.importance import Scores
+from compress.judging import Roles, Verdict
 from compress.prune import kept_after_pruning, prune_sh
 from compress.recipe import Recipe
-from compress.run_dir import JournalRow, RunDir, RunState, read_journal
+from compress.run_dir import FINAL, UNCOMPRESSED, Journal, JournalRow, RunDir, RunState
+from compress.to_size import Encoded, encode, encode_by_score, encode_to_size
 from compress.views import Views
 from gsz import registry
 from gsz.errors import UserError
 from gsz.files import read_bytes
-from gsz.registry import Grid
-from quality.metrics import ViewMetrics
+from gsz.registry import Codec, Grid
+from gsz.splats import Splats
 from scene.gaussian_model import GaussianModel
-from utils.cli import bar_interval, say, warn
+from utils.progress import Progress, silent
+
+log = logging.getLogger(__name__)
 
 EXPECTED_ROUNDS = 24
-"""Rounds that the bar expects until it knows better; the published schedule takes about 30,000 iterations in all."""
-
-_FINAL_SLACK = 1.08
-"""A target size counts as met by the rounds when exceeded by up to this factor: the final stage makes files smaller."""
+"""Rounds that the progress counts on until it knows better."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,17 @@ class Result:
     Attributes:
         path: The compressed file.
         splats: The model decoded from it.
-        iterations: Iterations of fine-tuning in all.
         journal: One row for the uncompressed model and one a stage; the last is the file's.
     """
 
     path: Path
     splats: GaussianModel
-    iterations: int
-    journal: list[JournalRow]
+    journal: Journal
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of fine-tuning in all."""
+        return self.journal[-1].iteration
 
 
 def compress(
@@ -61,8 +64,8 @@ def compress(
     run: RunDir,
     *,
     settings: dict[str, Any],
-    resume: bool = False,
-    pick: str = "",
+    state: RunState | None = None,
+    progress: Progress = silent,
 ) -> Result:
     """Compress a trained model.
 
@@ -73,23 +76,41 @@ def compress(
         recipe: All settings of the method.
         run: Where to write. The state after every stage goes there, so that a killed run can be resumed.
         settings: What the result depends on; a run is only resumed with the same.
-        resume: Go on after the last completed stage of a run in ``run``, if there is one.
-        pick: A size such as "5MB": do only the final stage, from the model of a finished run's front that has it.
+        state: Where a killed run left off, if it is to go on.
+        progress: Counts iterations of fine-tuning.
+    """
+    if state is not None:
+        log.info("resuming after stage %r", state.journal[-1].stage)
+    loop = _Loop(roles, recipe, run, state or RunState(settings, original, []), progress)
+    return loop.to_the_end(original_bytes)
+
+
+def repick(
+    journal: Journal, roles: Roles, recipe: Recipe, run: RunDir, size: int, *, progress: Progress = silent
+) -> Result:
+    """Do only the final stage of a finished run again, from the first of its rounds whose file fits another size.
+
+    Args:
+        journal: That of the finished run. All of its rounds stay in it and in the front.
+        size: Bytes.
 
     Raises:
-        UserError: a target cannot be reached; the message says the nearest that can.
+        UserError: none of the rounds is as small as that.
     """
-    if pick:
-        recipe = replace(recipe, target_size=pick, target_count=0, keep_ratio=0.0, end_with="last")
-        listed = [row for row in read_journal(run.path / "journal.csv") if row.stage != "final"]
-        state = _picked(run, recipe, settings, listed)
-        return _Run(roles, recipe, run, state, listed).to_the_end(original_bytes)
-    if resume and run.has_state():
-        state = run.load_state(settings)
-        say(f"resuming after stage {state.journal[-1].stage!r}")
-    else:
-        state = RunState(settings, original, [])
-    return _Run(roles, recipe, run, state).to_the_end(original_bytes)
+    recipe = replace(recipe, target_size=size, target_count=None, keep_ratio=None, end_with="last")
+    rows = [row for row in journal if row.stage != FINAL]
+    budget = recipe.budget(rows[0].gaussians)
+    for end, row in enumerate(rows[1:], start=2):
+        if budget.is_met(row.gaussians, row.bytes):
+            log.info("the final stage goes on from %s: %.2f MB", row.stage, row.bytes / 1e6)
+            splats = GaussianModel.of(run.read_front(row, recipe.make_codec().suffix, finished=True))
+            state = RunState({}, splats, rows[:end], rounds_ended=True)
+            return _Loop(roles, recipe, run, state, progress).final(state.splats, size, rows)
+    smallest = min((row.bytes for row in rows[1:]), default=0)
+    raise UserError(
+        f"{run.path}: none of its rounds is as small as {size / 1e6:g} MB; the smallest is {smallest / 1e6:.2f} MB: "
+        "run again with a larger max_psnr_drop"
+    )
 
 
 def check_targets(original: GaussianModel, recipe: Recipe) -> None:
@@ -107,28 +128,13 @@ def check_targets(original: GaussianModel, recipe: Recipe) -> None:
         )
     if budget.target_bytes is not None:
         one = original.select(torch.zeros(1, dtype=torch.long, device=original.device))
-        least = len(recipe.make_codec().fit(one).encode(one))
+        codec = recipe.make_codec()
+        least = len(encode(one, codec, codec.fit(one)).data)
         if budget.target_bytes < least:
             raise UserError(
-                f"target_size: {recipe.target_size} is out of reach; a {recipe.codec} file of a single Gaussian takes "
-                f"{least} bytes; choose a larger size"
+                f"target_size: {budget.target_bytes} B is out of reach; a {codec.name} file of a single Gaussian "
+                f"takes {least} bytes; choose a larger size"
             )
-
-
-def _picked(run: RunDir, recipe: Recipe, settings: dict[str, Any], journal: list[JournalRow]) -> RunState:
-    """The state of a finished run as if its rounds had ended when its file first fitted the recipe's target size."""
-    suffix = recipe.make_codec().suffix
-    size = recipe.budget(journal[0].gaussians).target_bytes if journal else None
-    for end, row in enumerate(journal[1:], start=2):
-        if size is not None and row.bytes <= size * _FINAL_SLACK:
-            splats = GaussianModel.of(registry.read(Front(run.path / "front", []).path(front_entry(row, suffix))))
-            say(f"the final stage goes on from {row.stage}: {row.bytes / 1e6:.2f} MB")
-            return RunState(settings, splats, journal[:end], rounds_ended=True)
-    smallest = min((row.bytes for row in journal[1:]), default=0)
-    raise UserError(
-        f"{run.path}: its front holds nothing as small as {recipe.target_size}; the smallest is "
-        f"{smallest / 1e6:.2f} MB: run again with a larger max_psnr_drop"
-    )
 
 
 class _Clock:
@@ -143,278 +149,241 @@ class _Clock:
         return seconds
 
 
-class _Run:
-    def __init__(
-        self,
-        roles: Roles,
-        recipe: Recipe,
-        run: RunDir,
-        state: RunState,
-        listed: list[JournalRow] | None = None,
-    ) -> None:
+class _Loop:
+    """A run from wherever its state stands.
+
+    Attributes:
+        state: Where it stands.
+    """
+
+    def __init__(self, roles: Roles, recipe: Recipe, run: RunDir, state: RunState, progress: Progress) -> None:
         self.roles = roles
-        self.training = roles.training
-        self.judging = roles.judging
+        self.judge = roles.judge
         self.recipe = recipe
+        self.codec = recipe.make_codec()
         self.run = run
         # Files are read to the CPU, whoever renders.
-        device = roles.training.background.device
-        moments = state.moments.to(device) if state.moments is not None else None
-        self.state = replace(state, splats=state.splats.to(device), moments=moments)
-        self.codec = recipe.make_codec()
-        count = state.journal[0].gaussians if state.journal else len(state.splats)
-        self.budget = recipe.budget(count)
-        # All rounds of a finished run stay in its journal and its front when another of them is picked.
-        self.listed = listed
-        entries = [front_entry(row, self.codec.suffix) for row in (self.listed or state.journal)[1:]]
-        self.front = Front(run.path / "front", entries)
+        self.state = replace(state, splats=self._on_device(state.splats))
+        self.budget = recipe.budget(state.journal[0].gaussians if state.journal else len(state.splats))
+        self._iterations = _IterationCount(self, progress)
 
     def to_the_end(self, original_bytes: int) -> Result:
-        """The method, from wherever the state stands."""
-        with self._bar() as self.bar:
-            if not self.state.journal:
-                self._record_uncompressed(original_bytes)
-            if self._stages_done == 1:
-                self._stage("first", self.recipe.first_iterations)
-            while not self.state.rounds_ended and self._rounds_done < self.recipe.max_rounds:
-                self._round()
-            return self._final()
+        """The method."""
+        if not self.state.journal:
+            self._record_uncompressed(original_bytes)
+        if self.stages_done == 1:
+            self._stage("first", self.state.splats, self.recipe.first_iterations)
+        while not self.state.rounds_ended and self.rounds_done < self.recipe.max_rounds:
+            self._round()
+        chosen, splats = self._chosen()
+        return self.final(splats, self._size_in_reach(chosen), self.state.journal)
+
+    @property
+    def stages_done(self) -> int:
+        """Rows of the journal: 1 for the uncompressed model, 2 after the first stage, then the rounds."""
+        return len(self.state.journal)
+
+    @property
+    def rounds_done(self) -> int:
+        return max(0, self.stages_done - 2)
+
+    def _record_uncompressed(self, original_bytes: int) -> None:
+        clock = _Clock()
+        verdict = self.judge.judge(self.state.splats)
+        times = (0.0, 0.0, 0.0, clock.lap())
+        row = _row(UNCOMPRESSED, 0, len(self.state.splats), verdict, original_bytes, times)
+        self._save(replace(self.state, journal=[row]))
 
     def _round(self) -> None:
         """Score, prune, fine-tune; note whether the budget is spent."""
         clock = _Clock()
         splats, last = self.state.splats, self.state.journal[-1]
+        scores = self._scores(splats, self.codec)
         if self.recipe.sh_prune_fraction > 0.0:
-            scores, sh_scores = importance.with_sh(self.recipe.score, *self._score_arguments(splats))
-            splats = prune_sh(splats, sh_scores, self.recipe.sh_prune_fraction)
-        else:
-            scores = self._scores(splats)
+            splats = prune_sh(splats, self._sh_scores(scores), self.recipe.sh_prune_fraction)
         dropped = self.budget.to_drop(self.recipe.prune_fraction, len(splats), last.bytes)
-        kept = kept_after_pruning(scores, dropped)
-        moments = self.state.moments.select(kept) if self.state.moments is not None else None
-        self.state = replace(self.state, splats=splats.select(kept), moments=moments)
-        self._stage(f"round {self._rounds_done + 1}", self.recipe.round_iterations, score_seconds=clock.lap())
+        kept = splats.select(kept_after_pruning(scores.gaussians, dropped))
+        self._stage(f"round {self.rounds_done + 1}", kept, self.recipe.round_iterations, score_seconds=clock.lap())
 
-    def _scores(self, splats: GaussianModel) -> Tensor:
-        """Scores by which the recipe prunes."""
-        return importance.SCORES[self.recipe.score](*self._score_arguments(splats))
-
-    def _score_arguments(self, splats: GaussianModel) -> tuple[GaussianModel, Views, importance.Seed]:
-        """What every score takes; what is scored are the values that the file would hold."""
-        snapped = self.codec.fit(splats).snap(splats).detach()
-        return snapped, self.training, (self.recipe.seed, self._stages_done)
-
-    def _stage(self, name: str, iterations: int, score_seconds: float = 0.0) -> None:
+    def _stage(self, name: str, splats: GaussianModel, iterations: int, score_seconds: float = 0.0) -> None:
         """Fine-tune, encode, decode, measure; then make it the state to resume from."""
         clock = _Clock()
-        memory = self._memory(self.state.splats)
-        splats, grid = self._finetune(self.state.splats, iterations, memory=memory)
+        splats, grid = self._finetune(splats, self.codec, self.roles.training, iterations)
         finetune_seconds = clock.lap()
-        data = grid.encode(splats)
+        data = encode(splats, self.codec, grid).data
         encode_seconds = clock.lap()
-        metrics = self.judging.evaluate(GaussianModel.of(registry.decode(data, name)))
+        verdict = self.judge.judge(registry.decode(data, name))
         times = (score_seconds, finetune_seconds, encode_seconds, clock.lap())
-        row = self._row(name, iterations, len(splats), metrics, len(data), times)
-        spent = name != "first" and self.budget.is_spent(metrics, self._uncompressed)
-        met = self.budget.is_met(row.gaussians, int(row.bytes / _FINAL_SLACK))
-        self.front.add(front_entry(row, self.codec.suffix), data)
-        moments = memory.moments if memory is not None else None
-        journal = [*self.state.journal, row]
-        self.state = RunState(self.state.settings, splats, journal, rounds_ended=spent or met, moments=moments)
-        self.run.save_state(self.state)
+        done = self.state.journal[-1].iteration + iterations
+        row = _row(name, done, len(splats), verdict, len(data), times)
+        loss = Loss.between(self.state.journal[0].metrics, row.metrics)
+        spent = name != "first" and self.budget.is_spent(loss)
+        ended = spent or self.budget.is_met(row.gaussians, row.bytes)
+        self.run.add_to_front(row, self.codec.suffix, data)
+        self._save(RunState(self.state.settings, splats, [*self.state.journal, row], rounds_ended=ended))
         if spent:
-            lost = quality_lost(metrics, self._uncompressed)
-            of_lpips = "" if lost.lpips is None else f" and gained {-lost.lpips:.4f} LPIPS"
-            say(
-                f"{name} lost {lost.psnr:.2f} dB and {lost.ssim:.4f} SSIM{of_lpips}: the budget is spent, the final "
-                "stage follows"
-            )
+            log.info("%s lost %s: the budget is spent, the final stage follows", name, loss)
 
-    def _final(self) -> Result:
-        """Fine-tune once more, write the file, read it back and measure what was read."""
+    def _save(self, state: RunState) -> None:
+        self.run.save_state(state)
+        self.state = state
+
+    def _chosen(self) -> tuple[JournalRow, GaussianModel]:
+        """The round that the final stage goes on from, and its model."""
+        last = self.state.journal[-1]
+        if self.recipe.end_with == "last":
+            return last, self.state.splats
+        chosen = best(self.state.journal, self.budget)
+        if chosen is None:
+            log.warning("no round is within the budget: the final stage goes on from the largest model")
+            chosen = rounds_of(self.state.journal)[0]
+        if chosen == last:
+            return last, self.state.splats
+        log.info("the final stage goes on from %s, the smallest within the budget", chosen.stage)
+        return chosen, self._on_device(self.run.read_front(chosen, self.codec.suffix))
+
+    def _size_in_reach(self, chosen: JournalRow) -> int | None:
+        """The size to bring the file to: none where there is none, or where quality did not let the rounds reach it."""
+        budget = self.budget
+        if budget.has_target and not budget.is_met(chosen.gaussians, chosen.bytes):
+            log.warning(
+                "the target is out of reach within the quality budget: the file will be of the nearest model, of %.2f "
+                "MB and %s Gaussians before the final stage; raise max_psnr_drop, max_ssim_drop or max_rounds to come "
+                "nearer",
+                chosen.bytes / 1e6,
+                f"{chosen.gaussians:,}",
+            )
+            return None
+        return budget.target_bytes
+
+    def final(self, splats: GaussianModel, size: int | None, listed: Journal) -> Result:
+        """Fine-tune once more, write the file, read it back and measure what was read.
+
+        Args:
+            splats: Where to begin.
+            size: Bytes the file has to be brought to, or ``None``.
+            listed: The journal that the final row is added to.
+        """
         clock = _Clock()
-        chosen = self._chosen()
-        if self.recipe.final_uses_all:
-            self.training = self.roles.everything
-        splats, grid = self._finish(chosen)
+        views = self.roles.everything if self.recipe.final_uses_all else self.roles.training
+        encoded = self._finish(self._on_device(splats), views, size)
         finetune_seconds = clock.lap()
-        path = self.run.write_compressed(self.codec.suffix, grid.encode(splats))
+        path = self.run.write_compressed(encoded.codec.suffix, encoded.data)
         encode_seconds = clock.lap()
         data = read_bytes(path)
-        decoded = GaussianModel.of(registry.decode(data, path))
-        metrics = self.judging.evaluate(decoded)
+        decoded = registry.decode(data, path)
+        verdict = self.judge.judge(decoded)
         times = (0.0, finetune_seconds, encode_seconds, clock.lap())
-        row = self._row("final", self.recipe.final_iterations, len(decoded), metrics, len(data), times)
-        journal = [*(self.listed or self.state.journal), row]
-        self.run.write_journal(journal)
-        # The rounds are over, so the rest of the expected iterations will not come.
-        self.bar.total = self.bar.n
-        self.bar.refresh()
-        self.front.print_table()
-        self.front.write_plot(self.run.path / "front.png")
-        return Result(path, decoded, row.iteration, journal)
+        done = self.state.journal[-1].iteration + self.recipe.final_iterations
+        row = _row(FINAL, done, len(decoded), verdict, len(data), times)
+        return Result(path, GaussianModel.of(decoded), [*listed, row])
 
-    def _chosen(self) -> GaussianModel:
-        """The model that the final stage goes on from."""
-        chosen, splats = front_entry(self.state.journal[-1], self.codec.suffix), self.state.splats
-        if self.recipe.end_with == "best":
-            best = self.front.best(self.budget, self._uncompressed)
-            if best is None:
-                say("no round is within the budget: the final stage goes on from the largest model")
-                best = self.front.entries[0]
-            if best != chosen:
-                chosen = best
-                splats = GaussianModel.of(registry.read(self.front.path(best))).to(self.training.background.device)
-                say(f"the final stage goes on from {best.stage}, the smallest within the budget")
-        if self.budget.has_target and not self.budget.is_met(chosen.gaussians, int(chosen.bytes / _FINAL_SLACK)):
-            raise UserError(
-                f"{self.run.path}: the target is out of reach; the nearest within the quality budget is "
-                f"{chosen.bytes / 1e6:.2f} MB with {chosen.gaussians} Gaussians: raise max_psnr_drop, max_ssim_drop "
-                "or max_rounds"
-            )
-        return splats
+    def _finish(self, splats: GaussianModel, views: Views, size: int | None) -> Encoded:
+        """The final iterations. A size is met before the last fifth of them, and again after."""
+        iterations, codec = self.recipe.final_iterations, self.codec
 
-    def _finish(self, splats: GaussianModel) -> tuple[GaussianModel, Grid]:
-        """The final iterations. A target size is met before the last fifth of them, and again after."""
-        iterations = self.recipe.final_iterations
-        target = self.budget.target_bytes
-        if target is None:
-            splats, grid = self._finetune(splats, iterations, memory=self._memory(splats))
-            grid.importance = self._importance(splats, grid)
-            return splats, grid
-        for part, share in enumerate((iterations - iterations // 5, iterations // 5)):
-            splats, grid = self._finetune(splats, share, part)
-            splats, grid = self._to_size(splats, grid, target)
-        if len(grid.encode(splats)) < (1.0 - SIZE_TOLERANCE) * target:
-            warn(f"the file is more than {SIZE_TOLERANCE:.0%} smaller than {self.recipe.target_size} asks for")
-        return splats, grid
+        def score(splats: GaussianModel, codec: Codec) -> Tensor:
+            return self._scores(splats, codec, views).gaussians
 
-    def _importance(self, splats: GaussianModel, grid: Grid) -> Tensor | None:
-        return self._scores(splats) if grid.uses_importance else None
-
-    def _to_size(self, splats: GaussianModel, grid: Grid, target: int) -> tuple[GaussianModel, Grid]:
-        """Bring the file to ``target`` bytes: by the steps of the grid where there is a choice, then by pruning."""
-        too_large = len(grid.encode(splats)) > target
-        codec = self.codec.for_size(splats, target) if too_large or self.budget.target_count is None else None
-        if codec is not None:
-            self.codec, grid = codec, codec.fit(splats)
-        return self._trim(splats, grid, target)
-
-    def _trim(self, splats: GaussianModel, grid: Grid, target: int) -> tuple[GaussianModel, Grid]:
-        """Drop as few Gaussians as bring the file to ``target`` bytes, the least important first."""
-        grid.importance = self._importance(splats, grid)
-        size = len(grid.encode(splats))
-        if size <= target:
-            return splats, grid
-        scores = self._scores(splats) if grid.importance is None else grid.importance
-        fits, too_many = 0, len(splats)  # Counts known to fit, and known not to.
-        best: tuple[GaussianModel, Grid] | None = None
-        guess = int(len(splats) * target / size)
-        while best is None or (
-            fits < too_many - 1 and len(best[1].encode(best[0])) < (1 - SIZE_TOLERANCE / 2) * target
-        ):
-            indices = kept_after_pruning(scores, len(splats) - guess)
-            kept = splats.select(indices)
-            kept_grid = self.codec.fit(kept)
-            kept_grid.importance = scores[indices] if kept_grid.uses_importance else None
-            size = len(kept_grid.encode(kept))
-            if size <= target:
-                fits, best = guess, (kept, kept_grid)
-            else:
-                too_many = guess
-            if too_many <= 1 and best is None:
-                raise UserError(f"target_size: even one Gaussian takes {size} bytes; choose a larger size")
-            aimed = int(guess * target / size * (1 - SIZE_TOLERANCE / 4))
-            guess = min(max(aimed, fits + 1), too_many - 1) if fits < too_many - 1 else fits
-        return best
+        if size is None:
+            splats, grid = self._finetune(splats, codec, views, iterations)
+            return encode_by_score(splats, codec, grid, score)
+        keep_grid = self.budget.target_count is not None
+        splats, grid = self._finetune(splats, codec, views, iterations - iterations // 5)
+        nearly = encode_to_size(splats, codec, grid, size, score, keep_grid=keep_grid)
+        splats, grid = self._finetune(nearly.splats, nearly.codec, views, iterations // 5, part=1)
+        encoded = encode_to_size(splats, nearly.codec, grid, size, score, keep_grid=keep_grid)
+        if len(encoded.data) < (1.0 - SIZE_TOLERANCE) * size:
+            log.warning("the file is more than %.0f %% smaller than target_size asks for", 100 * SIZE_TOLERANCE)
+        return encoded
 
     def _finetune(
-        self, splats: GaussianModel, iterations: int, part: int = 0, memory: AdamMemory | None = None
+        self, splats: GaussianModel, codec: Codec, views: Views, iterations: int, part: int = 0
     ) -> tuple[GaussianModel, Grid]:
-        seed = (self.recipe.seed, self._stages_done, part)
-        return finetune(splats, self.codec, self.training, self.recipe, iterations, seed, self._progress, memory)
+        seed = (self.recipe.seed, self.stages_done, part)
+        return finetune(splats, codec, views, self.recipe, iterations, seed, self._iterations)
 
-    def _memory(self, splats: GaussianModel) -> AdamMemory | None:
-        """What Adam remembers of the model, where the recipe keeps it; nothing of one that is not the state's."""
-        if not self.recipe.keep_optimizer:
-            return None
-        return AdamMemory(self.state.moments if splats is self.state.splats else None)
+    def _scores(self, splats: GaussianModel, codec: Codec, views: Views | None = None) -> Scores:
+        """The recipe's score of the values that a codec's file would hold."""
+        snapped = codec.fit(splats).snap(splats).detach()
+        return importance.SCORES[self.recipe.score](snapped, views or self.roles.training, self._score_seed)
 
-    def _record_uncompressed(self, original_bytes: int) -> None:
-        self.front.clear()
-        clock = _Clock()
-        metrics = self.judging.evaluate(self.state.splats)
-        times = (0.0, 0.0, 0.0, clock.lap())
-        row = self._row("uncompressed", 0, len(self.state.splats), metrics, original_bytes, times)
-        self.state = replace(self.state, journal=[row])
-        self.run.save_state(self.state)
-
-    def _row(
-        self,
-        stage: str,
-        iterations: int,
-        count: int,
-        metrics: ViewMetrics,
-        size: int,
-        times: tuple[float, float, float, float],
-    ) -> JournalRow:
-        """The journal's row of a stage of so many iterations; also logs it."""
-        done = self._iterations_done + iterations
-        row = JournalRow(stage, done, count, metrics.psnr, metrics.ssim, size, *times, lpips=metrics.lpips)
-        say(
-            f"{stage}: {count:,} Gaussians, PSNR {row.psnr:.2f} dB, SSIM {row.ssim:.4f}, "
-            f"{size / 1e6:.2f} MB ({size / max(count, 1):.1f} bytes a Gaussian)"
-        )
-        return row
+    def _sh_scores(self, scores: Scores) -> Tensor:
+        if scores.sh is not None:
+            return scores.sh
+        splats = self.state.splats
+        snapped = self.codec.fit(splats).snap(splats).detach()
+        return importance.sh_removal_error(snapped, self.roles.training, self._score_seed)
 
     @property
-    def _stages_done(self) -> int:
-        """Rows of the journal: 1 for the uncompressed model, 2 after the first stage, then the rounds."""
-        return len(self.state.journal)
+    def _score_seed(self) -> importance.Seed:
+        return (self.recipe.seed, self.stages_done)
 
-    @property
-    def _rounds_done(self) -> int:
-        return max(0, self._stages_done - 2)
+    def _on_device(self, splats: Splats) -> GaussianModel:
+        return GaussianModel.of(splats).to(self.roles.training.background.device)
 
-    @property
-    def _iterations_done(self) -> int:
-        return self.state.journal[-1].iteration if self.state.journal else 0
 
-    @property
-    def _uncompressed(self) -> ViewMetrics:
-        return self.state.journal[0].metrics
+class _IterationCount:
+    """Tells a progress how many of a run's iterations are done, of how many that may be expected."""
 
-    def _bar(self) -> tqdm:
-        recipe = self.recipe
-        rounds = min(recipe.max_rounds, max(self._expected_rounds(), self._rounds_done))
-        total = recipe.first_iterations + rounds * recipe.round_iterations + recipe.final_iterations
-        return tqdm(
-            total=total,
-            initial=self._iterations_done,
-            desc="compress",
-            unit="it",
-            dynamic_ncols=True,
-            smoothing=0.05,
-            mininterval=bar_interval(),
-        )
+    def __init__(self, loop: _Loop, progress: Progress) -> None:
+        self._loop = loop
+        self._progress = progress
+        self._done = loop.state.journal[-1].iteration if loop.state.journal else 0
+        self._expected = self._done + self._ahead()
 
-    def _expected_rounds(self) -> int:
-        """How many rounds a target count takes; a guess where there is none."""
-        if self.budget.target_count is None:
-            return EXPECTED_ROUNDS
-        count, rounds = len(self.state.splats), self._rounds_done
-        while count > self.budget.target_count:
-            count -= Budget().to_drop(self.recipe.prune_fraction, count, 0)
-            rounds += 1
-        return rounds
+    def _ahead(self) -> int:
+        """Iterations that are still to come, as far as can be known."""
+        recipe, state, budget = self._loop.recipe, self._loop.state, self._loop.budget
+        first = recipe.first_iterations if self._loop.stages_done < 2 else 0
+        rounds = 0
+        if not state.rounds_ended:
+            if budget.target_count is None:
+                rounds = EXPECTED_ROUNDS - self._loop.rounds_done
+            else:
+                rounds = rounds_needed(len(state.splats), budget.target_count, recipe.prune_fraction)
+            rounds = min(max(rounds, 0), recipe.max_rounds - self._loop.rounds_done)
+        return first + rounds * recipe.round_iterations + recipe.final_iterations
 
-    def _progress(self, loss: float | None) -> None:
-        if self.bar.n >= (self.bar.total or 0):
-            self.bar.total = self.bar.n + self.recipe.round_iterations
-        self.bar.update()
-        if loss is not None:
-            row = self.state.journal[-1]
-            self.bar.set_postfix_str(
-                f"round {self._rounds_done}, {len(self.state.splats):,} Gaussians, {row.psnr:.2f} dB, loss {loss:.4f}",
-                refresh=False,
-            )
+    def __call__(self, loss: float | None) -> None:
+        """Count one."""
+        self._done += 1
+        if self._done > self._expected:
+            self._expected += self._loop.recipe.round_iterations
+        last = self._loop.state.journal[-1]
+        note = f"{last.stage}: {last.gaussians:,} Gaussians, {last.bytes / 1e6:.2f} MB"
+        self._progress(self._done, self._expected, note)
+
+
+def _row(
+    stage: str, iteration: int, count: int, verdict: Verdict, size: int, times: tuple[float, float, float, float]
+) -> JournalRow:
+    """The journal's row of a stage; also logs it."""
+    measured, estimated = verdict.measured, verdict.estimated
+    row = JournalRow(
+        stage,
+        iteration,
+        count,
+        measured.psnr,
+        measured.ssim,
+        size,
+        *times,
+        lpips=measured.lpips,
+        estimated_psnr=None if estimated is None else estimated.psnr,
+        estimated_ssim=None if estimated is None else estimated.ssim,
+    )
+    bytes_each = f"{size / 1e6:.2f} MB ({size / max(count, 1):.1f} bytes a Gaussian)"
+    log.info("%s: %s Gaussians, %s, %s", stage, f"{count:,}", quality_text(row), bytes_each)
+    return row
+
+
+def quality_text(row: JournalRow) -> str:
+    """The quality of a stage, and what it is the quality of."""
+    if row.estimated_psnr is None:
+        return f"PSNR {row.psnr:.2f} dB, SSIM {row.ssim:.4f}"
+    if row.stage == UNCOMPRESSED:
+        return "the original itself"
+    return (
+        f"PSNR {row.psnr:.2f} dB, SSIM {row.ssim:.4f} to the original's renders (estimated to photographs: "
+        f"{row.estimated_psnr:.2f} dB, {row.estimated_ssim:.4f})"
+    )

@@ -1,156 +1,146 @@
-"""Every setting of a compression run. A YAML file under ``configs/`` is a full, readable list of them."""
+"""Every setting of a compression run. ``Recipe()`` is the default; a YAML file holds what differs from it."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import yaml
 
-from compress import importance
-from compress.budget import Budget
-from gsz import registry
+from compress.budget import Budget, fewest_left
+from gsz import registry, spec
 from gsz.errors import UserError
 from gsz.registry import Codec
-from gsz.sizes import parse_size
+from utils.options import Number, OptionalCount, OptionalRatio, OptionalSize, read_value
+
+ScoreName = Literal["gradient_sum", "gradient_per_view", "removal_error", "removal_loss", "blend_weight", "random"]
+"""The scores of :mod:`compress.importance`."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is scored, pruned, fine-tuned and written. The defaults are the published method's."""
+    """How a model is scored, pruned, fine-tuned and written.
 
-    codec: str = "lzma"
-    """File format, whose grid fine-tuning is done on."""
-    quality: str = ""
-    """How fine the codec's grid is, where it lets one choose between small and exact (gsz, sog, spz): best, high,
-    medium, low or tiny. "" is the codec's own choice."""
-    grid: str = ""
-    """gsz only: "fast3dgs" for exactly the values of the lzma codec in fewer bytes. "" is gsz's own grid."""
-    score: str = "gradient_sum"
-    """Importance of a Gaussian; a function of compress/importance.py."""
-    prune_fraction: float = 0.05
+    The defaults are what was found best by measurement; ``configs/fast3dgs.yaml`` is the published method.
+    """
+
+    codec: str = "gsz"
+    """File format, whose grid fine-tuning is done on, with its settings: NAME[:key=value,...], such as gsz:quality=low,
+    sog:quality=high or spz:version=2."""
+    score: ScoreName = "removal_error"
+    """Importance of a Gaussian. removal_error is what the images change by without it; gradient_sum is the published
+    score."""
+    prune_fraction: Number = 0.1
     """Fraction of the Gaussians that goes in a round, the least important first."""
 
-    sh_prune_fraction: float = 0.0
-    """Fraction of the Gaussians with view-dependent colour (sh_rest) that loses it in a round, those first whose loss
-    changes the images least. 0 leaves all of them alone, as published."""
+    sh_prune_fraction: Number = 0.0
+    """Fraction of the Gaussians with view-dependent color (sh_rest) whose view dependence is removed in a round,
+    beginning with those where it changes the images least. 0 leaves all of them alone, as published."""
 
-    first_iterations: int = 1000
+    first_iterations: int = 500
     """Iterations of fine-tuning before the first round."""
-    round_iterations: int = 1000
+    round_iterations: int = 500
     """Iterations of fine-tuning in a round, after pruning."""
     final_iterations: int = 5000
     """Iterations of fine-tuning after the last round."""
-    max_rounds: int = 90
-    """Stop after so many rounds, whatever the quality; 90 rounds of 5 % leave 1 % of the Gaussians."""
+    max_rounds: int = 44
+    """Stop after so many rounds, whatever the quality; 44 rounds of 10 % leave 1 % of the Gaussians."""
 
-    max_psnr_drop: float = 0.1
-    """dB. A round that loses as much or more against the uncompressed model is the last one. .inf sets no limit."""
-    max_ssim_drop: float = math.inf
-    """The same for SSIM. .inf sets no limit, as published."""
-    max_lpips_rise: float = math.inf
-    """The same for LPIPS, which rises as quality falls; needs --lpips_weights. .inf sets no limit."""
-    target_size: str = ""
-    """Prune until the file has this size, such as 5MB (10^6 bytes); never above, and at most 2 % below. "" for none."""
-    target_count: int = 0
-    """Prune until so many Gaussians are left. 0 for none."""
-    keep_ratio: float = 0.0
-    """Prune until this fraction of the Gaussians is left. 0 for none."""
-    end_with: Literal["last", "best"] = "last"
-    """Which round the final stage goes on from: "last" is the one that spent the budget, as published; "best" is the
-    smallest whose quality is within the budget."""
+    max_psnr_drop: Number = 1.0
+    """dB. A round that loses as much or more against the uncompressed model is the last one; inf sets no limit. On
+    photographs that the checkpoint has learned by heart, much of such a drop is no loss elsewhere."""
+    max_ssim_drop: Number = 0.01
+    """The same for SSIM, usually the tighter limit; inf sets no limit, as published."""
+    max_lpips_rise: Number = math.inf
+    """The same for LPIPS, which rises as quality falls; needs --lpips_weights. inf sets no limit."""
+    target_size: OptionalSize = None
+    """Prune until the file has this size, such as 5MB (10^6 bytes); never above, and at most 2 % below."""
+    target_count: OptionalCount = None
+    """Prune until so many Gaussians are left."""
+    keep_ratio: OptionalRatio = None
+    """Prune until this fraction of the Gaussians is left."""
+    end_with: Literal["last", "best"] = "best"
+    """Which round the final stage goes on from: "best" is the smallest whose quality is within the budget; "last" is
+    the one that spent the budget, as published."""
     stop_on: Literal["validation", "test"] = "validation"
     """Views that the quality is measured on to stop. "test" is the published choice; it lets the result see the test
     views, and is said in the log."""
     validation_every: int = 10
     """One in so many training views is held out for validation; one in five where there are fewer than 20. With
     stop_on: test none are."""
-    final_uses_all: bool = False
+    final_uses_all: bool = True
     """Whether the final stage trains on the views that were held out for validation as well."""
 
-    dssim_weight: float = 0.2
+    dssim_weight: Number = 0.2
     """Weight w of the loss (1 - w) L1 + w (1 - SSIM)."""
-    sh_rest_penalty: float = 0.05
+    sh_rest_penalty: Number = 0.05
     """Weight of mean |sh_rest| in the loss of fine-tuning."""
-    rate_weight: float = 0.0
+    rate_weight: Number = 0.00005
     """Weight of the file's estimated size, in bits a Gaussian, in the loss of fine-tuning. Codecs that can estimate it
     (gsz) are fine-tuned with this in place of the sh_rest_penalty; 0 leaves the penalty to all."""
-    lr_decay: float = 1.0
-    """Learning rates fall in a straight line to this fraction of themselves over each stage. 1 keeps them constant, as
-    published; 0.1 takes the jitter out of a stage's end, which is as large as the published stopping threshold."""
-    means_lr: float = 1.6e-6
+    lr_decay: Number = 0.01
+    """Learning rates fall in a straight line to this fraction of themselves over each stage, so that what a coarse
+    grid's rounding makes waver comes to rest. 1 keeps them constant, as published."""
+    means_lr: Number = 1.6e-6
     """Learning rate of the means, times the scene's extent: that of the end of 3DGS training."""
-    log_scales_lr: float = 0.005
+    log_scales_lr: Number = 0.005
     """Learning rate of the log-scales."""
-    quaternions_lr: float = 0.001
+    quaternions_lr: Number = 0.001
     """Learning rate of the quaternions."""
-    opacity_logits_lr: float = 0.025
+    opacity_logits_lr: Number = 0.025
     """Learning rate of the opacity logits."""
-    sh_dc_lr: float = 0.0025
+    sh_dc_lr: Number = 0.0025
     """Learning rate of the SH coefficients of degree 0."""
-    sh_rest_lr: float = 0.000125
-    """Learning rate of the SH coefficients of degree 1 and up."""
+    sh_rest_lr: Number = 0.0005
+    """Learning rate of the SH coefficients of degree 1 and up; four times that of 3DGS, since coarse steps are only
+    crossed by large ones."""
 
-    keep_optimizer: bool = False
-    """Whether Adam's moments of the Gaussians that stay are carried from round to round. Each stage begins anew if not,
-    as published."""
-    sparse_adam: bool = False
-    """Update only the Gaussians that the iteration's view shows. Faster on CUDA; its effect on quality has not been
-    measured."""
     seed: int = 0
     """Stands for every random choice: the same seed on the same machine and backend writes the same bytes."""
 
     def check(self) -> None:
         """Raise :class:`UserError` for a setting that makes no sense."""
-        if self.codec not in registry.names(writable_only=True):
-            raise UserError(f"codec: {self.codec!r} is not one of {', '.join(registry.names(writable_only=True))}")
         self.make_codec()
-        if self.score not in importance.SCORES:
-            raise UserError(f"score: {self.score!r} is not one of {', '.join(importance.SCORES)}")
-        if not 0.0 < self.prune_fraction < 1.0:
-            raise UserError(f"prune_fraction: {self.prune_fraction} must lie between 0 and 1")
-        if not 0.0 <= self.sh_prune_fraction <= 1.0:
-            raise UserError(f"sh_prune_fraction: {self.sh_prune_fraction} must lie between 0 and 1")
-        if not 0.0 < self.lr_decay <= 1.0:
-            raise UserError(f"lr_decay: {self.lr_decay} must be above 0 and at most 1")
+
+        def require(name: str, holds: bool, rule: str) -> None:
+            if not holds:
+                raise UserError(f"{name}: {getattr(self, name)} {rule}")
+
         for name in ("first_iterations", "round_iterations", "final_iterations", "max_rounds", "validation_every"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name}: {getattr(self, name)} must not be negative")
-        for name in (
-            "max_psnr_drop",
-            "max_ssim_drop",
-            "max_lpips_rise",
-            "dssim_weight",
-            "sh_rest_penalty",
-            "rate_weight",
-        ):
-            if not getattr(self, name) >= 0.0:
-                raise UserError(f"{name}: {getattr(self, name)} must not be negative")
-        if self.target_size:
-            parse_size(self.target_size)
-        if self.target_count < 0:
-            raise UserError(f"target_count: {self.target_count} must not be negative")
-        if not 0.0 <= self.keep_ratio <= 1.0:
-            raise UserError(f"keep_ratio: {self.keep_ratio} must lie between 0 and 1")
-        if self.dssim_weight > 1.0:
-            raise UserError(f"dssim_weight: {self.dssim_weight} must be at most 1")
+            require(name, getattr(self, name) >= 0, "must not be negative")
+        for name in ("max_psnr_drop", "max_ssim_drop", "max_lpips_rise"):
+            require(name, getattr(self, name) >= 0.0, "must not be negative")
+        for name in ("sh_rest_penalty", "rate_weight", *_LEARNING_RATES.values()):
+            require(name, 0.0 <= getattr(self, name) < math.inf, "must be a number that is not negative")
+        for name in ("sh_prune_fraction", "dssim_weight"):
+            require(name, 0.0 <= getattr(self, name) <= 1.0, "must lie between 0 and 1")
+        require("prune_fraction", 0.0 < self.prune_fraction < 1.0, "must lie between 0 and 1")
+        require("lr_decay", 0.0 < self.lr_decay <= 1.0, "must be above 0 and at most 1")
+        require("target_count", self.target_count is None or self.target_count > 0, "must be at least 1")
+        require("keep_ratio", self.keep_ratio is None or 0.0 < self.keep_ratio <= 1.0, "must lie between 0 and 1")
+        require("seed", 0 <= self.seed < 2**63, "must be from 0 to 2^63 - 1")
         if self.stop_on == "validation" and self.validation_every == 0:
             raise UserError("validation_every: 0 holds no views out to stop on; set it to 10, or stop_on to test")
-        if self.keep_optimizer and self.sparse_adam:
-            raise UserError("keep_optimizer: only plain Adam's moments can be kept; choose it or sparse_adam")
         if self.stop_on == "test" and self.final_uses_all:
-            raise UserError("final_uses_all: would train on the test views with stop_on: test; choose one of the two")
+            raise UserError(
+                "final_uses_all: would train on the test views with stop_on: test; choose one of the two "
+                "(--no_final_uses_all)"
+            )
 
     def make_codec(self) -> Codec:
-        """The codec with the settings that the recipe gives it.
+        """The codec with its settings.
 
         Raises:
-            UserError: it has no such setting, or not this value of it.
+            UserError: there is no such codec, it only reads, or it has no such setting, or not this value of it.
         """
-        settings = {name: getattr(self, name) for name in ("quality", "grid") if getattr(self, name)}
-        return registry.get(self.codec, **settings)
+        codec = registry.codec(self.codec)
+        if not codec.writable:
+            names = ", ".join(registry.names(writable_only=True))
+            raise UserError(f"codec: {codec.name} files can only be read; choose one of {names}")
+        return codec
 
     def budget(self, count: int) -> Budget:
         """The limits for a model of ``count`` Gaussians.
@@ -158,8 +148,8 @@ class Recipe:
         Raises:
             UserError: a target is above what the model has.
         """
-        targets = [self.target_count] if self.target_count else []
-        if self.keep_ratio:
+        targets = [] if self.target_count is None else [self.target_count]
+        if self.keep_ratio is not None:
             targets.append(max(1, int(self.keep_ratio * count)))
         if targets and min(targets) > count:
             raise UserError(f"target_count: {min(targets)} is more than the {count} Gaussians there are; choose fewer")
@@ -167,64 +157,104 @@ class Recipe:
             self.max_psnr_drop,
             self.max_ssim_drop,
             self.max_lpips_rise,
-            min(targets) if targets else None,
-            parse_size(self.target_size) if self.target_size else None,
+            min(targets, default=None),
+            self.target_size,
         )
 
     def fewest_left(self, count: int) -> int:
         """How many of ``count`` Gaussians are left if quality lets all rounds be done."""
-        for _ in range(self.max_rounds):
-            count -= Budget().to_drop(self.prune_fraction, count, 0)
-        return count
+        return fewest_left(count, self.prune_fraction, self.max_rounds)
 
     def learning_rates(self, extent: float) -> dict[str, float]:
         """Adam's learning rate of each of the six tensors, for a scene of this extent in world units."""
-        rates = {
-            field.name.removesuffix("_lr"): getattr(self, field.name)
-            for field in fields(self)
-            if field.name.endswith("_lr")
-        }
+        rates = {tensor: getattr(self, name) for tensor, name in _LEARNING_RATES.items()}
         return {**rates, "means": self.means_lr * extent}
 
     def to_yaml(self) -> str:
+        """All settings, for the record of a run."""
         return yaml.safe_dump(asdict(self), sort_keys=False)
 
-    @classmethod
-    def from_yaml(cls, path: str | Path) -> Recipe:
+    @staticmethod
+    def from_yaml(path: str | Path) -> Recipe:
         """Read a recipe. Settings that the file leaves out keep their defaults.
 
         Raises:
             UserError: the file is missing, is not YAML, or has a setting that does not exist or is of the wrong type.
         """
-        path = Path(path)
-        try:
-            settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); choose a file of configs/") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not a YAML file ({str(error).splitlines()[0]}); correct it") from error
-        if not isinstance(settings or {}, dict):
-            raise UserError(f"{path}: must be a list of `setting: value` lines")
-        return cls().with_settings(settings or {}, str(path))
+        return Recipe().with_settings(read_yaml(Path(path)), str(path))
 
     def with_settings(self, settings: dict[str, Any], source: str) -> Recipe:
-        """The recipe with some settings replaced; ``source`` names their origin in messages."""
-        values = asdict(self)
-        for name, value in settings.items():
-            if name not in values:
-                raise UserError(f"{source}: there is no setting {name!r}; the settings are {', '.join(values)}")
-            kind = type(values[name])
-            if kind is float and type(value) is int:
-                value = float(value)
-            if type(value) is not kind:
-                raise UserError(f"{source}: {name} must be {kind.__name__}, not {value!r}")
-            values[name] = value
-        for name, allowed in (("stop_on", ("validation", "test")), ("end_with", ("last", "best"))):
-            if values[name] not in allowed:
-                raise UserError(f"{source}: {name} must be {' or '.join(allowed)}, not {values[name]!r}")
-        recipe = Recipe(**values)
+        """The recipe with some settings replaced; ``source`` names their origin in messages.
+
+        Raises:
+            UserError: there is no such setting, or its value makes no sense.
+        """
+        kinds = _kinds()
+        values: dict[str, Any] = {}
+        for name, value in _without_former_settings(settings).items():
+            if name in ("quality", "grid"):
+                continue
+            if name not in kinds:
+                raise UserError(f"{source}: there is no setting {name!r}; the settings are {', '.join(kinds)}")
+            try:
+                values[name] = read_value(value, kinds[name])
+            except ValueError as error:
+                raise UserError(f"{source}: {name}: {error}") from error
         try:
+            recipe = replace(self, **values).with_codec_settings(settings.get("quality"), settings.get("grid"))
             recipe.check()
         except UserError as error:
             raise UserError(f"{source}: {error}") from error
         return recipe
+
+    def with_codec_settings(self, quality: str | None, grid: str | None) -> Recipe:
+        """The recipe with ``quality`` and ``grid``, as they were once given apart, among the codec's settings."""
+        given = {name: value for name, value in (("quality", quality), ("grid", grid)) if value}
+        if not given:
+            return self
+        name, settings = spec.split(self.codec)
+        settings |= given
+        return replace(self, codec=f"{name}:" + ",".join(f"{key}={value}" for key, value in settings.items()))
+
+
+_LEARNING_RATES = {
+    "means": "means_lr",
+    "log_scales": "log_scales_lr",
+    "quaternions": "quaternions_lr",
+    "opacity_logits": "opacity_logits_lr",
+    "sh_dc": "sh_dc_lr",
+    "sh_rest": "sh_rest_lr",
+}
+"""The setting of each tensor's learning rate."""
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file.
+
+    Raises:
+        UserError: the file is missing, or is not a list of ``setting: value`` lines.
+    """
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); choose a file of configs/") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not a YAML file ({str(error).splitlines()[0]}); correct it") from error
+    if not isinstance(settings or {}, dict):
+        raise UserError(f"{path}: must be a list of `setting: value` lines")
+    return {str(name): value for name, value in (settings or {}).items()}
+
+
+def _without_former_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings without those that recipes of earlier versions switched off: they no longer exist."""
+    return {name: value for name, value in settings.items() if name not in _FORMER or value is not False}
+
+
+_FORMER = ("keep_optimizer", "sparse_adam")
+
+
+@cache
+def _kinds() -> dict[str, Any]:
+    """The annotated type of each setting."""
+    hints = get_type_hints(Recipe, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(Recipe)}

@@ -1,27 +1,38 @@
-"""What a run writes: its state after every stage, the journal, the compressed file and the vanilla model directory."""
+"""The folder a run writes to: its journal, the models of its rounds, the compressed file, and the state to resume from.
+
+What a folder holds of a finished run stays as it is until the next one there is complete: the next one then writes to
+``resume/`` and moves everything into place at its end. The first run in a folder writes in place, so that its journal
+can be watched. Only files that a run wrote are ever removed.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-import shutil
-import zipfile
-from collections.abc import Callable, Mapping
+import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from compress.adam_memory import Moments
+from compress.judging import Verdict
+from gsz import registry
 from gsz.errors import UserError
-from gsz.files import atomic_path, read_bytes, write_bytes, write_text
+from gsz.files import read_bytes, write_bytes, write_text
+from gsz.splats import Splats
 from quality.metrics import ViewMetrics
+from scene import model_dir
 from scene.gaussian_model import GaussianModel
+from utils.state import check_settings, damaged, read_state, splats_from_arrays, splats_to_arrays, write_state
 
-_STATE_NAME = "state.npz"
-_FIRST, _SECOND = "first.", "second."
+RECIPE_FILE = "recipe.yaml"
+OPTIONS_FILE = "options.yaml"
+JOURNAL_FILE = "journal.csv"
+FINAL = "final"
+UNCOMPRESSED = "uncompressed"
+
+_STATE_REMEDY = "start again with --overwrite"
+_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -32,9 +43,11 @@ class JournalRow:
         stage: "uncompressed", "first", "round 1", ..., "final".
         iteration: Iterations of fine-tuning so far.
         gaussians: How many there are.
-        psnr, ssim, lpips: Means over the views the run stops on; ``lpips`` is ``None`` where it is not measured.
+        psnr, ssim, lpips: Means over the views the run stops on, against their targets; ``lpips`` is ``None`` where it
+            is not measured.
         bytes: Size of the encoded model (of the checkpoint's file for "uncompressed").
         score_seconds, finetune_seconds, encode_seconds, evaluate_seconds: Time of the stage's phases.
+        estimated_psnr, estimated_ssim: Where the targets are renders of the original: estimates against photographs.
     """
 
     stage: str
@@ -48,10 +61,31 @@ class JournalRow:
     encode_seconds: float = 0.0
     evaluate_seconds: float = 0.0
     lpips: float | None = None
+    estimated_psnr: float | None = None
+    estimated_ssim: float | None = None
+
+    def __post_init__(self) -> None:
+        """Round to what the file holds, so that a run that is resumed from it decides as one that never stopped."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float):
+                object.__setattr__(self, field.name, round(value, 1 if field.name.endswith("_seconds") else _DECIMALS))
+
+    @property
+    def verdict(self) -> Verdict:
+        """How good the model is."""
+        measured = ViewMetrics(self.psnr, self.ssim, self.lpips)
+        if self.estimated_psnr is None or self.estimated_ssim is None:
+            return Verdict(measured)
+        return Verdict(measured, ViewMetrics(self.estimated_psnr, self.estimated_ssim, self.lpips))
 
     @property
     def metrics(self) -> ViewMetrics:
-        return ViewMetrics(self.psnr, self.ssim, self.lpips)
+        """What a budget is spent by."""
+        return self.verdict.counted
+
+
+Journal = list[JournalRow]
 
 
 @dataclass(frozen=True)
@@ -62,137 +96,270 @@ class RunState:
         settings: What the result depends on; a run is resumed only with the same.
         splats: The model, not snapped.
         journal: The rows so far; the last one's stage is the one that was completed.
-        moments: What Adam remembers of the model, where the recipe keeps it.
         rounds_ended: Whether the last round has spent the budget, so that only the final stage is left.
     """
 
     settings: dict[str, Any]
     splats: GaussianModel
-    journal: list[JournalRow]
+    journal: Journal
     rounds_ended: bool = False
-    moments: Moments | None = None
 
 
 class RunDir:
-    """The output directory of a run (``-m``)."""
+    """The output folder of a run (``-m``).
+
+    Attributes:
+        path: The folder.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    def compressed_path(self, suffix: str) -> Path:
-        return self.path / f"compressed{suffix}"
+        self._staging = path / "resume"
+        self._state_path = self._staging / "state.npz"
 
     @property
-    def _state_path(self) -> Path:
-        return self.path / "resume" / _STATE_NAME
+    def folder(self) -> Path:
+        """Where the run in progress writes."""
+        return self._staging if (self._staging / RECIPE_FILE).is_file() else self.path
+
+    # --- What is there ---
+
+    def is_finished(self) -> bool:
+        """Whether the folder holds a finished run."""
+        with suppress(UserError):
+            journal = read_journal(self.path / JOURNAL_FILE)
+            return journal[-1].stage == FINAL and bool(_compressed_files(self.path))
+        return False
 
     def has_state(self) -> bool:
-        """Whether there is an unfinished run here."""
+        """Whether there is an unfinished run here that can be resumed."""
         return self._state_path.is_file()
 
+    def finished_journal(self) -> Journal:
+        """The journal of the finished run in the folder.
+
+        Raises:
+            UserError: there is none.
+        """
+        if not self.is_finished():
+            raise UserError(f"{self.path}: holds no finished run; run train.py without --pick first")
+        return read_journal(self.path / JOURNAL_FILE)
+
+    # --- Beginning ---
+
+    def begin(self, recipe_yaml: str) -> Path:
+        """Begin a run, and return where it writes: in place, or aside where a finished run is there."""
+        self._remove_staging()
+        folder = self._staging if self.is_finished() else self.path
+        write_text(folder / RECIPE_FILE, recipe_yaml)
+        return folder
+
     def save_state(self, state: RunState) -> None:
-        """Write the state and the journal atomically, the state last: what it claims exists."""
-        self.write_journal(state.journal)
+        """Write the journal and the state atomically, the state last: what it claims exists."""
+        write_text(self.folder / JOURNAL_FILE, journal_csv(state.journal))
         description = {
             "settings": state.settings,
-            "journal": [asdict(row) for row in state.journal],
+            "stages": len(state.journal),
             "rounds_ended": state.rounds_ended,
         }
-        arrays = _arrays(state.splats)
-        if state.moments is not None:
-            description["adam_steps"] = state.moments.steps
-            arrays |= _arrays(state.moments.first, _FIRST) | _arrays(state.moments.second, _SECOND)
-        with atomic_path(self._state_path) as temporary, temporary.open("wb") as file:
-            arrays["description"] = np.frombuffer(json.dumps(description).encode(), np.uint8)
-            np.savez(file, allow_pickle=False, **arrays)
-
-    def write_journal(self, rows: list[JournalRow]) -> None:
-        """Write ``journal.csv``."""
-        write_text(self.path / "journal.csv", journal_csv(rows))
+        write_state(self._state_path, description, splats_to_arrays(state.splats, "splats"))
 
     def load_state(self, settings: dict[str, Any]) -> RunState:
-        """Read the state back.
+        """Read the state back. Nothing is changed.
 
         Raises:
             UserError: it is damaged, or belongs to a run with other settings.
         """
+        description, arrays = read_state(self._state_path, _STATE_REMEDY)
+        journal = read_journal(self.folder / JOURNAL_FILE)
         try:
-            with np.load(self._state_path, allow_pickle=False) as file:
-                description = json.loads(file["description"].tobytes())
-                splats = _model(file)
-                moments = None
-                if "adam_steps" in description:
-                    moments = Moments(_model(file, _FIRST), _model(file, _SECOND), int(description["adam_steps"]))
-            journal = [JournalRow(**row) for row in description["journal"]]
-            state = RunState(description["settings"], splats, journal, bool(description["rounds_ended"]), moments)
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
-            raise UserError(f"{self._state_path}: damaged ({error}); start again without --resume") from error
-        # Through JSON and back, so that tuples and lists compare equal.
-        wanted = json.loads(json.dumps(settings))
-        for name, value in wanted.items():
-            if state.settings.get(name) != value:
-                raise UserError(
-                    f"{self._state_path}: the run was started with {name} = {state.settings.get(name)!r}, "
-                    f"not {value!r}; give the same settings or start again without --resume"
-                )
+            saved, stages = dict(description["settings"]), int(description["stages"])
+            if not 0 < stages <= len(journal):
+                raise ValueError(f"{JOURNAL_FILE} has {len(journal)} rows, not {stages}")
+            splats = GaussianModel.of(splats_from_arrays(arrays, "splats"))
+            state = RunState(saved, splats, journal[:stages], bool(description["rounds_ended"]))
+        except (KeyError, ValueError, TypeError) as error:
+            raise damaged(self._state_path, error, _STATE_REMEDY) from error
+        remedy = "give the same settings, or start again with --overwrite"
+        check_settings(self._state_path, saved, settings, remedy)
         return state
 
-    def clear_state(self) -> None:
-        """Forget the state of a finished run, and what was left half-written where one was killed."""
-        if self._state_path.parent.is_dir():
-            shutil.rmtree(self._state_path.parent)
+    # --- The front: the model of every round ---
+
+    def add_to_front(self, row: JournalRow, suffix: str, data: bytes) -> None:
+        """Keep the encoded model of a stage."""
+        write_bytes(self.folder / "front" / front_name(row, suffix), data)
+
+    def read_front(self, row: JournalRow, suffix: str, *, finished: bool = False) -> Splats:
+        """The decoded model of a stage, of the run in progress or else of the finished one.
+
+        Raises:
+            UserError: its file is missing or damaged.
+        """
+        return registry.read((self.path if finished else self.folder) / "front" / front_name(row, suffix))
+
+    # --- Ending ---
 
     def write_compressed(self, suffix: str, data: bytes) -> Path:
-        """Write the compressed file, and remove files of other formats that an earlier run left."""
-        path = self.compressed_path(suffix)
+        """Write the compressed file, and return where it is."""
+        path = self.folder / f"compressed{suffix}"
         write_bytes(path, data)
-        for other in self.path.glob("compressed.*"):
-            if other != path:
-                other.unlink()
         return path
 
+    def complete(self, journal: Journal, compressed: Path) -> Path:
+        """Put the finished run in the place of the one before it, and forget the state to resume from.
 
-def _arrays(model: GaussianModel, prefix: str = "") -> dict[str, np.ndarray]:
-    return {prefix + name: tensor.detach().cpu().numpy() for name, tensor in model.named_parameters()}
+        Args:
+            journal: All rows.
+            compressed: What :meth:`write_compressed` returned.
+
+        Returns:
+            Where the compressed file is now.
+
+        Killed at any moment, this is done again from where it stopped by :meth:`settle`.
+        """
+        write_text(self.folder / JOURNAL_FILE, journal_csv(journal))
+        self._state_path.unlink(missing_ok=True)
+        if self.folder == self.path:
+            self._remove_stale(journal, compressed)
+        self.settle()
+        return self.path / compressed.name
+
+    def settle(self) -> None:
+        """Move a run that is complete into place, if there is one that was not moved yet."""
+        if self.has_state():
+            return
+        staged_journal = self._staging / JOURNAL_FILE
+        if staged_journal.is_file() and (journal := read_journal(staged_journal))[-1].stage == FINAL:
+            # The compressed file and the journal, in this order, are the last to go: while they are here, all that was
+            # done before can be done again.
+            compressed = _compressed_files(self._staging)
+            for path in sorted(self._staging.rglob("*")):
+                if path.is_file() and path not in (*compressed, staged_journal):
+                    self._move(path)
+            for path in compressed:
+                self._remove_stale(journal, path)
+                self._move(path)
+            self._move(staged_journal)
+        self._remove_staging()
+
+    def _move(self, path: Path) -> None:
+        """Move a file from the staging folder to its place."""
+        target = self.path / path.relative_to(self._staging)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+
+    def _remove_stale(self, journal: Journal, compressed: Path) -> None:
+        """Remove what an earlier run wrote that the one with this journal and compressed file did not write as well."""
+        suffix = compressed.name.removeprefix("compressed")
+        names = {compressed.name, *(front_name(row, suffix) for row in journal)}
+        for path in [*_compressed_files(self.path), *_front_files(self.path)]:
+            if path.name not in names:
+                path.unlink()
+        with suppress(UserError):
+            earlier = read_journal(self.path / JOURNAL_FILE)[-1]
+            if earlier.stage == FINAL and earlier.iteration != journal[-1].iteration:
+                _remove_model(self.path, earlier.iteration)
+
+    def _remove_staging(self) -> None:
+        """Remove what a run left aside, with what was half-written where one was killed."""
+        leftovers = [self._state_path, *self._staging.glob(".state-*.npz"), *_front_files(self._staging)]
+        leftovers += [*_compressed_files(self._staging), *self._staging.glob(".compressed-*")]
+        leftovers += [self._staging / name for name in _WRITTEN]
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        for path in (self._staging / "point_cloud").glob("iteration_*"):
+            _remove_model(self._staging, int(path.name.partition("_")[2]))
+        for folder in ("front", "point_cloud", ""):
+            with suppress(OSError):  # It is not there, or holds something of somebody else's.
+                (self._staging / folder).rmdir()
 
 
-def _model(arrays: Mapping[str, np.ndarray], prefix: str = "") -> GaussianModel:
-    return GaussianModel.from_arrays(**{field.name: arrays[prefix + field.name] for field in fields(GaussianModel)})
+_WRITTEN = (
+    RECIPE_FILE,
+    OPTIONS_FILE,
+    JOURNAL_FILE,
+    "journal.png",
+    "front.png",
+    model_dir.CAMERAS_FILE,
+    model_dir.OPTIONS_FILE,
+)
+"""Names of the files that a run writes beside its models."""
 
 
-def read_journal(path: Path) -> list[JournalRow]:
-    """The rows of a ``journal.csv``.
+def _compressed_files(folder: Path) -> list[Path]:
+    return [path for kind in registry.FORMATS if (path := folder / f"compressed{kind.suffix}").is_file()]
+
+
+def _front_files(folder: Path) -> list[Path]:
+    written = re.compile(r"\.?(first|round_[0-9]+)[.-].*")
+    return [
+        path
+        for path in (folder / "front").glob("*")
+        if written.fullmatch(path.name) and registry.format_of_suffix(path) is not None
+    ]
+
+
+def _remove_model(folder: Path, iteration: int) -> None:
+    """Remove the model of an iteration, and its folder where nothing else is in it."""
+    path = model_dir.checkpoint_path(folder, iteration)
+    path.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.parent.rmdir()
+
+
+def front_name(row: JournalRow, suffix: str) -> str:
+    """The name of the file that holds a stage's model."""
+    return row.stage.replace(" ", "_") + suffix
+
+
+def read_journal(path: Path) -> Journal:
+    """The rows of a ``journal.csv``, at least one.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     text = read_bytes(path).decode(errors="replace")
-    readers: dict[str, Callable[[str], Any]] = {
-        "int": int,
-        "float": float,
-        "str": str,
-        "float | None": lambda text: float(text) if text else None,
-    }
-    kinds = {field.name: readers[str(field.type)] for field in fields(JournalRow)}
     try:
-        return [
-            JournalRow(**{name: kind(row.get(name, "")) for name, kind in kinds.items()})
-            for row in csv.DictReader(io.StringIO(text))
-        ]
+        rows = [_row(row) for row in csv.DictReader(io.StringIO(text))]
     except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: is not a journal that train.py wrote ({error}); run without --pick") from error
+        raise UserError(f"{path}: is not a journal that train.py wrote ({error}); run it again") from error
+    if not rows:
+        raise UserError(f"{path}: is empty; run train.py again")
+    return rows
 
 
-def journal_csv(rows: list[JournalRow]) -> str:
-    """The journal as CSV with a header, seconds to the tenth."""
+def _row(cells: dict[str, str]) -> JournalRow:
+    def number(name: str) -> float:
+        return float(cells[name])
+
+    def optional(name: str) -> float | None:
+        return float(cells[name]) if cells.get(name) else None
+
+    try:
+        return JournalRow(
+            stage=cells["stage"],
+            iteration=int(cells["iteration"]),
+            gaussians=int(cells["gaussians"]),
+            psnr=number("psnr"),
+            ssim=number("ssim"),
+            bytes=int(cells["bytes"]),
+            score_seconds=number("score_seconds"),
+            finetune_seconds=number("finetune_seconds"),
+            encode_seconds=number("encode_seconds"),
+            evaluate_seconds=number("evaluate_seconds"),
+            lpips=optional("lpips"),
+            estimated_psnr=optional("estimated_psnr"),
+            estimated_ssim=optional("estimated_ssim"),
+        )
+    except KeyError as error:
+        raise ValueError(f"it has no column {error}") from error
+
+
+def journal_csv(rows: Journal) -> str:
+    """The journal as CSV with a header."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(JournalRow))
-    for row in rows:
-        values = asdict(row)
-        formatted = {
-            name: f"{value:.1f}" if name.endswith("_seconds") else f"{value:.4f}" if isinstance(value, float) else value
-            for name, value in values.items()
-        }
-        writer.writerow(formatted.values())
+    writer = csv.DictWriter(text, [field.name for field in fields(JournalRow)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: "" if value is None else value for name, value in asdict(row).items()} for row in rows)
     return text.getvalue()

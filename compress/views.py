@@ -1,18 +1,15 @@
-"""A set of views, what they should look like, and who renders them."""
+"""A set of views: their cameras, what they should look like, and who renders them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from gaussian_renderer import Rendering, render
-from quality.lpips import Lpips
-from quality.metrics import ViewMetrics, mean_metrics, measure
+from scene import Scene
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 
@@ -27,9 +24,6 @@ class Views:
         background: ``(3,)`` RGB behind everything.
         extent: Size of the scene in world units, which the learning rate of the means is relative to.
         backend: Name of the renderer.
-        target_quality: ``None`` for photographs. Where the targets are renders of the model that is compressed: what
-            that model's quality against photographs is taken to be; see :func:`against_photographs`.
-        lpips: Measured as well where it is given.
     """
 
     cameras: list[Camera]
@@ -37,13 +31,16 @@ class Views:
     background: Tensor
     extent: float
     backend: str = "auto"
-    target_quality: ViewMetrics | None = None
-    lpips: Lpips | None = None
+
+    @staticmethod
+    def of(scene: Scene, cameras: list[Camera], backend: str = "auto") -> Views:
+        """Some of a scene's views, whose targets are the scene's images."""
+        return Views(cameras, scene.images.load, scene.background, scene.extent, backend)
 
     def __len__(self) -> int:
         return len(self.cameras)
 
-    def of(self, cameras: list[Camera]) -> Views:
+    def at(self, cameras: list[Camera]) -> Views:
         """Other cameras, everything else the same."""
         return replace(self, cameras=cameras)
 
@@ -51,35 +48,9 @@ class Views:
         """Render one view, differentiable in the six parameters."""
         return render(camera, splats, self.background, backend=self.backend)
 
-    @torch.no_grad()
-    def evaluate(self, splats: GaussianModel) -> ViewMetrics:
-        """Mean quality of the model over the views."""
-        splats = splats.to(self.background.device)  # Decoders return models on the CPU.
-        return mean_metrics([self._measure(camera, splats) for camera in self.cameras])
-
-    def _measure(self, camera: Camera, splats: GaussianModel) -> ViewMetrics:
-        metrics = measure(self.render(camera, splats).image, self.target(camera), self.lpips)
-        return metrics if self.target_quality is None else against_photographs(metrics, self.target_quality)
-
     def shuffled(self, seed: tuple[int, ...]) -> ShuffledViews:
         """The views in random order, again and again."""
         return ShuffledViews(self.cameras, seed)
-
-
-def against_photographs(to_original: ViewMetrics, original: ViewMetrics) -> ViewMetrics:
-    """What a compressed model's quality would be, from what it is against the original's renders.
-
-    Against its own renders the original has an infinite PSNR, and every drop from there is infinite. If the error
-    against the original and the original's error against the photographs have nothing to do with each other, their
-    squares add, and so do the values of 1 / SSIM - 1, which are squared errors relative to contrast.
-
-    Args:
-        to_original: Of the compressed model against the original's renders.
-        original: Of the original against photographs.
-    """
-    error = 10.0 ** (-to_original.psnr / 10.0) + 10.0 ** (-original.psnr / 10.0)
-    dissimilarity = 1.0 / max(to_original.ssim, 1e-3) + 1.0 / original.ssim - 1.0
-    return ViewMetrics(psnr=-10.0 * math.log10(error), ssim=1.0 / dissimilarity, lpips=to_original.lpips)
 
 
 class ShuffledViews:

@@ -12,6 +12,7 @@ and one ``.npz`` of weights; ``scripts/export_lpips_weights.py`` writes it on a 
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gsz.errors import UserError
-from utils.cli import say
+
+log = logging.getLogger(__name__)
 
 Lpips = Callable[[Tensor, Tensor], float]
 """``lpips(image, target)``: two ``(H, W, 3)`` float32 images in [0, 1] to a distance, 0 for equal images."""
@@ -175,7 +177,7 @@ def load_lpips(weights: Path | None = None, device: torch.device | str = "cpu") 
         return packaged
     if weights is not None:
         return VggLpips(read_weights(weights), device)
-    say(HOW_TO_GET_LPIPS)
+    log.info(HOW_TO_GET_LPIPS)
     return None
 
 

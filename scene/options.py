@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from gsz.sizes import parse_size
 from gsz.splats import MAX_SH_DEGREE
 from scene.model_dir import OPTIONS_FILE, find_options
-from utils.options import parse_size
 
 log = logging.getLogger(__name__)
 

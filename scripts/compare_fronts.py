@@ -13,18 +13,19 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import _root  # noqa: F401
 from tqdm import tqdm
 
-import render
+from compress.judging import Judge
 from compress.views import Views
 from gsz import registry
 from gsz.errors import UserError
 from gsz.files import atomic_path
+from programs import rendering
 from quality.lpips import load_lpips
 from scene.gaussian_model import GaussianModel
 from utils import cli
@@ -62,7 +63,7 @@ def files_of(run: Path) -> list[Path]:
     Raises:
         UserError: the folder holds no finished run.
     """
-    final = render.choose_model(run).path
+    final = rendering.choose_model(run).path
     front = [path for path in sorted((run / "front").glob("*")) if registry.format_of_suffix(path) is not None]
     if not front or final.parent != run:
         raise UserError(f"{run}: holds no finished run of train.py; give the folder of one")
@@ -75,11 +76,11 @@ def test_views(run: Path) -> Views:
     Raises:
         UserError: there are none, or the scene is gone.
     """
-    options = render.Options(run, render.scene_options(run), pretrained_ply=render.original_file(run))
-    scene = render.load_scene(options)
+    options = rendering.Options(run, rendering.scene_options(run), pretrained_ply=rendering.original_file(run))
+    scene = rendering.load_scene(options)
     if not scene.test:
         raise UserError(f"{run}: was made without test views; run train.py with --eval")
-    return Views(scene.test, scene.images.load, scene.background, scene.extent)
+    return Views.of(scene, scene.test)
 
 
 def measure(runs: Sequence[Path], path: Path, lpips_weights: Path | None) -> list[Point]:
@@ -92,8 +93,8 @@ def measure(runs: Sequence[Path], path: Path, lpips_weights: Path | None) -> lis
     views = {run: test_views(run) for run, _ in missing}
     for run, file in tqdm(missing, desc="test views", unit="file", mininterval=cli.bar_interval()):
         splats = GaussianModel.of(registry.read(file))
-        seen_by = replace(views[run], lpips=lpips) if file.parent == run else views[run]
-        points.append(Point(*key(run, file)[:2], len(splats), file.stat().st_size, **asdict(seen_by.evaluate(splats))))
+        judge = Judge(views[run], lpips if file.parent == run else None)
+        points.append(Point(*key(run, file)[:2], len(splats), file.stat().st_size, **asdict(judge.evaluate(splats))))
         write_results(path, {}, [asdict(point) for point in points])
     wanted = [key(run, file) for run, file in files]
     return [point for point in points if (point.run, point.file, point.bytes) in wanted]

@@ -10,24 +10,30 @@ A run whose result the JSON file already holds is not done again.
 
 from __future__ import annotations
 
-import argparse
 import math
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import _root  # noqa: F401
+import tyro
 
-import train
+from compress.judging import Judge
 from compress.recipe import Recipe
 from compress.views import Views
+from gsz.errors import UserError
+from programs import compression
 from quality.metrics import ViewMetrics
 from utils import cli
 from utils.results import read_results, write_results
 from utils.tables import format_table
+
+KEEP_RATIO = 0.25
+"""Of the Gaussians, what is left where --keep_ratio does not say."""
 
 FINAL_SHARE = 0.4
 """Of the iterations, what the final stage has; the rest is for the rounds."""
@@ -58,8 +64,8 @@ class Variant:
             # Fractions are of whole Gaussians, so that a round more may be needed for the last few.
             max_rounds=rounds + 1,
             keep_ratio=keep_ratio,
-            target_count=0,
-            target_size="",
+            target_count=None,
+            target_size=None,
             max_psnr_drop=math.inf,
             max_ssim_drop=math.inf,
             max_lpips_rise=math.inf,
@@ -76,7 +82,6 @@ VARIANTS = {
     "more iterations in the rounds": Variant({}, final_share=0.15),
     "more iterations at the end": Variant({}, final_share=0.7),
     "constant rates": Variant({"lr_decay": 1.0}),
-    "Adam's moments kept": Variant({"keep_optimizer": True}),
     "no penalty on sh_rest": Variant({"sh_rest_penalty": 0.0}),
     "penalty 0.01": Variant({"sh_rest_penalty": 0.01}),
     "sh_rest of 10 % a round": Variant({"sh_prune_fraction": 0.1}),
@@ -84,24 +89,40 @@ VARIANTS = {
 }
 
 
-def compare(run: train.Options, names: Sequence[str], path: Path, iterations: int, keep_ratio: float) -> list[dict]:
-    """The rows of the variants: those that ``path`` holds, and the others, which are added to it one at a time.
+@dataclass
+class Options(compression.Options):
+    """What each setting of the schedule is worth. Options that are not of the comparison are those of train.py."""
+
+    model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("output/schedules")
+    """Nothing is written there."""
+    json: Path = Path("output/schedules.json")
+    """Results."""
+    variants: tuple[Annotated[str, tyro.conf.arg(metavar="NAME")], ...] = tuple(VARIANTS)
+    """Runs to compare."""
+    iterations: int = 3000
+    """Iterations of each run. Of the Gaussians --keep_ratio are left, by default a quarter."""
+
+
+def compare(run: Options) -> list[dict[str, Any]]:
+    """The rows of the variants: those that ``--json`` holds, and the others, which are added to it one at a time.
 
     Raises:
-        UserError: ``path`` holds results of another baseline.
+        UserError: the file holds results of another baseline.
     """
-    original, original_path = train.load_original(run)
-    scene = train.load_scene(run, original, original_path)
-    test = Views(scene.test, scene.images.load, scene.background, scene.extent, run.backend)
-    settings = {**asdict(run.recipe), "iterations": iterations, "keep_ratio": keep_ratio, "gaussians": len(original)}
-    rows = read_results(path, settings)
+    original, original_path = compression.load_original(run)
+    scene = compression.load_scene(run, original, original_path)
+    test = Judge(Views.of(scene, scene.test, run.backend))
+    kept = run.recipe.keep_ratio or KEEP_RATIO
+    settings = {**asdict(run.recipe), "iterations": run.iterations, "keep_ratio": kept, "gaussians": len(original)}
+    rows = read_results(run.json, settings)
     done = {row["variant"] for row in rows}
-    for number, name in enumerate(name for name in names if name not in done):
-        cli.say(f"--- {name} ({number + 1} of {len(set(names) - done)})")
-        recipe = VARIANTS[name].recipe(run.recipe, iterations, keep_ratio)
+    for number, name in enumerate(name for name in run.variants if name not in done):
+        cli.say(f"--- {name} ({number + 1} of {len(set(run.variants) - done)})")
+        recipe = VARIANTS[name].recipe(run.recipe, run.iterations, kept)
         began = time.process_time()
         with tempfile.TemporaryDirectory() as out:
-            result = train.train(replace(run, recipe=recipe, model_path=Path(out)))
+            result = compression.run(replace(run, recipe=recipe, model_path=Path(out)))
+        assert result is not None
         seconds = time.process_time() - began
         rows = [
             *rows,
@@ -115,7 +136,7 @@ def compare(run: train.Options, names: Sequence[str], path: Path, iterations: in
                 "test": asdict(test.evaluate(result.splats)),
             },
         ]
-        write_results(path, settings, rows)
+        write_results(run.json, settings, rows)
     return rows
 
 
@@ -141,18 +162,11 @@ def results_table(rows: list[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], epilog="All other options are those of train.py.", allow_abbrev=False
-    )
-    parser.add_argument("--json", type=Path, default=Path("output/schedules.json"), help="default: %(default)s")
-    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME")
-    parser.add_argument("--iterations", type=int, default=3000, help="of each run (default: %(default)s)")
-    parser.add_argument("--keep_ratio", type=float, default=0.25, help="of the Gaussians (default: %(default)s)")
-    options, settings = parser.parse_known_args(arguments)
-    if options.iterations < 1 or not 0.0 < options.keep_ratio < 1.0:
-        parser.error("--iterations must be positive and --keep_ratio between 0 and 1")
-    run = train.parse([*settings, "--eval", "-m", str(options.json.parent)])
-    cli.say(results_table(compare(run, options.variants, options.json, options.iterations, options.keep_ratio)))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = compression.parse([*given, "--eval"], Options)
+    if options.iterations < 1:
+        raise UserError(f"--iterations {options.iterations}: must be at least 1")
+    cli.say(results_table(compare(options)))
 
 
 if __name__ == "__main__":

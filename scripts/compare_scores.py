@@ -11,29 +11,33 @@ holds is not computed again.
 
 from __future__ import annotations
 
-import argparse
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
 import _root  # noqa: F401
-from tqdm import tqdm
+import tyro
 
-import train
 from compress import importance
 from compress.finetune import finetune
-from compress.judging import Roles, assign_roles
+from compress.judging import Judge, Roles, assign_roles
 from compress.prune import prune
-from compress.recipe import Recipe
+from compress.recipe import Recipe, ScoreName
 from compress.views import Views
 from gsz import registry
+from gsz.errors import UserError
 from gsz.files import atomic_path
+from programs import compression
 from quality.lpips import load_lpips
 from quality.metrics import ViewMetrics
 from scene import GaussianModel
 from utils import cli
+from utils.progress import Progress, silent
 from utils.results import read_results, write_results
 from utils.tables import cell, format_table
 
@@ -49,7 +53,7 @@ class Study:
         original: The checkpoint.
         views: Who trains and who judges.
         test: The test views.
-        lpips: Some of them, with LPIPS, which takes long on a CPU; only models that were fine-tuned are measured there.
+        lpips: Measures LPIPS on some of them, since it takes long on a CPU, and only of models that were fine-tuned.
             ``None`` to leave it out.
         recipe: Settings of fine-tuning; ``prune_fraction`` bounds what goes in one round.
         pruned: Fractions at which to measure, ascending.
@@ -57,8 +61,8 @@ class Study:
 
     original: GaussianModel
     views: Roles
-    test: Views
-    lpips: Views | None
+    test: Judge
+    lpips: Judge | None
     recipe: Recipe
     pruned: tuple[float, ...]
 
@@ -77,7 +81,7 @@ class Study:
 
     def row(self, score: str, iterations: int, splats: GaussianModel) -> dict[str, Any]:
         """What the results say of a model after so many iterations; none of them means that it was only pruned."""
-        test, validation = self.test.evaluate(splats), self.views.judging.evaluate(splats)
+        test, validation = self.test.evaluate(splats), self.views.judge.evaluate(splats)
         if self.lpips is not None and (iterations > 0 or splats is self.original):
             test = replace(test, lpips=self.lpips.evaluate(splats).lpips)
         return {
@@ -91,27 +95,31 @@ class Study:
 
 def prune_only(study: Study, name: str) -> Iterator[dict[str, Any]]:
     """Rows of a score that prunes the checkpoint at a stroke."""
-    scores = importance.SCORES[name](study.original, study.views.training, (study.recipe.seed, 0))
+    scores = importance.SCORES[name](study.original, study.views.training, (study.recipe.seed, 0)).gaussians
     for count in study.counts():
         pruned = prune(study.original, scores, len(study.original) - count)
         yield study.row(name, 0, pruned)
 
 
-def prune_and_finetune(study: Study, name: str, bar: tqdm) -> Iterator[dict[str, Any]]:
+def prune_and_finetune(study: Study, name: str, step: Callable[[], None]) -> Iterator[dict[str, Any]]:
     """Rows of a score that prunes in rounds, with fine-tuning after each."""
     recipe, codec = study.recipe, registry.get(study.recipe.codec)
     splats, counts = study.original, set(study.counts())
     for number, count in enumerate(study.rounds()):
         seed = (recipe.seed, number + 1)
-        scores = importance.SCORES[name](splats, study.views.training, seed)
+        scores = importance.SCORES[name](splats, study.views.training, seed).gaussians
         splats = prune(splats, scores, len(splats) - count)
         iterations = recipe.round_iterations
-        splats, _ = finetune(splats, codec, study.views.training, recipe, iterations, seed, lambda _: bar.update())
+        splats, _ = finetune(splats, codec, study.views.training, recipe, iterations, seed, lambda _: step())
         if count in counts:
             yield study.row(name, (number + 1) * iterations, splats)
 
 
-def compare(study: Study, names: Sequence[str], path: Path) -> list[dict[str, Any]]:
+def tell(progress: Progress, steps: Iterator[int], total: int, name: str) -> None:
+    progress(next(steps), total, name)
+
+
+def compare(study: Study, names: Sequence[str], path: Path, progress: Progress = silent) -> list[dict[str, Any]]:
     """The rows of all scores: those that ``path`` holds, and the others, which are added to it one score at a time.
 
     Raises:
@@ -121,18 +129,18 @@ def compare(study: Study, names: Sequence[str], path: Path) -> list[dict[str, An
         **asdict(study.recipe),
         "pruned": study.pruned,
         "gaussians": len(study.original),
-        "lpips": [] if study.lpips is None else [camera.name for camera in study.lpips.cameras],
+        "lpips": [] if study.lpips is None else [camera.name for camera in study.lpips.views.cameras],
     }
     rows = read_results(path, settings)
     if not rows:
         rows = [study.row("uncompressed", 0, study.original)]
     missing = [name for name in names if all(row["score"] != name for row in rows)]
     total = len(missing) * len(study.rounds()) * study.recipe.round_iterations
-    with tqdm(total=total, desc="scores", unit="it", mininterval=cli.bar_interval()) as bar:
-        for name in missing:
-            bar.set_postfix_str(name)
-            rows = [*rows, *prune_only(study, name), *prune_and_finetune(study, name, bar)]
-            write_results(path, settings, rows)
+    steps = itertools.count(1)
+    for name in missing:
+        step = partial(tell, progress, steps, total, name)
+        rows = [*rows, *prune_only(study, name), *prune_and_finetune(study, name, step)]
+        write_results(path, settings, rows)
     return rows
 
 
@@ -189,50 +197,55 @@ def write_plot(rows: list[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def with_lpips(views: Views, weights: Path | None, count: int) -> Views | None:
-    """``count`` of the views, spread evenly, with LPIPS; ``None`` where there are no weights or none is wanted."""
+def with_lpips(test: Judge, weights: Path | None, count: int) -> Judge | None:
+    """Measures LPIPS on so many of the test views, spread evenly; ``None`` without weights."""
     if weights is None or count < 1:
         return None
+    views = test.views
     cameras = views.cameras[:: max(1, len(views) // count)][:count]
-    return replace(views.of(cameras), lpips=load_lpips(weights))
+    return Judge(views.at(cameras), load_lpips(weights))
 
 
-def fraction(text: str) -> float:
-    """A fraction between 0 and 1, both excluded."""
-    value = float(text)
-    if not 0.0 < value < 1.0:
-        raise argparse.ArgumentTypeError(f"{text} must lie between 0 and 1")
-    return value
+@dataclass
+class Options(compression.Options):
+    """What the scores are worth at equal counts. Options that are not of the comparison are those of train.py."""
+
+    model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("output/scores")
+    """Nothing is written there."""
+    json: Path = Path("output/scores.json")
+    """Results."""
+    plot: Path | None = None
+    """Also draw the results, as a PNG."""
+    scores: tuple[ScoreName, ...] = get_args(ScoreName)
+    """Scores to compare."""
+    pruned: tuple[float, ...] = PRUNED
+    """Fractions of the Gaussians that are gone where the models are measured."""
+    lpips_views: int = 3
+    """Measure LPIPS on so many test views, where --lpips_weights are given."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], epilog="All other options are those of train.py.", allow_abbrev=False
-    )
-    parser.add_argument("--json", type=Path, default=Path("output/scores.json"), help="results (default: %(default)s)")
-    parser.add_argument("--plot", type=Path, help="also draw the results, as a PNG")
-    parser.add_argument("--scores", nargs="+", choices=sorted(importance.SCORES), default=list(importance.SCORES))
-    parser.add_argument("--pruned", nargs="+", type=fraction, default=PRUNED, help="default: %(default)s")
-    parser.add_argument("--lpips_weights", type=Path, metavar="FILE.npz", help="measure LPIPS as well")
-    parser.add_argument("--lpips_views", type=int, default=3, help="on so many test views (default: %(default)s)")
-    options, settings = parser.parse_known_args(arguments)
-
-    run = train.parse([*settings, "--eval", "-m", str(options.json.parent)])
-    recipe = replace(run.recipe, codec="ply")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = compression.parse([*given, "--eval"], Options)
+    if not all(0.0 < fraction < 1.0 for fraction in options.pruned):
+        raise UserError("--pruned: fractions must lie between 0 and 1")
+    recipe = replace(options.recipe, codec="ply")
     recipe.check()
-    original, _ = train.load_original(run)
-    scene = train.load_scene(run, original, Path())
-    training = Views(scene.train, scene.images.load, scene.background, scene.extent, run.backend)
+    original, _ = compression.load_original(options)
+    scene = compression.load_scene(options, original, Path())
+    training = Views.of(scene, scene.train, options.backend)
+    test = Judge(training.at(scene.test))
     study = Study(
         original,
         assign_roles(training, scene.validation, original),
-        training.of(scene.test),
-        with_lpips(training.of(scene.test), options.lpips_weights, options.lpips_views),
+        test,
+        with_lpips(test, options.lpips_weights, options.lpips_views),
         recipe,
         tuple(sorted(set(options.pruned))),
     )
-    rows = compare(study, options.scores, options.json)
+    with cli.progress_bar("scores", "it") as progress:
+        rows = compare(study, options.scores, options.json, progress)
     cli.say(results_table(rows))
     if options.plot is not None:
         write_plot(rows, options.plot)

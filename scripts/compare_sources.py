@@ -9,72 +9,67 @@ already finished in the output folder is not done again.
 
 from __future__ import annotations
 
-import argparse
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import _root  # noqa: F401
+import tyro
 
-import metrics
-import render
-import train
-from compress.synthetic_views import OwnRenders
+from compress.judging import Judge
+from compress.run_dir import RunDir
 from compress.views import Views
 from gsz import registry
+from programs import compression, measuring, rendering
+from programs.own_renders import OwnRenders
 from quality.metrics import ViewMetrics, read_summary
-from scene import GaussianModel, Scene, model_dir, open_scene
-from scene.options import SceneOptions
+from scene import GaussianModel, Scene, open_scene
 from utils import cli
 from utils.tables import cell, format_table
 
 
-def compress(out: Path, arguments: list[str]) -> Path:
+@dataclass
+class Options(compression.Options):
+    """What photographs are worth. All options are those of train.py."""
+
+    model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("output/sources")
+    """Folder to write to: a folder a run."""
+
+
+def compress(options: Options) -> Path:
     """The compressed file of a run, which is done unless it has been."""
-    finished = [] if (out / "resume").exists() else sorted(out.glob("compressed.*"))
-    if finished:
-        return finished[0]
-    return train.train(train.parse([*arguments, "--eval", "-m", str(out)])).path
+    if not RunDir(options.model_path).is_finished():
+        with cli.progress_bar(options.model_path.name, "it") as progress:
+            compression.run(replace(options, resume=True), progress)
+    return rendering.choose_model(options.model_path).path
 
 
 def against_original(original: Path, compressed: Path, scene: Scene) -> ViewMetrics:
     """The compressed model beside the original's renders, at the test views."""
-    splats = GaussianModel.load_ply(original)
-    views = Views(scene.test, OwnRenders(splats, scene.background).load, scene.background, scene.extent)
-    return views.evaluate(GaussianModel.of(registry.read(compressed)))
+    renders = OwnRenders(GaussianModel.load_ply(original), scene.background)
+    judge = Judge(Views(scene.test, renders.load, scene.background, scene.extent))
+    return judge.evaluate(registry.read(compressed))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-s", "--source_path", type=Path, required=True)
-    parser.add_argument("-i", "--images", default="images")
-    parser.add_argument("-r", "--resolution", type=int, default=-1)
-    parser.add_argument("--pretrained_dir", type=Path, required=True)
-    parser.add_argument("--iteration", type=int, default=-1)
-    parser.add_argument("-m", "--model_path", type=Path, default=Path("output/sources"))
-    parser.add_argument("--lpips_weights", type=Path)
-    options, settings = parser.parse_known_args()
-
-    number = model_dir.latest_iteration(options.pretrained_dir) if options.iteration == -1 else options.iteration
-    original = model_dir.checkpoint_path(options.pretrained_dir, number)
-    resolution = ["-r", str(options.resolution)]
-    photographs = ["-s", str(options.source_path), "-i", options.images]
-    checkpoint = ["--pretrained_dir", str(options.pretrained_dir), "--iteration", str(number)]
+    options = compression.parse([*sys.argv[1:], "--eval"], Options)
+    _, original = compression.load_original(options)
+    without = replace(options, scene=replace(options.scene, source_path=None))
     sources = {
-        "photographs": [*photographs, *checkpoint],
-        "cameras": checkpoint,
-        "ply": ["--pretrained_ply", str(original)],
+        "photographs": options,
+        "cameras": without,
+        "ply": replace(without, pretrained_dir=None, pretrained_ply=original, iteration=None),
     }
-    files = {name: compress(options.model_path / name, [*how, *resolution, *settings]) for name, how in sources.items()}
+    files = {name: compress(replace(source, model_path=options.model_path / name)) for name, source in sources.items()}
     files = {"original": original, **files}
 
-    scene = open_scene(
-        SceneOptions(options.source_path, options.images, options.resolution, eval=True), validation_every=0
-    )
-    weights = ["--lpips_weights", str(options.lpips_weights)] if options.lpips_weights else []
+    scene = open_scene(options.scene, validation_every=0)
     rows = []
     for name, file in files.items():
         measured = options.model_path / "measured" / name
-        render.main(["-m", str(measured), *photographs, *resolution, "--eval", "--model", str(file), "--skip_train"])
-        metrics.main(["-m", str(measured), *weights])
+        rendering.run(rendering.Options(measured, options.scene, model=file, skip_train=True))
+        measuring.run(measuring.Options((measured,), options.lpips_weights))
         summary = read_summary(measured)
         to_original = None if name == "original" else against_original(original, file, scene)
         rows.append(

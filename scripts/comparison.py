@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gsz.errors import UserError
 from gsz.files import atomic_path
-from metrics import RenderedMethod, find_methods, read_image
+from programs.measuring import RenderedMethod, find_methods, read_image
 from quality.metrics import ModelSummary, psnr, read_summary
 from utils import cli
 from utils.tables import Style, cell, format_table

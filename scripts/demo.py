@@ -7,16 +7,17 @@ Everything it writes goes to the output folder.
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from _root import ROOT
 from comparison import before_after_table, read_view, write_comparison
 
-import metrics
-import render
-import train
+from programs import compression, measuring, rendering
 from quality.metrics import read_summary
 from scene import model_dir
 from utils import cli
@@ -26,29 +27,29 @@ CHECKPOINT = SCENE / "pretrained"
 SHOWN_VIEW = 6
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-m", "--model_path", type=Path, default=Path("output/demo"), help="default: %(default)s")
-    parser.add_argument("--lpips_weights", type=Path, help="VGG weights for LPIPS as .npz; see README.md")
-    options, settings = parser.parse_known_args()
-    started = time.perf_counter()
-    before, after = options.model_path / "original", options.model_path / "compressed"
-    scene = ["-s", str(SCENE), "-i", "images_400", "--eval"]
+@dataclass
+class Options(compression.Options):
+    """The main job on the shipped scene. All options are those of train.py."""
 
-    result = train.train(
-        train.parse(
-            [
-                *("--config", str(ROOT / "configs" / "demo.yaml")),
-                *(*scene, "--pretrained_dir", str(CHECKPOINT), "-m", str(after)),
-                *settings,
-            ]
-        )
-    )
+    model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("output/demo")
+    """Folder to write to."""
+
+
+def main() -> None:
+    started = time.perf_counter()
+    scene = ["-s", str(SCENE), "-i", "images_400", "--eval"]
     checkpoint = model_dir.checkpoint_path(CHECKPOINT, model_dir.latest_iteration(CHECKPOINT))
-    render.main(["-m", str(before), *scene, "--model", str(checkpoint), "--skip_train"])
-    render.main(["-m", str(after), "--skip_train"])
-    weights = ["--lpips_weights", str(options.lpips_weights)] if options.lpips_weights else []
-    metrics.main(["-m", str(before), str(after), *weights])
+    recipe = ["--config", str(ROOT / "configs" / "demo.yaml")]
+    given = [*scene, "--pretrained_dir", str(CHECKPOINT), *recipe, "--overwrite", *sys.argv[1:]]
+    options = compression.parse(given, Options)
+    before, after = options.model_path / "original", options.model_path / "compressed"
+
+    with cli.progress_bar("compress", "it") as progress:
+        result = compression.run(replace(options, model_path=after), progress)
+    assert result is not None
+    rendering.run(rendering.parse(["-m", str(before), *scene, "--model", str(checkpoint), "--skip_train"]))
+    rendering.run(rendering.parse(["-m", str(after), "--skip_train"]))
+    cli.say(measuring.results_table(measuring.run(measuring.Options((before, after), options.lpips_weights))))
 
     original, photograph = read_view(before, SHOWN_VIEW)
     compressed, _ = read_view(after, SHOWN_VIEW)

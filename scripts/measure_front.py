@@ -1,54 +1,52 @@
 """What the rounds of a run lost on the views that judged them, beside what they lost on the test views.
 
-    python scripts/measure_front.py -m output/garden -s data/garden -i images_4 --pretrained_dir models/garden
+    python scripts/measure_front.py -m output/garden
 
 The table tells how well a budget that is measured on the former keeps what it promises for the latter.
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
 from collections.abc import Sequence
 
 import _root  # noqa: F401
-from tqdm import tqdm
 
-import train
-from compress.budget import quality_lost
-from compress.front import read_front
-from compress.run_dir import read_journal
+from compress.budget import Loss
+from compress.front import rounds_of
+from compress.judging import Judge
+from compress.run_dir import RunDir
 from compress.views import Views
-from gsz import registry
-from scene.gaussian_model import GaussianModel
+from programs import compression
 from utils import cli
+from utils.progress import Progress, counted, silent
 from utils.tables import format_table
 
 
-def measure_front(run: train.Options) -> str:
+def measure_front(options: compression.Options, progress: Progress = silent) -> str:
     """A row a round in Markdown.
 
     Raises:
-        UserError: there is no run in the folder, or the scene or the original cannot be read.
+        UserError: there is no finished run in the folder, or the scene or the original cannot be read.
     """
-    uncompressed = read_journal(run.model_path / "journal.csv")[0].metrics
-    front = read_front(run.model_path / "front")
-    original, original_path = train.load_original(run)
-    scene = train.load_scene(run, original, original_path)
-    test = Views(scene.test, scene.images.load, scene.background, scene.extent, run.backend)
-    before = test.evaluate(original.to(scene.background.device))
+    folder = RunDir(options.model_path)
+    journal = folder.finished_journal()
+    suffix = options.recipe.make_codec().suffix
+    original, original_path = compression.load_original(options)
+    scene = compression.load_scene(options, original, original_path)
+    test = Judge(Views.of(scene, scene.test, options.backend))
+    before = test.evaluate(original)
     rows = []
-    for entry in tqdm(front.entries, unit="model", leave=False):
-        judged = quality_lost(entry.metrics, uncompressed)
-        tested = quality_lost(test.evaluate(GaussianModel.of(registry.read(front.path(entry)))), before)
+    for row in counted(rounds_of(journal), progress):
+        judged = Loss.between(journal[0].metrics, row.metrics)
+        tested = Loss.between(before, test.evaluate(folder.read_front(row, suffix, finished=True)))
         rows.append(
             [
-                entry.stage,
-                f"{entry.gaussians:,}",
-                f"{entry.bytes / 1e6:.2f}",
-                f"{judged.psnr:.2f}",
-                f"{judged.ssim:.4f}",
-                f"{tested.psnr:.2f}",
-                f"{tested.ssim:.4f}",
+                row.stage,
+                f"{row.gaussians:,}",
+                f"{row.bytes / 1e6:.2f}",
+                *(f"{judged.psnr_drop:.2f}", f"{judged.ssim_drop:.4f}"),
+                *(f"{tested.psnr_drop:.2f}", f"{tested.ssim_drop:.4f}"),
             ]
         )
     header = ["", "Gaussians", "MB", "PSNR lost where judged", "SSIM", "PSNR lost on test views", "SSIM"]
@@ -57,11 +55,11 @@ def measure_front(run: train.Options) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], usage="%(prog)s OPTIONS, which are those of the run", allow_abbrev=False
-    )
-    _, settings = parser.parse_known_args(arguments)
-    cli.say(measure_front(train.parse([*settings, "--eval"])))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    with cli.progress_bar("test views", "models") as progress:
+        # As train.py --resume, so that all options are those of the run.
+        table = measure_front(compression.parse([*given, "--eval", "--resume"]), progress)
+    cli.say(table)
 
 
 if __name__ == "__main__":

@@ -1,35 +1,166 @@
-"""The shell around every command-line tool: one-line errors, exit codes, log lines that do not break progress bars."""
+"""The shell around every command-line tool: messages and progress on the terminal, one-line errors, exit codes."""
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable
-
-from tqdm import tqdm
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from gsz.errors import UserError
+from utils.progress import Progress
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+OUR_PACKAGES = ("compress", "gaussian_renderer", "gsz", "pretraining", "programs", "quality", "scene", "utils")
+"""Whose messages are shown; of other packages only warnings are."""
+
+LINE_EVERY = 30.0
+"""Seconds between two lines of progress where standard error is not a terminal."""
+
+
+# --- Messages --------------------------------------------------------------------------------------------------------
 
 
 def say(message: str) -> None:
-    """Print one line to standard output, above a progress bar where one is running."""
-    tqdm.write(message, file=sys.stdout)
-    sys.stdout.flush()
+    """Print a line to standard output, above a bar where one is drawn."""
+    _write(message, sys.stdout)
 
 
 def warn(message: str) -> None:
-    """Print one line to standard error, above a progress bar where one is running."""
-    tqdm.write(f"warning: {message}", file=sys.stderr)
+    """Print a warning to standard error, above a bar where one is drawn."""
+    _write(f"warning: {message}", sys.stderr)
 
 
-def bar_interval() -> float:
-    """Seconds between two drawings of a long progress bar: rare where it goes to a log file."""
-    return 0.1 if sys.stderr.isatty() else 30.0
+def _write(message: str, stream: object) -> None:
+    bar = _Bar.drawn
+    if bar is not None:
+        bar.clear()
+    print(message, file=stream, flush=True)  # type: ignore[call-overload]
+    if bar is not None:
+        bar.refresh()
 
 
-def run(main: Callable[[], None]) -> None:
+class _Terminal(logging.Handler):
+    """Shows messages of the libraries: warnings as such, all others as plain lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            warn(message)
+        else:
+            say(message)
+
+
+def show_messages() -> None:
+    """Let the libraries' messages appear on the terminal from here on."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Terminal) for handler in root.handlers):
+        root.addHandler(_Terminal())
+    for name in OUR_PACKAGES:
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
+# --- Progress --------------------------------------------------------------------------------------------------------
+
+
+class TimeLeft:
+    """Estimates how long the rest takes, by the pace of the last minute.
+
+    The first step is left out: it waits for code to be compiled and for files to be read.
+    """
+
+    WINDOW = 60.0
+    ENOUGH_STEPS, ENOUGH_SECONDS = 5, 2.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._steps: deque[tuple[float, int]] = deque()
+
+    def after(self, done: int, total: int) -> float | None:
+        """Seconds that are left once ``done`` of ``total`` steps are; ``None`` where it is too early to tell."""
+        now = self._clock()
+        self._steps.append((now, done))
+        while len(self._steps) > 2 and now - self._steps[1][0] >= self.WINDOW:
+            self._steps.popleft()
+        then, before = self._steps[0]
+        if done - before < self.ENOUGH_STEPS or now - then < self.ENOUGH_SECONDS:
+            return None
+        return (now - then) / (done - before) * max(total - done, 0)
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: "40 s", "12 min", "3 h 05 min"."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class _Bar:
+    """A progress, drawn as a bar on a terminal and else written as a line now and then."""
+
+    drawn: tqdm | None = None
+    """The bar that messages have to be written above."""
+
+    def __init__(self, label: str, unit: str) -> None:
+        self._label, self._unit = label, unit
+        self._left = TimeLeft()
+        self._last_line = time.monotonic()
+        self._bar: tqdm | None = None
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        left = self._left.after(done, total)
+        remaining = "" if left is None else f"about {duration(left)} left"
+        words = ", ".join(filter(None, (remaining, note)))
+        if sys.stderr.isatty():
+            self._draw(done, total, words)
+        elif time.monotonic() - self._last_line >= LINE_EVERY:
+            self._last_line = time.monotonic()
+            share = f"{100 * done / max(total, 1):.0f} %, {done:,} of {total:,} {self._unit}"
+            print(", ".join(filter(None, (f"{self._label}: {share}", words))), file=sys.stderr, flush=True)
+
+    def _draw(self, done: int, total: int, words: str) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            layout = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+            self._bar = tqdm(desc=self._label, total=total, initial=done, leave=False, dynamic_ncols=True)
+            self._bar.bar_format = layout
+            _Bar.drawn = self._bar
+        self._bar.total = total
+        self._bar.set_postfix_str(words, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        _Bar.drawn = None
+
+
+@contextmanager
+def progress_bar(label: str, unit: str = "steps") -> Iterator[Progress]:
+    """A progress to give to a function. It appears with the first step, and goes when the block ends."""
+    bar = _Bar(label, unit)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+# --- Running ---------------------------------------------------------------------------------------------------------
+
+
+def run(main: Callable[[], object]) -> None:
     """Run a tool's ``main``: a :class:`UserError` becomes one line on standard error and exit code 2."""
+    show_messages()
     try:
         main()
     except UserError as error:
@@ -40,4 +171,4 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)

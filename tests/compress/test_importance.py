@@ -5,6 +5,8 @@ Both as the CPU backend measures them and as they are estimated from gradients w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,7 @@ from tests.tiny_run import tiny_splats, write_tiny_scene
 def views(tmp_path_factory: pytest.TempPathFactory) -> Views:
     source, _ = write_tiny_scene(tmp_path_factory.mktemp("tiny"))
     scene = open_scene(SceneOptions(source_path=source, eval=True))
-    return Views(scene.train[:2], scene.images.load, scene.background, scene.extent)
+    return Views.of(scene, scene.train[:2])
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +61,21 @@ def exact_removal(splats: GaussianModel, views: Views) -> list[Tensor]:
     return [whole - images(without(splats, index), views) for index in range(len(splats))]
 
 
-def mean_over_seeds(score: importance.Score, splats: GaussianModel, views: Views, seeds: int) -> np.ndarray:
-    return np.mean([score(splats, views, (seed,)).double().numpy() for seed in range(seeds)], axis=0)
+Numbers = Callable[[GaussianModel, Views, importance.Seed], Tensor]
+
+
+def gaussians(score: importance.Score) -> Numbers:
+    """A score's numbers of whole Gaussians."""
+    return lambda splats, views, seed: score(splats, views, seed).gaussians
+
+
+def mean_over_seeds(numbers: Numbers, splats: GaussianModel, views: Views, seeds: int) -> np.ndarray:
+    return np.mean([numbers(splats, views, (seed,)).double().numpy() for seed in range(seeds)], axis=0)
 
 
 def test_the_probe_estimates_the_squared_change_of_the_images(splats: GaussianModel, views: Views, probes_only: None):
     exact = np.array([float(change.square().sum()) for change in exact_removal(splats, views)])
-    probed = mean_over_seeds(importance.removal_error, splats, views, 400)
+    probed = mean_over_seeds(gaussians(importance.removal_error), splats, views, 400)
     # A squared sum of random signs has a relative spread of about sqrt(2); 400 seeds leave 5 % of it here.
     important = exact > 0.01 * exact.max()
     assert important.sum() > 10
@@ -101,7 +111,7 @@ def test_the_sh_probe_estimates_what_its_loss_changes(splats: GaussianModel, vie
 
 def exact_loss(splats: GaussianModel, views: Views) -> np.ndarray:
     """The change of the squared error for each Gaussian, by leaving it out."""
-    targets = torch.stack([views.target(camera).image for camera in views.cameras]).double()
+    targets = torch.stack([views.target(camera) for camera in views.cameras]).double()
     whole = images(splats, views)
     before = (whole - targets).square().sum()
     return np.array(
@@ -111,28 +121,31 @@ def exact_loss(splats: GaussianModel, views: Views) -> np.ndarray:
 
 def test_the_probe_estimates_the_change_of_the_squared_error(splats: GaussianModel, views: Views, probes_only: None):
     exact = exact_loss(splats, views)
-    estimated = mean_over_seeds(importance.removal_loss, splats, views, 300)
+    estimated = mean_over_seeds(gaussians(importance.removal_loss), splats, views, 300)
     assert np.corrcoef(exact, estimated)[0, 1] > 0.98
     assert np.abs(estimated - exact).max() < 0.15 * np.abs(exact).max()
 
 
 def test_measured_removals_are_those_of_renders_without(splats: GaussianModel, views: Views):
     exact = np.array([float(change.square().sum()) for change in exact_removal(splats, views)])
-    np.testing.assert_allclose(importance.removal_error(splats, views), exact, rtol=1e-4, atol=1e-5 * exact.max())
-    by_loss, loss = importance.removal_loss(splats, views), exact_loss(splats, views)
+    np.testing.assert_allclose(
+        importance.removal_error(splats, views).gaussians, exact, rtol=1e-4, atol=1e-5 * exact.max()
+    )
+    by_loss, loss = importance.removal_loss(splats, views).gaussians, exact_loss(splats, views)
     np.testing.assert_allclose(by_loss, loss, rtol=1e-4, atol=1e-5 * np.abs(loss).max())
 
 
 def test_measured_blend_weights_are_those_of_gradients(
     splats: GaussianModel, views: Views, request: pytest.FixtureRequest
 ):
-    measured = importance.blend_weight(splats, views)
+    measured = importance.blend_weight(splats, views).gaussians
     request.getfixturevalue("probes_only")
-    torch.testing.assert_close(measured, importance.blend_weight(splats, views), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(measured, importance.blend_weight(splats, views).gaussians, rtol=1e-4, atol=1e-4)
 
 
 def test_measuring_needs_no_luck(splats: GaussianModel, views: Views):
-    for score in (importance.removal_error, importance.removal_loss, importance.sh_removal_error):
+    scores = gaussians(importance.removal_error), gaussians(importance.removal_loss), importance.sh_removal_error
+    for score in scores:
         assert torch.equal(score(splats, views, (1,)), score(splats, views, (2,)))
 
 
@@ -141,12 +154,12 @@ def test_blend_weights_sum_to_what_is_not_transparent(splats: GaussianModel, vie
     white.sh_rest.zero_()
     white.sh_dc[:] = 0.5 / 0.28209479177387814  # Every colour is 1, so a pixel is the sum of its weights.
     total = float(images(white, views)[..., 0].sum())
-    assert float(importance.blend_weight(splats, views).sum()) == pytest.approx(total, rel=1e-4)
+    assert float(importance.blend_weight(splats, views).gaussians.sum()) == pytest.approx(total, rel=1e-4)
 
 
 def test_norms_per_view_are_never_below_the_norm_of_the_sum(splats: GaussianModel, views: Views):
-    together = importance.gradient_sum(splats, views)
-    apart = importance.gradient_per_view(splats, views)
+    together = importance.gradient_sum(splats, views).gaussians
+    apart = importance.gradient_per_view(splats, views).gaussians
     assert bool((apart >= together * (1 - 1e-4)).all())
     assert not torch.allclose(apart, together)
 
@@ -156,7 +169,7 @@ def test_every_score_is_finite_repeats_and_leaves_the_model_alone(name: str, spl
     extreme = splats.clone()
     extreme.opacity_logits[0], extreme.opacity_logits[1] = 20.0, -20.0
     copy = extreme.clone()
-    first, second = (importance.SCORES[name](extreme, views, (7, 1)) for _ in range(2))
+    first, second = (importance.SCORES[name](extreme, views, (7, 1)).gaussians for _ in range(2))
     assert first.shape == (len(extreme),) and bool(torch.isfinite(first).all())
     assert torch.equal(first, second)
     for (_, before), (_, after) in zip(copy.named_parameters(), extreme.named_parameters(), strict=True):
@@ -172,13 +185,13 @@ def test_pruned_sh_is_the_least_scored_and_stays_out_of_the_count():
     assert has_sh_rest(splats).sum() == 6
 
 
-def test_both_prunings_of_a_round_share_one_pass(splats: GaussianModel, views: Views, monkeypatch: pytest.MonkeyPatch):
-    expected = importance.removal_error(splats, views, (3,)), importance.sh_removal_error(splats, views, (3,))
-    weights, sh = importance.with_sh("blend_weight", splats, views, (3,))
-    assert torch.equal(weights, importance.blend_weight(splats, views, (3,))) and torch.equal(sh, expected[1])
-
+def test_one_pass_scores_gaussians_and_their_view_dependence(
+    splats: GaussianModel, views: Views, monkeypatch: pytest.MonkeyPatch
+):
+    expected = importance.sh_removal_error(splats, views, (3,))
     passes: list[int] = []
     measure = importance._measured
     monkeypatch.setattr(importance, "_measured", lambda *a, **k: (passes.append(1), measure(*a, **k))[1])
-    both = importance.with_sh("removal_error", splats, views, (3,))
-    assert len(passes) == 1 and torch.equal(both[0], expected[0]) and torch.equal(both[1], expected[1])
+    scores = importance.removal_error(splats, views, (3,))
+    assert scores.sh is not None and torch.equal(scores.sh, expected) and len(passes) == 1
+    assert importance.blend_weight(splats, views, (3,)).sh is None

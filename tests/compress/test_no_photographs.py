@@ -8,6 +8,7 @@ render.py and metrics.py; and that what cannot be used is refused in one line.
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,14 +20,15 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-import metrics
 import render
 import train
+from compress.judging import Judge, against_photographs
 from compress.loop import Result
-from compress.synthetic_views import MAX_NEAR_SHARE, Looker, OwnRenders, known_cameras, placed_cameras
-from compress.views import Views, against_photographs
+from compress.views import Views
 from gaussian_renderer import render as render_view
 from gsz.errors import UserError
+from programs import measuring
+from programs.own_renders import MAX_NEAR_SHARE, Looker, OwnRenders, known_cameras, placed_cameras
 from quality.metrics import ViewMetrics, measure
 from scene import Camera, model_dir, open_scene
 from scene.gaussian_model import GaussianModel
@@ -53,7 +55,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compress(out: Path, *arguments: str) -> Result:
-    return train.train(train.parse(["-m", str(out), "--eval", *SCHEDULE, *SMALL, *arguments]))
+    result = train.train(train.parse(["-m", str(out), "--eval", *SCHEDULE, *SMALL, *arguments]))
+    assert result is not None
+    return result
 
 
 def ply_of(checkpoint: Path) -> Path:
@@ -313,15 +317,17 @@ def test_quality_is_measured_as_if_there_were_photographs(checkpoint: Path):
     splats = GaussianModel.load_ply(ply_of(checkpoint))
     cameras = known_cameras(checkpoint)[:2]
     exact = Views(cameras, OwnRenders(splats, BLACK).load, BLACK, 1.0)
-    assumed = replace(exact, target_quality=ViewMetrics(30.0, 0.9))
-    assert exact.evaluate(splats).psnr == float("inf")
-    uncompressed = assumed.evaluate(splats)
-    assert (uncompressed.psnr, uncompressed.ssim) == (pytest.approx(30.0), pytest.approx(0.9))
+    judge = Judge(exact, assumed=ViewMetrics(30.0, 0.9))
+    verdict = judge.judge(splats)
+    assert verdict.measured.psnr == judge.evaluate(splats).psnr == float("inf")
+    assert (verdict.counted.psnr, verdict.counted.ssim) == (pytest.approx(30.0), pytest.approx(0.9))
     changed = replace(splats, sh_dc=splats.sh_dc + 0.1)
     for camera in cameras:
-        error = 10 ** (-exact.of([camera]).evaluate(changed).psnr / 10)
-        assert 10 ** (-assumed.of([camera]).evaluate(changed).psnr / 10) == pytest.approx(error + 1e-3, rel=1e-4)
-    assert assumed.evaluate(changed).ssim < 0.9
+        verdict = replace(judge, views=exact.at([camera])).judge(changed)
+        error = 10 ** (-verdict.measured.psnr / 10)
+        assert 10 ** (-verdict.counted.psnr / 10) == pytest.approx(error + 1e-3, rel=1e-4)
+    assert judge.judge(changed).counted.ssim < 0.9
+    assert Judge(exact).judge(changed).estimated is None
 
 
 def test_assumed_quality_is_what_independent_errors_give():
@@ -342,7 +348,9 @@ def test_assumed_quality_is_what_independent_errors_give():
 def check_run(out: Path, result: Result, views: int) -> None:
     """What every run without photographs leaves, and that render.py and metrics.py go on from there."""
     rows = list(csv.DictReader((out / "journal.csv").open()))
-    assert rows[0]["stage"] == "uncompressed" and float(rows[0]["psnr"]) == pytest.approx(27.0, abs=1e-3)
+    assert rows[0]["stage"] == "uncompressed" and float(rows[0]["psnr"]) == math.inf, "it is its own target"
+    assert float(rows[0]["estimated_psnr"]) == pytest.approx(27.0, abs=1e-3)
+    assert float(rows[1]["psnr"]) > float(rows[1]["estimated_psnr"])
     assert rows[-1]["stage"] == "final" and int(rows[-1]["bytes"]) == result.path.stat().st_size
     options = model_dir.read_options(out)
     assert options["source_path"] is None and Path(options["pretrained_ply"]).is_file()
@@ -353,16 +361,19 @@ def check_run(out: Path, result: Result, views: int) -> None:
     test = out / "test" / f"ours_{result.iterations}"
     assert len(list((test / "gt").glob("*.png"))) == -(-views // 8)
     first = sorted(known_cameras(out), key=lambda camera: camera.name)[0]
-    shown = metrics.read_image(test / "gt" / "00000.png")
+    shown = measuring.read_image(test / "gt" / "00000.png")
     original = OwnRenders(GaussianModel.load_ply(options["pretrained_ply"]), BLACK).load(first)
     assert (shown - original).abs().max() <= 0.5 / 255 + 1e-6
-    summary = metrics.measure_model_dir(out, None)[test.name]
+    summary = measuring.measure_model_dir(out, None)[test.name]
     assert summary.metrics.psnr > 20.0
 
 
 def test_a_run_with_the_cameras_alone(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     result = compress(tmp_path, "--pretrained_dir", str(checkpoint))
-    assert "the model's own renders at the 24 cameras" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "the model's own renders at the 24 cameras" in output
+    assert "uncompressed: 150 Gaussians, the original itself" in output, "nothing is shown that was not measured"
+    assert "to the original's renders (estimated to photographs: " in output
     check_run(tmp_path, result, views=24)
     assert model_dir.read_cameras(tmp_path)[0].width == model_dir.read_cameras(checkpoint)[0].width
 
@@ -389,7 +400,7 @@ def test_the_checkpoints_background_is_kept(checkpoint: Path, tmp_path: Path):
     compress(tmp_path / "out", "--pretrained_dir", str(white))
     assert model_dir.read_options(tmp_path / "out")["white_background"] is True
     render.main(["-m", str(tmp_path / "out"), "--skip_train"])
-    corners = [metrics.read_image(path)[0, 0].min() for path in (tmp_path / "out" / "test").rglob("gt/*.png")]
+    corners = [measuring.read_image(path)[0, 0].min() for path in (tmp_path / "out" / "test").rglob("gt/*.png")]
     assert max(corners) == 1.0
 
 

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import metrics
+from gsz.errors import UserError
 from quality.lpips import VggLpips, load_lpips, weight_shapes
 from quality.metrics import ModelSummary, ViewMetrics, mean_metrics, measure, psnr
 from quality.render_info import RenderInfo
@@ -194,7 +195,7 @@ def test_directories_that_do_not_belong_together(tmp_path, spoil, message):
     write_method(folder, [random_pixels(1), random_pixels(2)], [random_pixels(3), random_pixels(4)])
     (folder / "render_info.json").write_text(INFO.to_json())
     spoil(folder)
-    with pytest.raises(metrics.UserError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         metrics.main(["-m", str(tmp_path)])
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "results.json").exists()
@@ -205,12 +206,12 @@ def test_truncated_png(tmp_path):
     write_method(folder, [random_pixels(1)], [random_pixels(2)])
     data = (folder / "renders/00000.png").read_bytes()
     (folder / "renders/00000.png").write_bytes(data[: len(data) // 2])
-    with pytest.raises(metrics.UserError, match=r"00000\.png: cannot be read"):
+    with pytest.raises(UserError, match=r"00000\.png: cannot be read"):
         metrics.main(["-m", str(tmp_path)])
 
 
 def test_a_bad_directory_among_good_ones_costs_nothing(model_dir, tmp_path):
-    with pytest.raises(metrics.UserError, match="no such model directory"):
+    with pytest.raises(UserError, match="no such model directory"):
         metrics.main(["-m", str(model_dir), str(tmp_path / "nowhere")])
     assert not (model_dir / "results.json").exists()
 

@@ -21,6 +21,7 @@ import render
 from gaussian_renderer import choose_backend
 from gsz import registry
 from gsz.errors import UserError
+from programs import rendering
 from scene import GaussianModel, open_scene
 from scene.model_dir import save_checkpoint, write_options
 from scene.options import SceneOptions
@@ -61,10 +62,10 @@ def write_scene(folder: Path) -> None:
 def photograph(folder: Path, model: GaussianModel) -> None:
     """Replace the photographs by renders of ``model``."""
     scene = open_scene(SceneOptions(source_path=folder, eval=True), validation_every=0)
-    renderer = render.Renderer(model, scene.background, choose_backend("cpu"))
+    renderer = rendering.Renderer(model, scene.background, choose_backend("cpu"))
     for camera in scene.train + scene.test:
         assert camera.image_path is not None
-        render.save_png(renderer.image(camera), camera.image_path)
+        rendering.save_png(renderer.image(camera), camera.image_path)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +226,7 @@ def test_a_lone_file_is_rendered_into_a_new_folder(model_dir, photographed, tmp_
 
 def test_png_values_are_rounded_to_nearest(tmp_path):
     image = torch.tensor([0.0, 0.49 / 255, 0.51 / 255, 1.0]).reshape(2, 2, 1).expand(2, 2, 3)
-    render.save_png(image, tmp_path / "image.png")
+    rendering.save_png(image, tmp_path / "image.png")
     assert np.asarray(Image.open(tmp_path / "image.png"))[..., 0].tolist() == [[0, 0], [1, 255]]
 
 

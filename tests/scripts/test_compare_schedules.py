@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from compress.recipe import Recipe
+from programs import compression
 from scripts import compare_schedules
 from tests.tiny_run import write_tiny_scene
 
@@ -36,8 +37,8 @@ def test_runs_are_measured_on_test_views_and_not_repeated(
     assert first["test"]["psnr"] != first["validation"]["psnr"]
 
     done: list[str] = []
-    run = compare_schedules.train.train
-    monkeypatch.setattr(compare_schedules.train, "train", lambda options: (done.append("run"), run(options))[1])
+    run = compression.run
+    monkeypatch.setattr(compression, "run", lambda options: (done.append("run"), run(options))[1])
     compare_schedules.main([*arguments, "--variants", "baseline", "40 % a round"])
     rows = json.loads(results.read_text())["rows"]
     assert done == ["run"] and rows[0] == first and rows[1]["gaussians"] == 75

@@ -6,6 +6,7 @@ and accepted or rejected here, where there is a renderer to look through them.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -14,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from gaussian_renderer import choose_backend, render
 from gsz.errors import UserError
+from gsz.splats import SH_C0
 from quality.metrics import ViewMetrics
 from scene import Scene, background, image_cache, scene_of_cameras
 from scene.cache import ImageCache
@@ -26,7 +27,9 @@ from scene.gaussian_model import GaussianModel
 from scene.model_dir import CAMERAS_FILE, read_cameras
 from scene.options import SceneOptions
 from scene.placement import CameraPlacer, Kind, PlacementOptions
-from utils.cli import say
+from utils.progress import Progress, silent
+
+log = logging.getLogger(__name__)
 
 NEAR = 0.2
 """What is nearer to a placed camera than this, in radii of the model, is in its way."""
@@ -40,14 +43,13 @@ a trained model is a fog of large Gaussians, which nobody will look at and no by
 
 ASSUMED_QUALITY = ViewMetrics(psnr=27.0, ssim=0.82)
 """What the original is taken to have against the photographs that nobody has: about the mean of 3DGS on the outdoor and
-indoor scenes of Mip-NeRF 360. See :func:`compress.views.against_photographs`."""
+indoor scenes of Mip-NeRF 360. See :func:`compress.judging.against_photographs`."""
 
 _TRIES_A_VIEW = 20
 _FEWEST_VIEWS = 4
 _BEST_QUANTILE = 0.9
 _PILOT_VIEWS = 64
 _CHECK_WIDTH = 160
-_SH_DC_BASIS = 0.28209479177387814
 
 
 class OwnRenders:
@@ -86,6 +88,7 @@ def scene_without_photographs(
     validation_every: int = 10,
     seed: int = 0,
     backend: str = "auto",
+    progress: Progress = silent,
 ) -> Scene:
     """The scene that a trained model makes of itself.
 
@@ -101,14 +104,23 @@ def scene_without_photographs(
     if model_dir is not None and (model_dir / CAMERAS_FILE).is_file():
         source = model_dir / CAMERAS_FILE
         cameras = known_cameras(model_dir)
-        say(f"no photographs are given (-s): the model's own renders at the {len(cameras)} cameras of {source} count")
+        log.info(
+            "no photographs are given (-s): the targets are the model's own renders at the %d cameras of %s",
+            len(cameras),
+            source,
+        )
     else:
         source = checkpoint
-        cameras = placed_cameras(splats, placement, seed=seed, backend=backend)
-        say(f"no photographs and no cameras are given: the model's own renders at {len(cameras)} placed cameras count")
-    say(
-        f"PSNR and SSIM of the run are estimates, as if the original had {ASSUMED_QUALITY.psnr:.0f} dB and "
-        f"{ASSUMED_QUALITY.ssim:.2f} against photographs"
+        cameras = placed_cameras(splats, placement, seed=seed, backend=backend, progress=progress)
+        log.info(
+            "no photographs and no cameras are given: the targets are the model's own renders at %d placed cameras",
+            len(cameras),
+        )
+    log.info(
+        "PSNR and SSIM are measured against these renders; budgets count estimates, as if the original had %.0f dB and "
+        "%.2f against photographs",
+        ASSUMED_QUALITY.psnr,
+        ASSUMED_QUALITY.ssim,
     )
     device = choose_backend(backend).device
     images = OwnRenders(splats, background(options, device), backend, image_cache(options))
@@ -132,7 +144,11 @@ def known_cameras(model_dir: Path) -> list[Camera]:
 
 
 def placed_cameras(
-    splats: GaussianModel, placement: PlacementOptions, seed: int = 0, backend: str = "auto"
+    splats: GaussianModel,
+    placement: PlacementOptions,
+    seed: int = 0,
+    backend: str = "auto",
+    progress: Progress = silent,
 ) -> list[Camera]:
     """Cameras placed around or in a model, each looked through before it is taken.
 
@@ -146,26 +162,25 @@ def placed_cameras(
     look = Looker(splats, NEAR * placer.shape.radius, backend)
     accepted: list[Camera] = []
     tries = 0
-    with tqdm(total=placement.view_count, desc=f"placing cameras ({placer.kind})", unit="view", leave=False) as bar:
-        pilots = [(camera, look(camera)) for camera in islice(placer, _PILOT_VIEWS)]
-        worths = [sight.worth for _, sight in pilots if sight.is_clear(placer.kind)]
-        least = MIN_WORTH * float(np.quantile(worths, _BEST_QUANTILE)) if worths else 0.0
-        for camera, sight in chain(pilots, ((camera, look(camera)) for camera in placer)):
-            tries += 1
-            if sight.is_clear(placer.kind) and sight.worth >= least:
-                accepted.append(replace(camera, name=f"placed_{len(accepted):05d}"))
-                bar.update()
-            if len(accepted) == placement.view_count or tries == _TRIES_A_VIEW * placement.view_count:
-                break
+    pilots = [(camera, look(camera)) for camera in islice(placer, _PILOT_VIEWS)]
+    worths = [sight.worth for _, sight in pilots if sight.is_clear(placer.kind)]
+    least = MIN_WORTH * float(np.quantile(worths, _BEST_QUANTILE)) if worths else 0.0
+    for camera, sight in chain(pilots, ((camera, look(camera)) for camera in placer)):
+        tries += 1
+        if sight.is_clear(placer.kind) and sight.worth >= least:
+            accepted.append(replace(camera, name=f"placed_{len(accepted):05d}"))
+            progress(len(accepted), placement.view_count, placer.kind)
+        if len(accepted) == placement.view_count or tries == _TRIES_A_VIEW * placement.view_count:
+            break
     other = "inside" if placer.kind == "orbit" else "orbit"
     if len(accepted) < _FEWEST_VIEWS:
         raise UserError(
             f"only {len(accepted)} of {tries} placed cameras see the model well (--views {placer.kind}); "
             f"try --views {other}"
         )
-    say(f"views: {placer.kind}, {len(accepted)} cameras placed, {tries - len(accepted)} rejected")
+    log.info("views: %s, %d cameras placed, %d rejected", placer.kind, len(accepted), tries - len(accepted))
     if len(accepted) < placement.view_count:
-        say(f"views: there should be {placement.view_count}; --views {other} may find more")
+        log.warning("views: there should be %d; --views %s may find more", placement.view_count, other)
     return accepted
 
 
@@ -220,7 +235,7 @@ class Looker:
         size = (self._sizes / distances.clamp_min(1e-12) * (camera.fx / camera.width)).clamp_max(1.0)
         colors = torch.stack([is_near, torch.ones_like(is_near), size], dim=1)
         measured = replace(
-            splats, sh_dc=((colors - 0.5) / _SH_DC_BASIS)[:, None], sh_rest=splats.sh_rest.new_zeros(len(splats), 0, 3)
+            splats, sh_dc=((colors - 0.5) / SH_C0)[:, None], sh_rest=splats.sh_rest.new_zeros(len(splats), 0, 3)
         )
         small = camera.at_resolution(_CHECK_WIDTH, max(1, round(_CHECK_WIDTH * camera.height / camera.width)))
         near_share, coverage, size_share = self._image(small, measured).mean(dim=(0, 1)).tolist()

@@ -1,0 +1,361 @@
+"""What ``train.py`` does: load a trained model and its views, compress it, write everything a run writes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import torch
+import tyro
+import yaml
+
+from compress.front import front_table, write_front_plot
+from compress.judging import Judge, Roles, assign_roles
+from compress.loop import Result, check_targets, compress, repick
+from compress.recipe import Recipe, read_yaml
+from compress.report import journal_table, write_journal_plot
+from compress.run_dir import OPTIONS_FILE, RECIPE_FILE, RunDir
+from compress.views import Views
+from gaussian_renderer import BackendName, choose_backend
+from gsz.errors import UserError
+from gsz.files import write_text
+from programs.own_renders import ASSUMED_QUALITY, scene_without_photographs
+from quality.lpips import HOW_TO_GET_LPIPS, Lpips, load_lpips
+from scene import Scene, model_dir, open_scene
+from scene.gaussian_model import GaussianModel
+from scene.options import SceneOptions, options_of_model
+from scene.placement import PlacementOptions
+from utils.options import OptionalCount, OptionalIteration, OptionalSize, from_plain, look_for, to_plain
+from utils.progress import Progress, silent
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Inputs:
+    """What a run is made from. It is remembered in the run's folder, for --resume and --pick."""
+
+    pretrained_dir: Path | None = None
+    """The trained model: a directory that INRIA's program or pretrain.py wrote."""
+    pretrained_ply: Path | None = None
+    """The trained model: a lone point_cloud.ply. Give one of the two."""
+    iteration: OptionalIteration = None
+    """Which iteration of the trained model to begin with; by default the latest."""
+    backend: BackendName = "auto"
+    """Renderer."""
+    lpips_weights: Path | None = None
+    """Weights of LPIPS (scripts/export_lpips_weights.py writes them), to measure it and for max_lpips_rise."""
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    placement: PlacementOptions = field(default_factory=PlacementOptions)
+
+
+@dataclass
+class Options(Inputs):
+    """Compress a trained 3DGS model."""
+
+    model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = tyro.MISSING
+    """Folder to write to."""
+    config: Path | None = None
+    """A recipe: a YAML file with the settings that differ from the defaults. The settings below override it."""
+    resume: bool = False
+    """Go on after the last completed stage of a killed run, with the same result. The options are those of the run."""
+    pick: OptionalSize = None
+    """On a finished run: do only the final stage again, from the round whose file has this size, such as 5MB. The
+    options are those of the run."""
+    overwrite: bool = False
+    """Begin anew where the folder holds a run already."""
+    threads: OptionalCount = None
+    """CPU threads; by default all. The result does not depend on it."""
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+@dataclass
+class _Choice:
+    """The options that the defaults of the others depend on."""
+
+    model_path: Annotated[Path | None, tyro.conf.arg(aliases=["-m"])] = None
+    config: Path | None = None
+    resume: bool = False
+    pick: OptionalSize = None
+
+
+@dataclass
+class _FormerCodecOptions:
+    """Settings of a codec that are now given with its name."""
+
+    quality: str | None = None
+    grid: str | None = None
+
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+def parse(arguments: Sequence[str] | None = None, kind: type[OptionsT] = Options) -> OptionsT:  # type: ignore[assignment]
+    """The command line of ``train.py``, over the recipe of ``--config`` or the options of the run to go on with.
+
+    Args:
+        arguments: By default those of the process.
+        kind: Programs that run ``train.py`` add options of their own to a subclass.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    codec, given = look_for(_FormerCodecOptions, given)
+    choice, _ = look_for(_Choice, given)
+    options = tyro.cli(
+        kind,
+        args=given,
+        default=_defaults(choice, kind),
+        config=(tyro.conf.OmitArgPrefixes,),
+        use_underscores=True,
+    )
+    return replace(options, recipe=options.recipe.with_codec_settings(codec.quality, codec.grid))
+
+
+def _defaults(choice: _Choice, kind: type[OptionsT]) -> OptionsT:
+    recipe = Recipe() if choice.config is None else Recipe.from_yaml(choice.config)
+    options = kind(config=choice.config, recipe=recipe)
+    if choice.model_path is None or not (choice.resume or choice.pick):
+        return options
+    folder = RunDir(choice.model_path).folder
+    if (folder / RECIPE_FILE).is_file() and choice.config is None:
+        options = replace(options, recipe=Recipe.from_yaml(folder / RECIPE_FILE))
+    if (folder / OPTIONS_FILE).is_file():
+        path = folder / OPTIONS_FILE
+        remembered = from_plain(Inputs, read_yaml(path), str(path))
+        options = replace(options, **{name: getattr(remembered, name) for name in vars(remembered)})
+    return options
+
+
+def run(options: Options, progress: Progress = silent) -> Result | None:
+    """Compress a model as the options say, and write everything a run writes.
+
+    Returns:
+        ``None`` where there was nothing to do, since the run to resume is finished.
+
+    Raises:
+        UserError: anything wrong with the options, the model or the scene.
+    """
+    recipe, folder = options.recipe, RunDir(options.model_path)
+    recipe.check()
+    if recipe.stop_on == "test" and not options.scene.eval:
+        raise UserError("stop_on: test needs test views; add --eval")
+    if options.threads is not None and options.threads < 1:
+        raise UserError(f"--threads {options.threads}: must be at least 1")
+    check_output(options)
+    folder.settle()
+    if is_done(options, folder):
+        return None
+    listed = folder.finished_journal() if options.pick is not None else []
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    backend = choose_backend(options.backend)
+    original, original_path = load_original(options)
+    check_targets(original, recipe)
+    lpips = load_run_lpips(options)
+    options = with_background_of_checkpoint(options)
+    scene = load_scene(options, original, original_path)
+    if recipe.stop_on == "validation" and not scene.validation:
+        raise UserError(
+            f"{options.scene.source_path or original_path}: has too few views to hold one out; "
+            "add views, or stop_on: test"
+        )
+
+    log.info("renderer: %s", backend.description)
+    log.info(
+        "%s: %s Gaussians; %d views to train on, %d for validation, %d for testing",
+        original_path,
+        f"{len(original):,}",
+        len(scene.train),
+        len(scene.validation),
+        len(scene.test),
+    )
+    if recipe.stop_on == "test":
+        log.info("stop_on: test, as published: the number of rounds is chosen on test views, so their metrics flatter")
+
+    original = original.to(backend.device)
+    roles = roles_of_views(options, scene, original, lpips)
+    settings = identity(options, roles, original_path)
+    state = folder.load_state(settings) if options.resume and folder.has_state() else None
+    if state is None:
+        write_description(folder.begin(recipe.to_yaml()), options, scene, original_path)
+    if options.pick is not None:
+        result = repick(listed, roles, recipe, folder, options.pick, progress=progress)
+    else:
+        size = original_path.stat().st_size
+        result = compress(original, size, roles, recipe, folder, settings=settings, state=state, progress=progress)
+    return write_result(folder, result, judged_on=recipe.stop_on, original_path=original_path)
+
+
+def is_done(options: Options, folder: RunDir) -> bool:
+    """Whether there is nothing left to do.
+
+    Raises:
+        UserError: the folder holds another run, and it is not said what should become of it.
+    """
+    if options.overwrite or options.pick is not None:
+        return False
+    if folder.has_state():
+        if options.resume:
+            return False
+        raise UserError(
+            f"{options.model_path}: holds an unfinished run; --resume goes on with it, --overwrite begins anew"
+        )
+    if not folder.is_finished():
+        return False
+    if not options.resume:
+        raise UserError(
+            f"{options.model_path}: holds a finished run; --overwrite replaces it, --pick SIZE makes another size of "
+            "it, or choose another folder with -m"
+        )
+    path = options.model_path / RECIPE_FILE
+    if path.is_file() and Recipe.from_yaml(path) != options.recipe:
+        raise UserError(
+            f"{path}: the finished run here has another recipe; --overwrite replaces it, or choose another folder "
+            "with -m"
+        )
+    log.info("%s: the run is finished, there is nothing to resume", options.model_path)
+    return True
+
+
+def check_output(options: Options) -> None:
+    """Raise :class:`UserError` where the run would write over the model that it begins with."""
+    out, trained = options.model_path.resolve(), options.pretrained_dir
+    if trained is None and options.pretrained_ply is not None:
+        parents = options.pretrained_ply.resolve().parents  # .../point_cloud/iteration_N
+        trained = parents[2] if len(parents) > 2 and parents[1].name == "point_cloud" else None
+    if trained is not None and trained.resolve() == out:
+        raise UserError(
+            f"{options.model_path}: is the folder of the trained model, whose files would be replaced; choose another "
+            "one with -m"
+        )
+
+
+def write_result(folder: RunDir, result: Result, judged_on: str, original_path: Path) -> Result:
+    """Write what a run writes beside its compressed file, put all of it in place, and tell of it."""
+    model_dir.save_checkpoint(folder.folder, result.iterations, result.splats)
+    write_journal_plot(result.journal, folder.folder / "journal.png")
+    write_front_plot(result.journal, folder.folder / "front.png")
+    path = folder.complete(result.journal, result.path)
+    log.info("front (before the final stage):\n%s", front_table(result.journal))
+    log.info("on the %s views:\n%s", judged_on, journal_table(result.journal))
+    size, before = path.stat().st_size, original_path.stat().st_size
+    log.info(
+        "wrote %s: %.2f MB, %.1f times smaller; the same model for any viewer is %s",
+        path,
+        size / 1e6,
+        before / size,
+        model_dir.checkpoint_path(folder.path, result.iterations),
+    )
+    return replace(result, path=path)
+
+
+def load_original(options: Inputs) -> tuple[GaussianModel, Path]:
+    """The trained model and its file.
+
+    Raises:
+        UserError: none or two are given, or the one given is missing, damaged or empty.
+    """
+    if (options.pretrained_dir is None) == (options.pretrained_ply is None):
+        raise UserError(
+            "name the trained model with --pretrained_dir DIR or with --pretrained_ply FILE, one of the two"
+        )
+    if options.pretrained_ply is not None:
+        path = options.pretrained_ply
+    else:
+        assert options.pretrained_dir is not None
+        if not options.pretrained_dir.is_dir():
+            raise UserError(f"{options.pretrained_dir}: there is no such folder; give the folder of a trained model")
+        iteration = options.iteration
+        if iteration is None:
+            iteration = model_dir.latest_iteration(options.pretrained_dir)
+        path = model_dir.checkpoint_path(options.pretrained_dir, iteration)
+    model = GaussianModel.load_ply(path, options.scene.sh_degree)
+    if len(model) == 0:
+        raise UserError(f"{path}: holds no Gaussians; there is nothing to compress")
+    model.check_finite(str(path))
+    return model, path
+
+
+def with_background_of_checkpoint(options: Options) -> Options:
+    """The options, on white where the checkpoint was trained on white."""
+    folder = options.pretrained_dir
+    if options.scene.white_background or folder is None or not options_of_model(folder).white_background:
+        return options
+    log.info("%s: was trained on a white background, so that is what is rendered on", folder)
+    return replace(options, scene=replace(options.scene, white_background=True))
+
+
+def load_scene(options: Options, original: GaussianModel, original_path: Path) -> Scene:
+    """The scene with its photographs, or else the one that the model makes of itself."""
+    # Who stops on the test views trains on all others, as published.
+    every = 0 if options.recipe.stop_on == "test" else options.recipe.validation_every
+    if options.scene.source_path is not None:
+        return open_scene(options.scene, validation_every=every, device=choose_backend(options.backend).device)
+    return scene_without_photographs(
+        original,
+        original_path,
+        options.pretrained_dir,
+        options.scene,
+        options.placement,
+        validation_every=every,
+        seed=options.recipe.seed,
+        backend=options.backend,
+    )
+
+
+def roles_of_views(options: Options, scene: Scene, original: GaussianModel, lpips: Lpips | None = None) -> Roles:
+    """Which views train and which judge, by the recipe and by what the original, on the backend's device, knows."""
+    training = Views.of(scene, scene.train, options.backend)
+    by_test = options.recipe.stop_on == "test"
+    has_photographs = options.scene.source_path is not None
+    if has_photographs and not by_test:
+        return assign_roles(training, scene.validation, original, lpips)
+    assumed = None if has_photographs else ASSUMED_QUALITY
+    return Roles(training, Judge(training.at(scene.test if by_test else scene.validation), lpips, assumed))
+
+
+def load_run_lpips(options: Options) -> Lpips | None:
+    """LPIPS, where the options ask for it.
+
+    Raises:
+        UserError: the budget needs it, and it is not to be had.
+    """
+    limited = options.recipe.max_lpips_rise < math.inf
+    if options.lpips_weights is None and not limited:
+        return None
+    lpips = load_lpips(options.lpips_weights, choose_backend(options.backend).device)
+    if lpips is None and limited:
+        raise UserError(f"max_lpips_rise: {options.recipe.max_lpips_rise} cannot be watched; {HOW_TO_GET_LPIPS}")
+    return lpips
+
+
+def identity(options: Options, roles: Roles, original_path: Path) -> dict[str, Any]:
+    """All that the result depends on, in a form that can be compared when a run is resumed."""
+    return {
+        **asdict(options.recipe),
+        "checkpoint": hashlib.sha256(original_path.read_bytes()).hexdigest(),
+        "backend": choose_backend(options.backend).name,
+        "white_background": options.scene.white_background,
+        "targets": asdict(options.placement) if options.scene.source_path is None else "photographs",
+        "training views": [f"{view.name} {view.width}x{view.height}" for view in roles.training.cameras],
+        "judging views": [view.name for view in roles.judge.views.cameras],
+    }
+
+
+def write_description(folder: Path, options: Options, scene: Scene, original_path: Path) -> None:
+    """Write what INRIA's model directory tells of the scene and the options, and the options of the run."""
+    model_dir.write_cameras(folder, [*scene.test, *scene.validation, *scene.train])
+    written = {**asdict(options.scene), "model_path": options.model_path}
+    if options.scene.source_path is not None:
+        written |= {"source_path": options.scene.source_path.resolve()}
+    else:
+        # What render.py needs to show the original beside the result; the cameras are at their final size already.
+        written |= {"pretrained_ply": original_path.resolve(), "resolution": 1}
+    model_dir.write_options(folder, written)
+    inputs = Inputs(**{name: getattr(options, name) for name in vars(Inputs())})
+    write_text(folder / OPTIONS_FILE, yaml.safe_dump(to_plain(inputs), sort_keys=False))
