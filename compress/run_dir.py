@@ -263,6 +263,8 @@ class RunDir:
 
     def _remove_staging(self) -> None:
         """Remove what a run left aside, with what was half-written where one was killed."""
+        if not self._staging.is_dir():
+            return
         leftovers = [self._state_path, *self._staging.glob(".state-*.npz"), *_front_files(self._staging)]
         leftovers += [*_compressed_files(self._staging), *self._staging.glob(".compressed-*")]
         leftovers += [self._staging / name for name in _WRITTEN]

@@ -384,7 +384,7 @@ def test_damaged_checkpoints_are_refused_by_name(blender_scene: Path, tmp_path: 
     flipped[len(whole) // 2] ^= 0x40
     for damaged in (b"", whole[: len(whole) // 2], whole[100:], bytes(flipped), b"PK\x03\x04" + bytes(100)):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match=r"chkpnt10\.npz: not a readable checkpoint .* delete it") as raised:
+        with pytest.raises(UserError, match=r"chkpnt10\.npz: is not a readable state .* delete it") as raised:
             load_checkpoint(path)
         assert "\n" not in str(raised.value)
 
@@ -398,7 +398,7 @@ def test_checkpoints_that_lie_or_carry_code_are_refused(tmp_path: Path) -> None:
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 3)})
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("splats.means.npy", header.getvalue())
-    with pytest.raises(UserError, match="not a readable checkpoint"):
+    with pytest.raises(UserError, match="is not a readable state"):
         load_checkpoint(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("splats.means.npy", bytes(10**6))

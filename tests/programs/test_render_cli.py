@@ -166,7 +166,7 @@ def test_any_format(model_dir, tmp_path, name):
     path = tmp_path / f"other{codec.suffix}"
     registry.write(path, random_model(0), codec)
     write_scene(tmp_path / "scene")
-    photograph(tmp_path / "scene", registry.read(path))
+    photograph(tmp_path / "scene", GaussianModel.of(registry.read(path)))
     render.main(["-m", str(model_dir), "-s", str(tmp_path / "scene"), "--model", str(path), "--skip_train"])
     assert same(images(model_dir / "test/other/renders"), images(model_dir / "test/other/gt"))
     assert json.loads((model_dir / "test/other/render_info.json").read_text())["bytes"] == path.stat().st_size
@@ -253,7 +253,6 @@ def test_exit_code_of_a_missing_directory(tmp_path):
         (["--skip_train", "--skip_test"], "nothing to render"),
         (["--skip_train", "--no_eval"], "nothing to render"),
         (["-s", "nowhere"], "nowhere: there is no such folder"),
-        (["--backend", "nowhere"], "no such backend"),
     ],
 )
 def test_bad_arguments(model_dir, arguments, message):
