@@ -1,6 +1,11 @@
-"""What all tests share."""
+"""What tests of several rooms share. Makers of models and scenes are in :mod:`tests.helpers` and its neighbors.
+
+No other package than pytest is imported here at once: the tests of the package ``gsz`` also run where nothing else is installed.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -11,3 +16,20 @@ from utils import cli
 def messages_are_shown() -> None:
     """Functions that a test calls log what a user of the program would see; let it be printed, as programs do."""
     cli.show_messages()
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A scene that is compressed in a second, and the folder of its checkpoint. Shared, so that no test writes to it.
+
+    Tests that change a scene make one of their own, by :func:`tests.tiny_run.write_tiny_scene`.
+    """
+    from tests.tiny_run import write_tiny_scene
+
+    return write_tiny_scene(tmp_path_factory.mktemp("tiny"))

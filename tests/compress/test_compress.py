@@ -46,11 +46,6 @@ SCHEDULE = ["--first_iterations", "4", "--round_iterations", "4", "--final_itera
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return write_tiny_scene(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
 def views(tiny: tuple[Path, Path]) -> Views:
     scene = open_scene(SceneOptions(source_path=tiny[0], eval=True))
     return Views.of(scene, scene.train[:4])

@@ -1,6 +1,6 @@
 """Proves that a run which is killed, or whose disk is full, goes on later and ends with the bytes of one that was not.
 
-The runs here are processes of their own, killed by SIGKILL, which no program can answer. ``tests/test_compress.py``
+The runs here are processes of their own, killed by SIGKILL, which no program can answer. ``test_compress.py``
 tries more moments within one process.
 """
 
@@ -21,7 +21,6 @@ import pytest
 
 import train
 from compress.run_dir import RunDir, RunState, read_journal
-from tests.tiny_run import write_tiny_scene
 from utils import cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,11 +54,6 @@ import train
 train.main()
 """
 """Runs ``train.py``, but dies when it is about to put the n-th state in place."""
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return write_tiny_scene(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +107,9 @@ def same_result(one: Path, other: Path) -> bool:
     return files[0] == files[1] and len(files[0]) == 5 and equal and stages(one) == stages(other)
 
 
-def test_a_run_killed_again_and_again_ends_with_the_same_bytes(tiny: tuple[Path, Path], tmp_path: Path):
+def test_a_run_killed_again_and_again_ends_with_the_same_bytes(tiny: tuple[Path, Path], whole: Path, tmp_path: Path):
     """Once amid the second round, once while writing the state that follows it."""
-    out, whole = tmp_path / "killed", tmp_path / "whole"
-    assert start(["train.py", *arguments(tiny, whole)]).wait(300) == 0
+    out = tmp_path / "killed"
     kill_when(start(["train.py", *arguments(tiny, out)]), lambda: "round 1" in stages(out))
     assert "round 3" not in stages(out) and not list(out.glob("compressed.*"))
     process = start(["-c", DIES_WRITING, "1", *arguments(tiny, out, "--resume")])

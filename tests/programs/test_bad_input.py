@@ -22,15 +22,10 @@ import train
 from gsz import registry
 from scene import model_dir
 from scene.gaussian_model import GaussianModel
-from tests.tiny_run import tiny_splats, write_tiny_scene
+from tests.tiny_run import tiny_splats
 from utils import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return write_tiny_scene(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

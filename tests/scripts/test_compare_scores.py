@@ -9,12 +9,6 @@ import pytest
 
 from gsz.errors import UserError
 from scripts import compare_scores
-from tests.tiny_run import write_tiny_scene
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return write_tiny_scene(tmp_path_factory.mktemp("tiny"))
 
 
 def compare(tiny: tuple[Path, Path], results: Path, *extra: str) -> list[dict]:
