@@ -1,6 +1,6 @@
 """What tests of several rooms share. Makers of models and scenes are in :mod:`tests.helpers` and its neighbors.
 
-No other package than pytest is imported here at once: the tests of the package ``gsz`` also run where nothing else is installed.
+No package but pytest is imported here at once: tests of the package ``gsz`` run where nothing else is installed.
 """
 
 from __future__ import annotations
