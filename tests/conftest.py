@@ -1,8 +1,10 @@
-"""What tests of several rooms share. Makers of models and scenes are in :mod:`tests.helpers` and its neighbors."""
+"""What tests of several rooms share. Makers of models and scenes are in :mod:`tests.helpers` and its neighbors.
+
+No package but pytest is imported here at once: tests of the package ``gsz`` run where nothing else is installed.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
     Tests that change a scene make one of their own, by :func:`tests.tiny_run.write_tiny_scene`.
     """
-    # PyTorch is imported where it is needed: the tests of the package gsz also run without it.
     from tests.tiny_run import write_tiny_scene
 
     return write_tiny_scene(tmp_path_factory.mktemp("tiny"))
