@@ -69,6 +69,8 @@ def convert(arguments: argparse.Namespace) -> None:
         arguments.source,
         arguments.target,
         arguments.codec,
+        strict=arguments.strict,
+        activated=tuple(filter(None, (word.strip() for word in arguments.activated.split(",")))),
         level=arguments.level,
         max_bytes=max_bytes,
         target_bytes=target,
@@ -120,6 +122,13 @@ class Parser(argparse.ArgumentParser):
             "--codec",
             metavar="SPEC",
             help="write this format whatever the suffix of DST: NAME[:key=value,...], see gsz formats",
+        )
+        option("--strict", action="store_true", help="refuse models with broken values instead of cleaning them")
+        option(
+            "--activated",
+            metavar="NAMES",
+            default="",
+            help="opacity, scale or opacity,scale: SRC holds these after their activations",
         )
         option("--level", type=int, metavar="N", help="take the first N layers of importance of a .gsz file only")
         option(

@@ -188,11 +188,12 @@ def columns(rows: Records, names: Sequence[str], dtype: type[np.floating] = np.f
     return table
 
 
-def write_vertices(stream: BinaryIO, rows: Records) -> None:
+def write_vertices(stream: BinaryIO, rows: Records, comments: Sequence[str] = ()) -> None:
     """Write ``(N,)`` little-endian records of float32, float64 and uint8 as the one element of a binary PLY."""
     types = [(name, rows.dtype[name].str[1:]) for name in rows.dtype.names or ()]
     properties = "".join(f"property {_WRITTEN_TYPES[code]} {name}\n" for name, code in types)
-    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(rows)}\n{properties}end_header\n"
+    said = "".join(f"comment {comment}\n" for comment in comments)
+    header = f"ply\nformat binary_little_endian 1.0\n{said}element vertex {len(rows)}\n{properties}end_header\n"
     stream.write(header.encode())
     stream.write(rows.view(np.uint8).data)
 
