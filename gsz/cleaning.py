@@ -172,7 +172,7 @@ def _opacities(splats: Splats) -> tuple[Splats, str | None]:
     opaque, gone = _count(beyond & (logits > 0)), _count(beyond & (logits < 0))
     clamped = np.where(beyond, np.copysign(np.float32(OPAQUE_LOGIT), logits), logits)
     note = (
-        f"{_gaussians(_count(rows))} with infinite opacity logits are read as {opaque:,} opaque and {gone:,} invisible "
+        f"{gaussians(_count(rows))} with infinite opacity logits are read as {opaque:,} opaque and {gone:,} invisible "
         f"ones ({OPAQUE_LOGIT:g} and {-OPAQUE_LOGIT:g})"
     )
     return splats.replace(opacity_logits=clamped), note
@@ -183,7 +183,7 @@ def _scales(splats: Splats) -> tuple[Splats, str | None]:
     if rows is None:
         return splats, None
     flat = np.where(splats.log_scales < -MOST_LOG_SCALE, np.float32(FLAT_LOG_SCALE), splats.log_scales)
-    note = f"{_gaussians(_count(rows))} with a scale of 0 are read as flat (a log-scale of {FLAT_LOG_SCALE:g})"
+    note = f"{gaussians(_count(rows))} with a scale of 0 are read as flat (a log-scale of {FLAT_LOG_SCALE:g})"
     return splats.replace(log_scales=flat), note
 
 
@@ -197,7 +197,7 @@ def _colors(splats: Splats) -> tuple[Splats, str | None]:
         return splats, None
     count = _count(np.logical_or.reduce(list(diverged.values())))
     cut = {name: np.clip(getattr(splats, name), -CUT_SH, CUT_SH) for name in diverged}
-    note = f"the colors of {_gaussians(count)} are diverged: coefficients beyond {MOST_SH:g} are cut to {CUT_SH:g}"
+    note = f"the colors of {gaussians(count)} are diverged: coefficients beyond {MOST_SH:g} are cut to {CUT_SH:g}"
     return splats.replace(**cut), note
 
 
@@ -230,11 +230,11 @@ def _rows_of(array: Floats, bad: Callable[[Floats], Mask]) -> Mask | None:
     with np.errstate(invalid="ignore"):
         if not array.size or not bad(np.array([array.min(), array.max()])).any():
             return None
-    return bad(array).reshape(len(array), -1).any(axis=1)
+    return np.any(bad(array).reshape(len(array), -1), axis=1, keepdims=False)
 
 
 def _dropped(splats: Splats, rows: Mask, why: str) -> tuple[Splats, str]:
-    return splats.select(~rows), f"{_count(rows):,} of {_gaussians(len(splats))} are dropped {why}"
+    return splats.select(~rows), f"{_count(rows):,} of {gaussians(len(splats))} are dropped {why}"
 
 
 def _spread(means: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.floating], float]:
@@ -248,5 +248,6 @@ def _count(rows: Mask) -> int:
     return int(np.count_nonzero(rows))
 
 
-def _gaussians(count: int) -> str:
+def gaussians(count: int) -> str:
+    """``1 Gaussian``, ``2,000 Gaussians``."""
     return f"{count:,} Gaussian" + ("s" if count != 1 else "")

@@ -60,6 +60,7 @@ def run(program: Callable[[], None]) -> NoReturn:
 
 def convert(arguments: argparse.Namespace) -> None:
     """Convert SRC to DST, with a first line at once and a last line of what was written."""
+    from gsz.cleaning import gaussians
     from gsz.conversion import convert
     from gsz.sizes import parse_size
 
@@ -77,7 +78,7 @@ def convert(arguments: argparse.Namespace) -> None:
     )
     each = f", {written.file_bytes / written.count:.1f} bytes each" if written.count else ""
     size = f"{written.file_bytes / 1e6:.3f} MB"
-    _say(f"wrote {written.path} ({written.codec.name}): {written.count:,} Gaussians, {size}{each}")
+    _say(f"wrote {written.path} ({written.codec.name}): {gaussians(written.count)}, {size}{each}")
 
 
 def info(source: Path) -> None:

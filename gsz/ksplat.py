@@ -123,7 +123,7 @@ def _headers(data: bytes, source: str) -> tuple[np.void, npt.NDArray[np.void]]:
     return header, sections
 
 
-def _row(header: np.void, section: np.void) -> np.dtype:
+def row_type(header: np.void, section: np.void) -> np.dtype:
     """The type of one Gaussian."""
     number, sh = NUMBERS[header["level"]]
     position = "<f4" if header["level"] == 0 else "<u2"
@@ -135,7 +135,7 @@ def _row(header: np.void, section: np.void) -> np.dtype:
 def _bytes(header: np.void, section: np.void) -> tuple[int, int, int]:
     """How long a section's parts are: how full the last buckets are, the buckets' centers, and the Gaussians."""
     centers = int(section["center_bytes"]) * int(section["buckets"])
-    return 4 * int(section["partial"]), centers, int(section["room"]) * _row(header, section).itemsize
+    return 4 * int(section["partial"]), centers, int(section["room"]) * row_type(header, section).itemsize
 
 
 def _parts(data: bytes, header: np.void, sections: npt.NDArray[np.void], source: str) -> Iterator[Splats]:
@@ -145,7 +145,7 @@ def _parts(data: bytes, header: np.void, sections: npt.NDArray[np.void], source:
     for section in sections:
         partial, centers, rows = map(stream.read, _bytes(header, section))
         if section["count"]:
-            table = np.frombuffer(rows, _row(header, section), int(section["count"]))
+            table = np.frombuffer(rows, row_type(header, section), int(section["count"]))
             means = table["means"]
             if header["level"]:
                 unit = int(section["unit"]) or UNIT

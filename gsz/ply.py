@@ -87,8 +87,8 @@ class _Layout:
 
     @property
     def names(self) -> list[str]:
-        """All properties that hold the model."""
-        return [name for group in self.groups.values() for name in group] + [_FILTER] * self.filtered
+        """All properties that hold the model, in the order of INRIA's files."""
+        return [*_POSITION, *self.colors, *self.rest, *_OPACITY, *self.scales, *_ROTATION] + [_FILTER] * self.filtered
 
 
 def read_ply(stream: BinaryIO, source: str) -> Splats:
@@ -183,7 +183,7 @@ def _positions(rows: Records, log_scales: Floats) -> tuple[Floats, npt.NDArray[n
         errors = np.abs(means - single).max(axis=1)[usable]
         if not len(errors) or np.median(errors) <= WORTH_AN_OFFSET * np.median(np.exp(log_scales[usable])):
             return single, None
-        offset = np.round(np.median(means[usable], axis=0))
+        offset = np.round(np.median(means[usable], axis=0)) + 0.0  # Of zeros none is negative.
         return (means - offset).astype(np.float32), offset
 
 

@@ -266,7 +266,8 @@ def _check_size(header: PlyHeader, size: int, source: str) -> None:
 
 def _read_text(data: bytes, header: PlyHeader, source: str) -> Records:
     """The vertices of a file in text: one row a line, and lines of white space do not count."""
-    lines = [line.decode("latin-1") for line in data.splitlines() if line.strip()]
+    # Microsoft's C library prints "-nan(ind)".
+    lines = [line.decode("latin-1") for line in data.replace(b"nan(ind)", b"nan").splitlines() if line.strip()]
     before = sum(element.count for element in header.elements[: header.elements.index(header.vertex)])
     lines = lines[before : before + header.vertex.count]
     dtype = np.dtype([(prop.name, "f8") for prop in header.vertex.properties])

@@ -17,7 +17,8 @@ from gsz import spec as specs
 from gsz.cleaning import clean, deactivate, doubts
 from gsz.contract import Codec, CodecError, Grid
 from gsz.errors import UserError
-from gsz.files import read_bytes, write_bytes
+from gsz.files import write_bytes
+from gsz.foreign import explain, read_model
 from gsz.splats import Splats
 
 __all__ = [
@@ -153,6 +154,9 @@ def identify(data: bytes, path: str | Path) -> Codec:
     """
     if not data:
         raise CodecError(f"{path}: the file is empty; write or download it again")
+    explanation = explain(data)
+    if explanation:
+        raise CodecError(f"{path}: is {explanation}")
     head = data[:HEAD_BYTES]
     found = next((format_ for format_ in FORMATS if format_.recognises(head)), None) or format_of_suffix(path)
     if found is None:
@@ -176,12 +180,12 @@ def decode(
     Args:
         source: The file's name, for messages.
         strict: Refuse what would be cleaned.
-        activated: Parameters that are stored after their activations: ``opacity`` (0 to 1 in place of logits), ``scale``
-            (standard deviations in place of their logarithms).
+        activated: Parameters that are stored after their activations: ``opacity`` (0 to 1 in place of logits) and
+            ``scale`` (standard deviations in place of their logarithms).
         level, max_bytes: Ask for a coarser model, see :meth:`Codec.decode_part`.
 
     Raises:
-        CodecError: the bytes are of no known format or damaged, all Gaussians are unusable, or some are with ``strict``.
+        CodecError: the bytes are of no known format or damaged, no Gaussian is usable, or not all with ``strict``.
         UserError: a part is asked for of a format without layers, or the parameters cannot be ``activated``.
     """
     found = identify(data, source)
@@ -205,8 +209,11 @@ def read(
     level: int | None = None,
     max_bytes: int | None = None,
 ) -> Splats:
-    """The model in a file of any known format; arguments and errors as of :func:`decode`."""
-    return decode(read_bytes(path), path, strict=strict, activated=activated, level=level, max_bytes=max_bytes)
+    """The model in a file of any known format; arguments and errors as of :func:`decode`.
+
+    ``path`` may also be a folder with the ``meta.json`` and the images of a SOG, or that ``meta.json``.
+    """
+    return decode(read_model(path), path, strict=strict, activated=activated, level=level, max_bytes=max_bytes)
 
 
 def writer(path: str | Path, spec: str | Codec | None = None) -> Codec:
@@ -266,7 +273,7 @@ def _say_what_is_lost(path: str | Path, splats: Splats, codec: Codec) -> None:
 
 def info(path: str | Path) -> dict[str, Any]:
     """What a file's header says (see :meth:`Codec.info`), and its size under ``file_bytes``."""
-    data = read_bytes(path)
+    data = read_model(path)
     return {**identify(data, path).info(data, str(path)), "file_bytes": len(data)}
 
 
