@@ -60,6 +60,7 @@ def run(program: Callable[[], None]) -> NoReturn:
 
 def convert(arguments: argparse.Namespace) -> None:
     """Convert SRC to DST, with a first line at once and a last line of what was written."""
+    from gsz.cleaning import gaussians
     from gsz.conversion import convert
     from gsz.sizes import parse_size
 
@@ -69,13 +70,15 @@ def convert(arguments: argparse.Namespace) -> None:
         arguments.source,
         arguments.target,
         arguments.codec,
+        strict=arguments.strict,
+        activated=tuple(filter(None, (word.strip() for word in arguments.activated.split(",")))),
         level=arguments.level,
         max_bytes=max_bytes,
         target_bytes=target,
     )
     each = f", {written.file_bytes / written.count:.1f} bytes each" if written.count else ""
     size = f"{written.file_bytes / 1e6:.3f} MB"
-    _say(f"wrote {written.path} ({written.codec.name}): {written.count:,} Gaussians, {size}{each}")
+    _say(f"wrote {written.path} ({written.codec.name}): {gaussians(written.count)}, {size}{each}")
 
 
 def info(source: Path) -> None:
@@ -120,6 +123,13 @@ class Parser(argparse.ArgumentParser):
             "--codec",
             metavar="SPEC",
             help="write this format whatever the suffix of DST: NAME[:key=value,...], see gsz formats",
+        )
+        option("--strict", action="store_true", help="refuse models with broken values instead of cleaning them")
+        option(
+            "--activated",
+            metavar="NAMES",
+            default="",
+            help="opacity, scale or opacity,scale: SRC holds these after their activations",
         )
         option("--level", type=int, metavar="N", help="take the first N layers of importance of a .gsz file only")
         option(

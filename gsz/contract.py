@@ -89,6 +89,8 @@ class Codec(ABC):
     """File name ending, with the dot."""
     writable: ClassVar[bool] = True
     """False for formats that are only read."""
+    keeps: ClassVar[frozenset[str]] = frozenset()
+    """Which of ``offset`` and ``antialiased`` its files can say of a model."""
 
     @classmethod
     @abstractmethod

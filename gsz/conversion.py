@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def convert(
     target: str | Path,
     codec: str | Codec | None = None,
     *,
+    strict: bool = False,
+    activated: Collection[str] = (),
     level: int | None = None,
     max_bytes: int | None = None,
     target_bytes: int | None = None,
@@ -34,6 +37,7 @@ def convert(
 
     Args:
         codec: The format and its settings, see :func:`gsz.codec`.
+        strict, activated: How to read what is not as it should be, see :func:`gsz.read`.
         level, max_bytes: Take a part of a file in layers, see :meth:`gsz.contract.Codec.decode_part`.
         target_bytes: Choose the finest steps of the format with which the file takes at most so many bytes.
 
@@ -42,7 +46,7 @@ def convert(
             format is unknown or cannot be written, it has no such setting, or the size is out of reach.
     """
     chosen = registry.writer(target, codec)
-    splats = registry.read(source, level, max_bytes)
+    splats = registry.read(source, strict=strict, activated=activated, level=level, max_bytes=max_bytes)
     if target_bytes is not None:
         chosen = _for_size(chosen, splats, target_bytes)
     data = registry.write(target, splats, chosen)

@@ -188,11 +188,12 @@ def columns(rows: Records, names: Sequence[str], dtype: type[np.floating] = np.f
     return table
 
 
-def write_vertices(stream: BinaryIO, rows: Records) -> None:
+def write_vertices(stream: BinaryIO, rows: Records, comments: Sequence[str] = ()) -> None:
     """Write ``(N,)`` little-endian records of float32, float64 and uint8 as the one element of a binary PLY."""
     types = [(name, rows.dtype[name].str[1:]) for name in rows.dtype.names or ()]
     properties = "".join(f"property {_WRITTEN_TYPES[code]} {name}\n" for name, code in types)
-    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(rows)}\n{properties}end_header\n"
+    said = "".join(f"comment {comment}\n" for comment in comments)
+    header = f"ply\nformat binary_little_endian 1.0\n{said}element vertex {len(rows)}\n{properties}end_header\n"
     stream.write(header.encode())
     stream.write(rows.view(np.uint8).data)
 
@@ -265,7 +266,8 @@ def _check_size(header: PlyHeader, size: int, source: str) -> None:
 
 def _read_text(data: bytes, header: PlyHeader, source: str) -> Records:
     """The vertices of a file in text: one row a line, and lines of white space do not count."""
-    lines = [line.decode("latin-1") for line in data.splitlines() if line.strip()]
+    # Microsoft's C library prints "-nan(ind)".
+    lines = [line.decode("latin-1") for line in data.replace(b"nan(ind)", b"nan").splitlines() if line.strip()]
     before = sum(element.count for element in header.elements[: header.elements.index(header.vertex)])
     lines = lines[before : before + header.vertex.count]
     dtype = np.dtype([(prop.name, "f8") for prop in header.vertex.properties])

@@ -7,14 +7,18 @@ nor an image library. All formats obey the law of :mod:`gsz.contract`.
 from __future__ import annotations
 
 import importlib
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gsz import spec as specs
+from gsz.cleaning import clean, deactivate, doubts
 from gsz.contract import Codec, CodecError, Grid
 from gsz.errors import UserError
-from gsz.files import read_bytes, write_bytes
+from gsz.files import write_bytes
+from gsz.foreign import explain, read_model
 from gsz.splats import Splats
 
 __all__ = [
@@ -34,6 +38,8 @@ __all__ = [
     "read",
     "write",
 ]
+
+_log = logging.getLogger(__name__)
 
 HEAD_BYTES = 4096
 """How much of a file's beginning :meth:`Codec.recognises` is shown."""
@@ -89,6 +95,7 @@ FORMATS = (
     ),
     Format("sog", "gsz.sog:SogCodec", ".sog", (b"PK\3\4", b"{", b" ", b"\t", b"\r", b"\n")),
     Format("spz", "gsz.spz:SpzCodec", ".spz", (b"\x1f\x8b", b"NGSP")),
+    Format("ksplat", "gsz.ksplat:KsplatCodec", ".ksplat", writable=False),
     Format("splat", "gsz.splat:SplatCodec", ".splat", writable=False),
 )
 
@@ -147,6 +154,9 @@ def identify(data: bytes, path: str | Path) -> Codec:
     """
     if not data:
         raise CodecError(f"{path}: the file is empty; write or download it again")
+    explanation = explain(data)
+    if explanation:
+        raise CodecError(f"{path}: is {explanation}")
     head = data[:HEAD_BYTES]
     found = next((format_ for format_ in FORMATS if format_.recognises(head)), None) or format_of_suffix(path)
     if found is None:
@@ -154,28 +164,56 @@ def identify(data: bytes, path: str | Path) -> Codec:
     return found.load()()
 
 
-def decode(data: bytes, source: str | Path, level: int | None = None, max_bytes: int | None = None) -> Splats:
-    """The model in a file's bytes, of whatever format, in NumPy arrays. ``source`` is the file's name.
+def decode(
+    data: bytes,
+    source: str | Path,
+    *,
+    strict: bool = False,
+    activated: Collection[str] = (),
+    level: int | None = None,
+    max_bytes: int | None = None,
+) -> Splats:
+    """The model in a file's bytes, of whatever format, in NumPy arrays.
 
-    ``level`` and ``max_bytes`` ask for a coarser model, see :meth:`Codec.decode_part`.
+    It is cleaned of what no trained model should hold, with a line in the log for each kind; see :mod:`gsz.cleaning`.
+
+    Args:
+        source: The file's name, for messages.
+        strict: Refuse what would be cleaned.
+        activated: Parameters that are stored after their activations: ``opacity`` (0 to 1 in place of logits) and
+            ``scale`` (standard deviations in place of their logarithms).
+        level, max_bytes: Ask for a coarser model, see :meth:`Codec.decode_part`.
 
     Raises:
-        CodecError: the bytes are of no known format or damaged, or a parameter is NaN or infinite.
-        UserError: a part is asked for of a format without layers.
+        CodecError: the bytes are of no known format or damaged, no Gaussian is usable, or not all with ``strict``.
+        UserError: a part is asked for of a format without layers, or the parameters cannot be ``activated``.
     """
     found = identify(data, source)
     whole = level is None and max_bytes is None
-    model = found.decode(data, str(source)) if whole else found.decode_part(data, str(source), level, max_bytes)
-    try:
-        model.check_finite(str(source))
-    except UserError as error:
-        raise CodecError(str(error)) from error
-    return model.numpy()
+    stored = found.decode(data, str(source)) if whole else found.decode_part(data, str(source), level, max_bytes)
+    splats, notes = clean(deactivate(stored.numpy(), activated, str(source)))
+    if strict and notes:
+        raise CodecError(f"{source}: {'; '.join(notes)}; leave --strict out to read it so")
+    if len(stored) and not len(splats):
+        raise CodecError(f"{source}: holds no Gaussian that can be used: {'; '.join(notes)}; export it again")
+    for line in notes + doubts(splats):
+        _log.warning(f"{source}: {line}")
+    return splats
 
 
-def read(path: str | Path, level: int | None = None, max_bytes: int | None = None) -> Splats:
-    """The model in a file of any known format; raises as :func:`decode` does, and for a missing file."""
-    return decode(read_bytes(path), path, level, max_bytes)
+def read(
+    path: str | Path,
+    *,
+    strict: bool = False,
+    activated: Collection[str] = (),
+    level: int | None = None,
+    max_bytes: int | None = None,
+) -> Splats:
+    """The model in a file of any known format; arguments and errors as of :func:`decode`.
+
+    ``path`` may also be a folder with the ``meta.json`` and the images of a SOG, or that ``meta.json``.
+    """
+    return decode(read_model(path), path, strict=strict, activated=activated, level=level, max_bytes=max_bytes)
 
 
 def writer(path: str | Path, spec: str | Codec | None = None) -> Codec:
@@ -213,15 +251,29 @@ def write(path: str | Path, splats: Splats, codec: str | Codec | None = None) ->
     """
     chosen = writer(path, codec)
     splats.check_finite(str(path))
+    _say_what_is_lost(path, splats, chosen)
     splats = as_taken(chosen, splats)
     data = chosen.fit(splats).encode(splats)
     write_bytes(path, data)
     return data
 
 
+def _say_what_is_lost(path: str | Path, splats: Splats, codec: Codec) -> None:
+    if splats.offset is not None and "offset" not in codec.keeps:
+        _log.warning(
+            f"{path}: {codec.name} files have no place for the offset of the positions; "
+            f"add {splats.offset.tolist()} to them where the model is to stand at its place"
+        )
+    if splats.antialiased and "antialiased" not in codec.keeps:
+        _log.warning(
+            f"{path}: {codec.name} files cannot say that the model was trained with antialiasing (Mip-Splatting's 2D "
+            "filter); viewers will show its fine parts a little too bold"
+        )
+
+
 def info(path: str | Path) -> dict[str, Any]:
     """What a file's header says (see :meth:`Codec.info`), and its size under ``file_bytes``."""
-    data = read_bytes(path)
+    data = read_model(path)
     return {**identify(data, path).info(data, str(path)), "file_bytes": len(data)}
 
 

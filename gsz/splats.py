@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -64,6 +65,10 @@ class Splats(Generic[ArrayT]):
         opacity_logits: ``(N, 1)`` opacities before the sigmoid.
         sh_dc: ``(N, 1, 3)`` spherical harmonics of degree 0, RGB; a color of 0 to 1 is ``0.5 + SH_C0 * sh_dc``.
         sh_rest: ``(N, K, 3)`` spherical harmonics of degree 1 and up, ``K = (degree + 1)**2 - 1``, RGB.
+        offset: ``(3,)`` float64 to be added to the centers, world units, where they are too far from the origin for
+            float32 (in UTM coordinates, say); None for no offset.
+        antialiased: whether it was trained to be rendered with Mip-Splatting's 2D filter: a Gaussian that the filter
+            widens on the screen is to become fainter by as much.
     """
 
     means: ArrayT
@@ -72,6 +77,8 @@ class Splats(Generic[ArrayT]):
     opacity_logits: ArrayT
     sh_dc: ArrayT
     sh_rest: ArrayT
+    offset: npt.NDArray[np.float64] | None = None
+    antialiased: bool = False
 
     def __len__(self) -> int:
         return int(self.means.shape[0])
@@ -88,7 +95,11 @@ class Splats(Generic[ArrayT]):
 
     def map(self, function: Callable[[ArrayT], ArrayT]) -> Self:
         """A model with ``function`` applied to each of the six arrays."""
-        return type(self)(**{name: function(array) for name, array in self.named_parameters()})
+        return self.replace(**{name: function(array) for name, array in self.named_parameters()})
+
+    def replace(self, **changes: Any) -> Self:
+        """A model with some of the attributes replaced, and the others shared."""
+        return dataclasses.replace(self, **changes)
 
     def select(self, index: Any) -> Self:
         """The Gaussians that a boolean mask or an array of indices names, copied."""
@@ -96,7 +107,8 @@ class Splats(Generic[ArrayT]):
 
     def numpy(self) -> Splats[npt.NDArray[np.float32]]:
         """The same Gaussians as C-contiguous float32 NumPy arrays; without a copy where they are that already."""
-        return Splats(**{name: _as_numpy(array) for name, array in self.named_parameters()})
+        arrays = {name: _as_numpy(array) for name, array in self.named_parameters()}
+        return Splats(**arrays, offset=self.offset, antialiased=self.antialiased)
 
     @classmethod
     def from_arrays(
@@ -160,7 +172,7 @@ class Splats(Generic[ArrayT]):
                 )
 
 
-PARAMETERS = tuple(field.name for field in fields(Splats))
+PARAMETERS = tuple(parameter_shapes(0, 0))
 """The names of the six arrays, in the order of :class:`Splats`."""
 
 

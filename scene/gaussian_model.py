@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from gsz import registry
 from gsz.errors import UserError
-from gsz.ply import read_ply, save_ply
+from gsz.ply import save_ply
 from gsz.splats import MAX_SH_DEGREE, Splats
 
 __all__ = ["MAX_SH_DEGREE", "GaussianModel"]
@@ -28,7 +29,9 @@ class GaussianModel(Splats[Tensor]):
             **{
                 name: array if isinstance(array, Tensor) else cls._array(array)
                 for name, array in splats.named_parameters()
-            }
+            },
+            offset=splats.offset,
+            antialiased=splats.antialiased,
         )
 
     @classmethod
@@ -87,7 +90,7 @@ class GaussianModel(Splats[Tensor]):
 
     @staticmethod
     def load_ply(path: str | Path, sh_degree: int | None = None) -> GaussianModel:
-        """Read a PLY file in INRIA's layout; see :func:`gsz.ply.read_ply`.
+        """Read a model of any format; see :func:`gsz.read`.
 
         Args:
             sh_degree: The degree the file must have; ``None`` takes what is there.
@@ -95,11 +98,13 @@ class GaussianModel(Splats[Tensor]):
         Raises:
             UserError: the file is missing or is no usable model.
         """
-        try:
-            with Path(path).open("rb") as stream:
-                return GaussianModel.of(read_ply(stream, str(path), sh_degree))
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+        splats = GaussianModel.of(registry.read(path))
+        if sh_degree is not None and splats.sh_degree != sh_degree:
+            raise UserError(
+                f"{path}: holds spherical harmonics of degree {splats.sh_degree}, not {sh_degree}; "
+                f"use --sh_degree {splats.sh_degree}"
+            )
+        return splats
 
     def save_ply(self, path: str | Path) -> None:
         """Write a PLY file in INRIA's layout, atomically; see :func:`gsz.ply.write_ply`.

@@ -35,7 +35,8 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from gsz import registry
+from gsz import ksplat, registry
+from gsz.cleaning import clean
 from gsz.files import write_text
 from gsz.registry import Codec, CodecError
 from scene.gaussian_model import GaussianModel
@@ -167,12 +168,16 @@ def attempt(codec: Codec, data: bytes, tally: Tally) -> str | None:
     began = time.perf_counter()
     refusals = 0
     problem = None
-    for read in (codec.decode, codec.info):
+
+    def decode(data: bytes, source: str) -> object:
+        return clean(codec.decode(data, source).numpy())
+
+    for read in (decode, codec.info):
         try:
             with time_limit(10 * MOST_SECONDS), watched() as deeds:
                 read(data, "input")
         except CodecError as error:
-            refusals += read == codec.decode
+            refusals += read == decode
             if not str(error).startswith("input") or "\n" in str(error):
                 problem = f"the message is not one line that begins with the file: {error!r}"
         except Exception as error:
@@ -324,7 +329,12 @@ def damage(data: bytearray, everything: list[bytes], rng: np.random.Generator) -
 def seed_files(codec: type[Codec]) -> Iterator[Seed]:
     """Small valid files of a format. A new format that is only read needs a line here."""
     if not codec.writable:
-        makers = {"compressed-ply": _compressed_ply, "splat": _splat, "fast3dgs-pickle": _published}
+        makers = {
+            "compressed-ply": _compressed_ply,
+            "splat": _splat,
+            "ksplat": _ksplat,
+            "fast3dgs-pickle": _published,
+        }
         for count, degree in ((60, 1), (300, 0), (20, 3)):
             yield Seed(codec, makers[codec.name](count, degree), *_container(codec.name))
         return
@@ -400,6 +410,28 @@ def _splat(count: int, sh_degree: int) -> bytes:
     rng = np.random.default_rng(count)
     floats = np.abs(rng.normal(0, 1, (count, 6))).astype("<f4").view(np.uint8).reshape(count, 24)
     return np.concatenate([floats, rng.integers(0, 256, (count, 8), np.uint8)], axis=1).tobytes()
+
+
+def _ksplat(count: int, sh_degree: int) -> bytes:
+    """Of each level of compression, in two sections with full and partly filled buckets."""
+    rng = np.random.default_rng(count)
+    header, sections = np.zeros(1, ksplat.HEADER)[0], np.zeros(2, ksplat.SECTION)
+    header["version"], header["level"] = ksplat.VERSION, sh_degree % len(ksplat.NUMBERS)
+    header["sections"], header["most"], header["count"] = 2, count, count
+    sections["count"] = sections["room"] = count // 2, count - count // 2
+    sections["width"], sections["center_bytes"], sections["sh_degree"] = 5.0, 12, sh_degree
+    sections["bucket"], sections["full"], sections["partial"] = 4, sections["count"] // 4, 1
+    sections["buckets"] = sections["full"] + 1
+    parts = [header.tobytes(), sections.tobytes()]
+    for section in sections:
+        last = np.uint32(section["count"] % 4).tobytes()
+        centers = rng.normal(0, 1, (section["buckets"], 3)).astype("<f4").tobytes()
+        numbers, row = np.abs(rng.normal(0, 1, (section["count"], 80))), ksplat.row_type(header, section)
+        rows = np.zeros(section["count"], row)
+        for name in row.names or ():
+            rows[name] = numbers[:, : rows[name].shape[1]] * (100 if rows[name].dtype.kind == "u" else 1)
+        parts += [last, centers, rows.tobytes()]
+    return b"".join(parts)
 
 
 def _published(count: int, sh_degree: int) -> bytes:

@@ -5,6 +5,7 @@ No package but pytest is imported here at once: tests of the package ``gsz`` run
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
