@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -77,8 +77,8 @@ class Splats(Generic[ArrayT]):
     opacity_logits: ArrayT
     sh_dc: ArrayT
     sh_rest: ArrayT
-    offset: npt.NDArray[np.float64] | None = None
-    antialiased: bool = False
+    offset: npt.NDArray[np.float64] | None = field(default=None, init=False)
+    antialiased: bool = field(default=False, init=False)
 
     def __len__(self) -> int:
         return int(self.means.shape[0])
@@ -99,7 +99,10 @@ class Splats(Generic[ArrayT]):
 
     def replace(self, **changes: Any) -> Self:
         """A model with some of the attributes replaced, and the others shared."""
-        return dataclasses.replace(self, **changes)
+        model = copy.copy(self)
+        for name, value in changes.items():
+            setattr(model, name, value)
+        return model
 
     def select(self, index: Any) -> Self:
         """The Gaussians that a boolean mask or an array of indices names, copied."""
@@ -107,8 +110,8 @@ class Splats(Generic[ArrayT]):
 
     def numpy(self) -> Splats[npt.NDArray[np.float32]]:
         """The same Gaussians as C-contiguous float32 NumPy arrays; without a copy where they are that already."""
-        arrays = {name: _as_numpy(array) for name, array in self.named_parameters()}
-        return Splats(**arrays, offset=self.offset, antialiased=self.antialiased)
+        model: Splats = Splats(**{name: _as_numpy(array) for name, array in self.named_parameters()})
+        return model.replace(offset=self.offset, antialiased=self.antialiased)
 
     @classmethod
     def from_arrays(

@@ -234,14 +234,14 @@ class Looker:
         is_near = (distances < self._near).float()
         size = (self._sizes / distances.clamp_min(1e-12) * (camera.fx / camera.width)).clamp_max(1.0)
         colors = torch.stack([is_near, torch.ones_like(is_near), size], dim=1)
-        measured = replace(
-            splats, sh_dc=((colors - 0.5) / SH_C0)[:, None], sh_rest=splats.sh_rest.new_zeros(len(splats), 0, 3)
+        measured = splats.replace(
+            sh_dc=((colors - 0.5) / SH_C0)[:, None], sh_rest=splats.sh_rest.new_zeros(len(splats), 0, 3)
         )
         small = camera.at_resolution(_CHECK_WIDTH, max(1, round(_CHECK_WIDTH * camera.height / camera.width)))
         near_share, coverage, size_share = self._image(small, measured).mean(dim=(0, 1)).tolist()
         view_dependence = coverage
         if splats.sh_rest.shape[1]:
-            plain = replace(splats, sh_rest=measured.sh_rest)
+            plain = splats.replace(sh_rest=measured.sh_rest)
             view_dependence = (self._image(small, splats) - self._image(small, plain)).abs().mean().item()
         return Sight(near_share, coverage, size_share / max(coverage, 1e-12), view_dependence)
 

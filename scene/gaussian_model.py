@@ -25,14 +25,10 @@ class GaussianModel(Splats[Tensor]):
     @classmethod
     def of(cls, splats: Splats) -> GaussianModel:
         """The same Gaussians in tensors: of NumPy arrays on the CPU, sharing their memory; tensors as they are."""
-        return cls(
-            **{
-                name: array if isinstance(array, Tensor) else cls._array(array)
-                for name, array in splats.named_parameters()
-            },
-            offset=splats.offset,
-            antialiased=splats.antialiased,
-        )
+        tensors = {
+            name: array if isinstance(array, Tensor) else cls._array(array) for name, array in splats.named_parameters()
+        }
+        return cls(**tensors).replace(offset=splats.offset, antialiased=splats.antialiased)
 
     @classmethod
     def _array(cls, array: npt.NDArray[np.float32]) -> Tensor:
