@@ -37,6 +37,7 @@ from torch import Tensor
 
 from compress.finetune import ADAM_EPSILON, finetune
 from compress.importance import gradient_sum
+from compress.judging import Judge
 from compress.prune import prune
 from compress.recipe import Recipe
 from compress.views import Views
@@ -46,7 +47,6 @@ from gsz import registry
 from gsz.errors import UserError
 from gsz.files import write_text
 from quality.losses import photometric_loss
-from quality.metrics import mean_metrics, measure
 from quality.ssim import SSIMTarget
 from scene import model_dir, open_scene
 from scene.cameras import Camera
@@ -199,7 +199,7 @@ def run_tests(options: Options, record: Record) -> None:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-m", "cuda", "-q", f"--junitxml={report}"]
         if options.quick:
-            command += ["tests/gaussian_renderer", "tests/compress/test_sparse_adam.py"]
+            command += ["tests/gaussian_renderer"]
         finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if not report.exists():
             raise UserError(f"pytest did not run: {last_line(finished.stderr or finished.stdout)}")
@@ -353,7 +353,7 @@ def record_journal(folder: Path, record: Record) -> None:
 
 
 def compare_schedules(options: Options, record: Record) -> None:
-    """Seconds of one round on the shipped scene: ours, ours with the sparse Adam, and a plain loop as published."""
+    """Seconds of one round on the shipped scene: ours, and a plain loop as published."""
     backend = choose_backend("auto" if options.device == "cuda" else "cpu")
     scene = open_scene(
         SceneOptions(
@@ -362,19 +362,15 @@ def compare_schedules(options: Options, record: Record) -> None:
         device=backend.device,
     )
     iterations, repeats = (3, 1) if options.quick else (500, 2)
-    recipe = Recipe(codec="lzma", score="gradient_sum")
-    views = scene.train[:4] if options.quick else scene.train
-    training = Views(views, scene.images.load, scene.background, scene.extent, backend.name)
+    recipe = Recipe.from_yaml(ROOT / "configs" / "fast3dgs.yaml")
+    training = Views.of(scene, scene.train[:4] if options.quick else scene.train, backend.name)
     splats = model_dir.load_checkpoint(DEMO / "pretrained")[0].to(backend.device)
     record.add(backend=backend.name, gaussians=len(splats), iterations=iterations)
-    test = training.of(scene.test[:2] if options.quick else scene.test)
-    validation = training.of(scene.validation)
+    test = Judge(training.at(scene.test[:2] if options.quick else scene.test))
+    validation = Judge(training.at(scene.validation))
     rounds = {
         "plain": lambda: plain_round(splats, training, test, recipe, iterations),
         "ours": lambda: our_round(splats, training, validation, recipe, iterations),
-        "ours_sparse_adam": lambda: our_round(
-            splats, training, validation, replace(recipe, sparse_adam=True), iterations
-        ),
     }
     for name, run in rounds.items():
         seconds, parts, model = [], {}, splats
@@ -384,18 +380,18 @@ def compare_schedules(options: Options, record: Record) -> None:
             model, parts = run()
             finish(backend.device)
             seconds.append(time.perf_counter() - started)
-        # The first one warms up. The quality says whether the sparse Adam costs any; test views, looked at only here.
+        # The first one warms up.
         psnr = test.evaluate(model).psnr
         record.add(**{name: {"seconds": statistics.median(seconds[1:]), "test_psnr": psnr, "seconds_of": parts}})
 
 
 def our_round(
-    splats: GaussianModel, training: Views, validation: Views, recipe: Recipe, iterations: int
+    splats: GaussianModel, training: Views, validation: Judge, recipe: Recipe, iterations: int
 ) -> tuple[GaussianModel, dict[str, float]]:
     """Score, prune, fine-tune, encode, and judge what was decoded on the validation views, as ``train.py`` does."""
-    codec, clock = registry.get(recipe.codec), Clock(splats.device)
+    codec, clock = recipe.make_codec(), Clock(splats.device)
     snapped = codec.fit(splats).snap(splats).detach()
-    pruned = prune(splats, gradient_sum(snapped, training), int(recipe.prune_fraction * len(splats)))
+    pruned = prune(splats, gradient_sum(snapped, training).gaussians, int(recipe.prune_fraction * len(splats)))
     clock.mark("score")
     tuned, grid = finetune(pruned, codec, training, recipe, iterations, (0,))
     clock.mark("finetune")
@@ -408,15 +404,15 @@ def our_round(
 
 
 def plain_round(
-    splats: GaussianModel, training: Views, test: Views, recipe: Recipe, iterations: int
+    splats: GaussianModel, training: Views, test: Judge, recipe: Recipe, iterations: int
 ) -> tuple[GaussianModel, dict[str, float]]:
     """The same round as plain programs write it: unfused dense Adam, the loss read in every iteration, all test views
     evaluated before and after, nothing encoded."""
-    codec, clock = registry.get(recipe.codec), Clock(splats.device)
+    codec, clock = recipe.make_codec(), Clock(splats.device)
     snapped = codec.fit(splats).snap(splats).detach()
-    pruned = prune(splats, gradient_sum(snapped, training), int(recipe.prune_fraction * len(splats)))
+    pruned = prune(splats, gradient_sum(snapped, training).gaussians, int(recipe.prune_fraction * len(splats)))
     clock.mark("score")
-    plain_evaluation(pruned, test)
+    test.evaluate(pruned)
     clock.mark("evaluate_before")
     pruned = pruned.requires_grad_()
     grid = codec.fit(pruned)
@@ -434,14 +430,9 @@ def plain_round(
         loss.item()
     clock.mark("finetune")
     tuned = grid.snap(pruned).detach()
-    plain_evaluation(tuned, test)
+    test.evaluate(tuned)
     clock.mark("evaluate_after")
     return tuned, clock.seconds
-
-
-@torch.no_grad()
-def plain_evaluation(splats: GaussianModel, test: Views) -> None:
-    mean_metrics([measure(test.render(view, splats).image, test.target(view)) for view in test.cameras])
 
 
 class Clock:
@@ -620,7 +611,7 @@ def describe_demo(found: dict[str, Any]) -> list[str]:
 
 
 def describe_schedules(found: dict[str, Any]) -> list[str]:
-    names = [name for name in ("plain", "ours", "ours_sparse_adam") if name in found]
+    names = [name for name in ("plain", "ours") if name in found]
     if not names:
         return []
     rows = [[name, f"{found[name]['seconds']:.2f}", f"{found[name]['test_psnr']:.3f}"] for name in names]

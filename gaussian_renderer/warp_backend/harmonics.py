@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import warp as wp
 
 COEFFICIENTS = 15
@@ -54,7 +56,7 @@ def basis(degree: int, direction: wp.vec3):
 
 
 @wp.func
-def direction_gradient(degree: int, direction: wp.vec3, h: Harmonics):
+def direction_gradient(degree: int, direction: wp.vec3, h: Any):
     """Gradient of ``sum_k h[k] * basis_k`` with respect to the direction, its unit length not enforced."""
     g = wp.vec3()
     x = direction[0]
