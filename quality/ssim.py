@@ -228,7 +228,7 @@ class SSIMTarget:
 def _rows(image: Tensor) -> np.ndarray:
     height, width, channels = image.shape
     if channels != _CHANNELS:
-        raise ValueError(f"an image has {channels} channels, and must have three")
+        raise ValueError(f"images must have three channels, not {channels}")
     return image.detach().numpy().reshape(height, width * channels)
 
 
