@@ -3,11 +3,11 @@
 Two facts about those tables decide the number:
 
 * INRIA's ``metrics.py`` hands images in ``[0, 1]`` straight to LPIPS, which was trained on ``[-1, 1]``, and the
-  scaling layer takes them as they are. We do the same: a number is only worth something beside the published ones.
+  scaling layer takes them as they are. We do the same, because a number is only useful beside the published ones.
 * The weighted squared differences of five layers are averaged over the image, each layer by itself, and summed.
 
-The ``lpips`` package needs torchvision, which has no build beside a CPU-only torch. :class:`VggLpips` needs plain torch
-and one ``.npz`` of weights; ``scripts/export_lpips_weights.py`` writes it on a machine that has the package.
+The ``lpips`` package needs torchvision, of which PyPI has no build for a CPU-only torch. :class:`VggLpips` needs plain
+torch and one ``.npz`` of weights; ``scripts/export_lpips_weights.py`` writes it on a machine that has the package.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     more memory than the real weights need.
 
     Raises:
-        UserError: the file is missing, is no ``.npz``, or lacks an array of the right shape and type.
+        UserError: the file is missing, is not an ``.npz``, or lacks an array of the right shape and type.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -79,13 +79,13 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check --lpips_weights") from error
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise UserError(f"{path}: is no intact .npz file ({error}); export the LPIPS weights again") from error
+        raise UserError(f"{path}: is not an intact .npz file ({error}); export the LPIPS weights again") from error
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], path: Path) -> np.ndarray:
     remedy = "export the weights with scripts/export_lpips_weights.py"
     if f"{name}.npy" not in archive.namelist():
-        raise UserError(f"{path}: holds no LPIPS VGG weights ({name} is missing); {remedy}")
+        raise UserError(f"{path}: does not hold the weights of LPIPS for VGG ({name} is missing); {remedy}")
     with archive.open(f"{name}.npy") as member:
         try:
             if np.lib.format.read_magic(member) != (1, 0):
@@ -109,7 +109,7 @@ class VggLpips:
     """LPIPS v0.1 on VGG16 in plain torch. See :data:`Lpips` for what calling it takes and returns.
 
     A 1600x1064 pair needs about 3 GB: both images go through the network layer by layer, nothing but the current layer
-    is kept, and the normalised features are compared a band of rows at a time.
+    is kept, and the normalized features are compared a band of rows at a time.
     """
 
     def __init__(self, weights: Mapping[str, np.ndarray], device: torch.device | str = "cpu") -> None:
@@ -135,7 +135,7 @@ class VggLpips:
             raise ValueError(f"expected two (H, W, 3) images of one size, got {image.shape} and {target.shape}")
         height, width = image.shape[:2]
         if min(height, width) < SMALLEST_SIDE:
-            raise UserError(f"LPIPS needs images of at least {SMALLEST_SIDE} px a side, these are {width}x{height}")
+            raise UserError(f"LPIPS needs images of at least {SMALLEST_SIDE} px a side; these are {width}x{height}")
         distance = 0.0
         features = [self._scaled(image), self._scaled(target)]
         for stage, convolutions in enumerate(self._convolutions):

@@ -1,4 +1,4 @@
-"""What a render is worth: PSNR, SSIM and LPIPS of views, their means, and how a model directory records them."""
+"""How good a render is: PSNR, SSIM and LPIPS of views, their means, and how a model directory records them."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ def mean_metrics(views: Sequence[ViewMetrics]) -> ViewMetrics:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """One row of every table: how good a model is, how big, how fast. ``None`` is "not known".
+    """One row of every table: how good a model is, how big, how fast. ``None`` stands for a value that is not known.
 
     Attributes:
         metrics: Means over the test views.
-        gaussians: How many.
+        gaussians: Number of Gaussians.
         bytes: Size of the file that was rendered.
         fps: Views a second, rendering alone.
         backend: The renderer that ``fps`` belongs to.
@@ -99,7 +99,7 @@ class ModelSummary:
         return None if self.bytes is None or not self.gaussians else self.bytes / self.gaussians
 
     def to_json(self) -> dict[str, Any]:
-        """The value of one method in ``results.json``: INRIA's three keys, and what INRIA's tools will pass over."""
+        """The value of one method in ``results.json``: INRIA's three keys, and others that INRIA's tools ignore."""
         return {
             "SSIM": self.metrics.ssim,
             "PSNR": finite_or_none(self.metrics.psnr),
@@ -124,7 +124,7 @@ class ModelSummary:
             if value is None:
                 return None
             if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ValueError(f"{key} is no number")
+                raise ValueError(f"{key} is not a number")
             return float(value)
 
         def count(key: str) -> int | None:

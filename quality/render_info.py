@@ -20,8 +20,8 @@ class RenderInfo:
 
     Attributes:
         file: Name of the model file.
-        bytes: Its size.
-        gaussians: How many it holds.
+        bytes: Size of that file.
+        gaussians: Number of Gaussians in it.
         backend: Name of the renderer.
         device: The renderer's own description of what it ran on.
         resolution: ``(width, height)`` of the first view.

@@ -1,4 +1,4 @@
-"""Structural similarity as 3DGS computes it, fused for the CPU, with the target's statistics kept.
+"""Structural similarity as 3DGS computes it, fused for the CPU; statistics of the target are computed once.
 
 Wang et al., Image quality assessment: from error visibility to structural similarity, 2004; 11 x 11 Gaussian window of
 sigma 1.5, zero padding, C1 = 0.01**2, C2 = 0.03**2, mean over pixels and channels. On CUDA the same is computed by the
@@ -209,7 +209,7 @@ class SSIMTarget:
 
     @staticmethod
     def of(image: Tensor) -> SSIMTarget:
-        """Compute the statistics of a target once."""
+        """A target with its statistics, which are computed here and used in every comparison."""
         if image.is_cuda:
             return SSIMTarget(image)
         image = image.detach().float().contiguous()
@@ -221,14 +221,14 @@ class SSIMTarget:
 
     @property
     def bytes(self) -> int:
-        """Memory held."""
+        """Memory that the tensors take."""
         return sum(t.numel() * t.element_size() for t in (self.image, self.mean, self.mean_of_square) if t is not None)
 
 
 def _rows(image: Tensor) -> np.ndarray:
     height, width, channels = image.shape
     if channels != _CHANNELS:
-        raise ValueError(f"images have three channels, not {channels}")
+        raise ValueError(f"images must have three channels, not {channels}")
     return image.detach().numpy().reshape(height, width * channels)
 
 

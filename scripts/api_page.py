@@ -45,7 +45,7 @@ def _rank(name: str) -> tuple[bool, str]:
 
 
 def _entry(name: str, thing: object) -> str:
-    """Heading, signature and docstring of a function or class, and of a class' own public methods."""
+    """Heading, signature and docstring of a function or class, and of a class's own public methods."""
     if not inspect.isclass(thing):
         return _section("##", f"gsz.{name}", _signature(f"gsz.{name}", thing), inspect.getdoc(thing))
     signature = _signature(f"gsz.{name}", thing) if dataclasses.is_dataclass(thing) else None

@@ -1,16 +1,16 @@
-"""What every file format costs: bytes, time, errors, and with a scene the quality of what comes out of the file.
+"""Measure every file format: bytes, time, errors, and with a scene the quality of what comes out of the file.
 
     python scripts/bench_codecs.py models/*/point_cloud/iteration_30000/point_cloud.ply --json codecs.json
-    python scripts/bench_codecs.py garden.ply --codecs gsz gsz:quality=low lzma -s data/garden -i images_4
+    python scripts/bench_codecs.py garden.ply --codecs gsz gsz:quality=low fast3dgs -s data/garden -i images_4
     python scripts/bench_codecs.py garden.ply --codecs gsz spz --scaling     # speed and memory up to 4M Gaussians
 
 Every codec of the registry that can write is fitted to the model as it is; nothing is fine-tuned. Settings may follow
 a codec's name. Where other people's converters are at hand, the files they write are measured too: PlayCanvas'
 ``splat-transform`` on the PATH or in ``.interop``, and the package ``gaussforge``.
-Times are processor seconds of this one process, after a first run that lets Numba compile; for splat-transform, of the
-process that it is. The table is Markdown.
+Times are processor seconds, after a first run that lets Numba compile; splat-transform's include the start of Node. The
+table is Markdown.
 
-With ``--scaling`` the model is laid out over and over, each copy in a place of its own and slightly changed, to as many
+With ``--scaling`` copies of the model, each slightly changed, are laid out side by side, until there are as many
 Gaussians as are asked for. Peak memory is that of a process that does nothing else, less what it took before the model
 (encoding) or the file (decoding) was read. The first decoding is that of a fresh process. "Again" is the median of five
 more, whose memory the system has at hand; a virtual machine may have to ask its host for that of the first.
@@ -77,7 +77,7 @@ COLUMNS = {
 
 @dataclass
 class Options:
-    """What every file format costs: bytes, time, errors, quality."""
+    """Measure every file format: bytes, time, errors, quality."""
 
     models: tyro.conf.Positional[list[Path]]
     """Models in any format."""

@@ -5,7 +5,7 @@
 
 CPU time is that of the process, so it hardly depends on who else uses the machine; wall time does. The peer is
 metal-gauss' ``torch_ref`` (PyTorch; ``pip install -r requirements-bench.txt``), the one renderer on PyPI that runs on a
-CPU. Its step uses our loss and the same optimiser, so that the ratio is about rendering alone.
+CPU. Its step uses our loss and the same optimizer, so that the ratio is about rendering alone.
 
 The floor is the time that the arithmetic of blending alone takes: the number of vectors of pixels that are blended,
 times the operations on each (see ``FORWARD`` and ``BACKWARD``), at the rates that multiplications with additions,
@@ -381,7 +381,7 @@ def make_scene(name: str) -> BenchScene | None:
         model, camera, background = random_scene(*RANDOM_SCENES[name])
         return BenchScene.of(model, [camera], background)
     if not DEMO.is_dir():
-        say(f"{DEMO}: not here, so the demo scene is left out")
+        say(f"{DEMO}: there is no such folder, so the demo scene is left out")
         return None
     model, _ = model_dir.load_checkpoint(DEMO)
     cameras = model_dir.read_cameras(DEMO)
@@ -426,7 +426,7 @@ def bench(options: Options) -> dict[str, Any]:
         f"{million['divisions']} divisions, {million['exponentials']} exponentials"
     )
     if any(result["peer_step_cpu_ms"] is None for result in results.values()) and options.peer_repetitions:
-        say("metal-gauss is not installed: pip install -r requirements-bench.txt")
+        say("the peer is left out; install it with: pip install -r requirements-bench.txt")
     return {
         "threads": options.threads,
         "lanes": cpu.DESCRIPTION,

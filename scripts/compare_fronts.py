@@ -1,4 +1,4 @@
-"""Size against quality of finished runs, measured on the test views: how many bytes each needs to look the same.
+"""Compare finished runs on the test views: how many bytes does each need to look the same?
 
     python scripts/compare_fronts.py output/published output/default --json output/fronts.json --plot output/fronts.png
 
@@ -18,7 +18,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import _root  # noqa: F401
-from tqdm import tqdm
 
 from compress.judging import Judge
 from compress.views import Views
@@ -29,6 +28,7 @@ from programs import rendering
 from quality.lpips import load_lpips
 from scene.gaussian_model import GaussianModel
 from utils import cli
+from utils.progress import counted
 from utils.results import read_results, write_results
 from utils.tables import NOT_AVAILABLE, cell, format_table
 
@@ -40,7 +40,7 @@ class Point:
     Attributes:
         run: The run's folder.
         file: Name of the file within it.
-        gaussians, bytes: How many and how large.
+        gaussians, bytes: Number of Gaussians, and size of the file.
         psnr, ssim, lpips: Means over the test views; ``lpips`` is ``None`` where it is not measured.
     """
 
@@ -66,7 +66,7 @@ def files_of(run: Path) -> list[Path]:
     final = rendering.choose_model(run).path
     front = [path for path in sorted((run / "front").glob("*")) if registry.format_of_suffix(path) is not None]
     if not front or final.parent != run:
-        raise UserError(f"{run}: holds no finished run of train.py; give the folder of one")
+        raise UserError(f"{run}: does not hold a finished run of train.py; give the folder of one")
     return [*front, final]
 
 
@@ -91,17 +91,19 @@ def measure(runs: Sequence[Path], path: Path, lpips_weights: Path | None) -> lis
     missing = [(run, file) for run, file in files if key(run, file) not in known]
     lpips = load_lpips(lpips_weights) if lpips_weights is not None and missing else None
     views = {run: test_views(run) for run, _ in missing}
-    for run, file in tqdm(missing, desc="test views", unit="file", mininterval=cli.bar_interval()):
-        splats = GaussianModel.of(registry.read(file))
-        judge = Judge(views[run], lpips if file.parent == run else None)
-        points.append(Point(*key(run, file)[:2], len(splats), file.stat().st_size, **asdict(judge.evaluate(splats))))
-        write_results(path, {}, [asdict(point) for point in points])
+    with cli.progress_bar("test views", "files") as progress:
+        for run, file in counted(missing, progress):
+            splats = GaussianModel.of(registry.read(file))
+            judge = Judge(views[run], lpips if file.parent == run else None)
+            metrics = judge.evaluate(splats)
+            points.append(Point(*key(run, file)[:2], len(splats), file.stat().st_size, **asdict(metrics)))
+            write_results(path, {}, [asdict(point) for point in points])
     wanted = [key(run, file) for run, file in files]
     return [point for point in points if (point.run, point.file, point.bytes) in wanted]
 
 
 def key(run: Path, file: Path) -> tuple[str, str, int]:
-    """What tells a file from every other, also from an earlier one of the same name."""
+    """What distinguishes a file from every other, also from an earlier one of the same name."""
     return str(run), file.relative_to(run).as_posix(), file.stat().st_size
 
 

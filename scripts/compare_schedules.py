@@ -1,4 +1,4 @@
-"""What each setting of the schedule is worth: runs that differ in one of them, at equal iterations and equal counts.
+"""Measure what each setting of the schedule is worth, by runs that differ in one, at equal iterations and counts.
 
     python scripts/compare_schedules.py -s demo/snowmiku -i images_400 --pretrained_dir demo/snowmiku/pretrained \\
         --json output/schedules.json [settings of train.py]
@@ -44,8 +44,8 @@ class Variant:
     """A run that differs from the others in one respect.
 
     Attributes:
-        settings: Of the recipe, in place of the baseline's.
-        final_share: Of the iterations, what the final stage has.
+        settings: Settings of the recipe in place of the baseline's.
+        final_share: Share of the iterations that the final stage has.
     """
 
     settings: dict[str, Any]

@@ -1,9 +1,9 @@
-"""Which Gaussians to drop: all scores from the same checkpoint, with the same schedule and the same seed.
+"""Compare all scores from the same checkpoint, with the same schedule and the same seed: which Gaussians should go?
 
     python scripts/compare_scores.py -s demo/snowmiku -i images_400 --pretrained_dir demo/snowmiku/pretrained \\
         --json output/scores.json --plot output/scores.png [settings of train.py]
 
-Every score prunes the checkpoint to the same counts twice: once at a stroke, and once in rounds of scoring, pruning and
+Every score prunes the checkpoint to the same counts twice: once in one step, and once in rounds of scoring, pruning and
 fine-tuning. Both are measured on the views that judge a run (validation) and on the test views. The models are not
 quantized (codec ``ply``), so that it is the scores that are compared. A score whose results the JSON file already
 holds is not computed again.
@@ -51,7 +51,7 @@ class Study:
 
     Attributes:
         original: The checkpoint.
-        views: Who trains and who judges.
+        views: The views that train and those that judge.
         test: The test views.
         lpips: Measures LPIPS on some of them, since it takes long on a CPU, and only of models that were fine-tuned.
             ``None`` to leave it out.
@@ -94,7 +94,7 @@ class Study:
 
 
 def prune_only(study: Study, name: str) -> Iterator[dict[str, Any]]:
-    """Rows of a score that prunes the checkpoint at a stroke."""
+    """Rows of a score that prunes the checkpoint in one step."""
     scores = importance.SCORES[name](study.original, study.views.training, (study.recipe.seed, 0)).gaussians
     for count in study.counts():
         pruned = prune(study.original, scores, len(study.original) - count)
@@ -229,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = compression.parse([*given, "--eval"], Options)
     if not all(0.0 < fraction < 1.0 for fraction in options.pruned):
-        raise UserError("--pruned: fractions must lie between 0 and 1")
+        raise UserError("--pruned: fractions must lie between 0 and 1, such as 0.5 0.8")
     recipe = replace(options.recipe, codec="ply")
     recipe.check()
     original, _ = compression.load_original(options)

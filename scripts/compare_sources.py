@@ -1,4 +1,4 @@
-"""What photographs are worth: compress a model with them, with its cameras alone, and from its .ply alone.
+"""Measure what photographs are worth: compress a model with them, with its cameras alone, and from its .ply alone.
 
     python scripts/compare_sources.py -s demo/snowmiku -i images_400 --pretrained_dir demo/snowmiku/pretrained \\
         -m output/sources [settings of train.py]

@@ -55,7 +55,7 @@ def comparison_picture(panels: Sequence[tuple[str, Tensor]]) -> Image.Image:
 
 
 def write_comparison(path: Path, original: Tensor, compressed: Tensor, photograph: Tensor | None = None) -> None:
-    """Write a PNG: photograph (if given) | original | compressed | 10 x difference. Images as in the function above.
+    """Write a PNG: photograph (if given) | original | compressed | 10 x difference, all ``(H, W, 3)`` in [0, 1].
 
     Where there is a photograph, the labels give the PSNR of each render against it.
     """

@@ -1,4 +1,4 @@
-"""The main job on the shipped scene: compress its checkpoint, measure before and after on the test views, show both.
+"""Compress the checkpoint of the shipped scene, measure it before and after on the test views, and show both.
 
     make demo        # or: python scripts/demo.py [-m output/demo] [--lpips_weights FILE.npz] [train.py's settings]
 

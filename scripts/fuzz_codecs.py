@@ -1,5 +1,5 @@
-"""Throw damaged files at every decoder: nothing but CodecError may come out, in bounded time and memory, and nothing
-may be written, started or unpickled.
+"""Give damaged files to every decoder: it may only decode them or raise CodecError, in bounded time and memory, and may
+write, start and unpickle nothing.
 
     python scripts/fuzz_codecs.py --inputs 1000000 --json fuzz.json
 
@@ -108,8 +108,8 @@ def main(
 
     Args:
         inputs: Inputs in total, over all formats.
-        seconds: Stop after about as many.
-        seed: Of the mutations.
+        seconds: Stop after about so many.
+        seed: Seed of the mutations.
         codec: Only this format; may be given several times. By default all.
         json_file: Write the table there as well.
     """

@@ -1,8 +1,8 @@
-"""What the rounds of a run lost on the views that judged them, beside what they lost on the test views.
+"""Compare what the rounds of a run lost on the views that judged them with what they lost on the test views.
 
     python scripts/measure_front.py -m output/garden
 
-The table tells how well a budget that is measured on the former keeps what it promises for the latter.
+The table tells how well a budget that is measured on the views that judge keeps its promise on all others.
 """
 
 from __future__ import annotations

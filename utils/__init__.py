@@ -1,1 +1,1 @@
-"""What belongs to no room of its own: losses, image metrics, spherical harmonics, seeding, the command-line shell."""
+"""What all programs need: the command line's shell, types of options, progress, states to resume from, tables."""

@@ -1,4 +1,4 @@
-"""The shell around every command-line tool: messages and progress on the terminal, one-line errors, exit codes."""
+"""The shell around every program: messages and progress on the terminal, errors of one line, exit codes."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class _Bar:
 
 @contextmanager
 def progress_bar(label: str, unit: str = "steps") -> Iterator[Progress]:
-    """A progress to give to a function. It appears with the first step, and goes when the block ends."""
+    """A progress bar to give to a function. It appears with the first step and disappears when the block ends."""
     bar = _Bar(label, unit)
     try:
         yield bar
@@ -160,7 +160,7 @@ def progress_bar(label: str, unit: str = "steps") -> Iterator[Progress]:
 
 
 def run(main: Callable[[], object]) -> None:
-    """Run a tool's ``main``: a :class:`UserError` becomes one line on standard error and exit code 2."""
+    """Run a program's ``main``: a :class:`UserError` becomes one line on standard error and exit code 2."""
     show_messages()
     _let_cuda_memory_grow()
     try:

@@ -1,4 +1,4 @@
-"""How library code tells of its progress: it calls, and the program that gave it the callable draws."""
+"""How library code reports progress: it calls a function that it was given, and the program behind it draws."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ a few words on how things stand, which may be empty."""
 
 
 def silent(done: int, total: int, note: str = "") -> None:
-    """The progress that nobody is told of."""
+    """Report progress to nobody."""
 
 
 def counted(items: Iterable[T], progress: Progress, total: int | None = None) -> Iterator[T]:

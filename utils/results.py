@@ -1,4 +1,4 @@
-"""Files of results that a long comparison adds to, and goes on from when it is started again."""
+"""Files of results: a long comparison adds to one, and goes on from it when it is started again."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gsz.files import read_bytes, write_text
 
 
 def read_results(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a file that :func:`write_results` wrote, none where there is no file.
+    """The rows of a file that :func:`write_results` wrote; an empty list where there is no file.
 
     Raises:
-        UserError: it is no such file, or its rows belong to other settings.
+        UserError: the file is not one of results, or its rows belong to other settings.
     """
     if not path.exists():
         return []
@@ -22,11 +22,11 @@ def read_results(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
         results = json.loads(read_bytes(path))
         found, rows = dict(results["settings"]), list(results["rows"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: holds no results of this script; choose another --json") from error
+        raise UserError(f"{path}: is not a file of results that this script wrote; choose another --json") from error
     wanted = json.loads(json.dumps(settings))  # Tuples come back as lists.
     names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
     if names:
-        raise UserError(f"{path}: holds results with other settings ({', '.join(names)}); choose another --json")
+        raise UserError(f"{path}: was written with other settings ({', '.join(names)}); choose another --json")
     return rows
 
 

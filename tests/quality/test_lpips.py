@@ -190,7 +190,7 @@ def test_bad_weights_files(tmp_path):
         read_weights(path)
 
     path.write_bytes(b"no zip at all")
-    with pytest.raises(UserError, match=r"weights\.npz: is no intact \.npz"):
+    with pytest.raises(UserError, match=r"weights\.npz: is not an intact \.npz"):
         read_weights(path)
 
     np.savez(path, something=np.zeros(3))
@@ -220,5 +220,5 @@ def test_damaged_archive(tmp_path):
     data = bytearray(path.read_bytes())
     data[2000] ^= 0xFF
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"weights\.npz: is no intact \.npz"):
+    with pytest.raises(UserError, match=r"weights\.npz: is not an intact \.npz"):
         read_weights(path)

@@ -53,5 +53,5 @@ def test_results_of_other_settings_are_not_mixed(tiny: tuple[Path, Path], tmp_pa
     with pytest.raises(UserError, match=r"other settings \(seed\)"):
         compare(tiny, results, "--scores", "random", "--seed", "1")
     results.write_text("[]")
-    with pytest.raises(UserError, match="no results of this script"):
+    with pytest.raises(UserError, match="not a file of results"):
         compare(tiny, results, "--scores", "random")
