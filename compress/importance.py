@@ -21,11 +21,25 @@ from torch import Tensor
 
 from compress.views import Views
 from gaussian_renderer import ViewStatistics, render_statistics
+from gaussian_renderer.screen_axes import ScreenAxes
 from gsz.splats import SH_C0
 from quality.losses import photometric_loss
 from scene.gaussian_model import GaussianModel
 
 Seed = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """What it costs to drop a Gaussian and what another one gains from being two, in the same unit.
+
+    Attributes:
+        costs: ``(N,)`` squared change of the images without each Gaussian, as of :func:`removal_error`.
+        gains: ``(N,)`` by how much a color that changes along the axis lowers the squared error: :func:`split_gain`.
+    """
+
+    costs: Tensor
+    gains: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +50,12 @@ class Scores:
         gaussians: ``(N,)`` importance of each.
         sh: ``(N,)`` importance of each one's view dependence, by :func:`sh_removal_error`, where the pass over the
             views yields it for nothing.
+        exchange: What :func:`exchange` gives, likewise.
     """
 
     gaussians: Tensor
     sh: Tensor | None = None
+    exchange: Exchange | None = None
 
 
 Score = Callable[[GaussianModel, Views, Seed], Scores]
@@ -76,8 +92,13 @@ def removal_error(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Sco
 
     Exact where the backend measures it, else by one probe a view.
     """
-    measured = _measured(splats, views, lambda each: (each.removal_error, each.sh_removal_error))
-    return Scores(*(_probe(splats, views, seed) if measured is None else measured))
+    measured = _measured(
+        splats, views, lambda each: (each.removal_error, each.sh_removal_error, each.tilt), with_targets=True
+    )
+    if measured is None:
+        return Scores(*_probe(splats, views, seed))
+    removal, sh_removal, tilts = measured
+    return Scores(removal, sh_removal, Exchange(removal, split_gain(tilts)))
 
 
 def sh_removal_error(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Tensor:
@@ -113,15 +134,31 @@ def blend_weight(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Scor
     measured = _measured(splats, views, lambda each: (each.blend_weight,))
     if measured is not None:
         return Scores(measured[0])
-    gray = splats.map(torch.zeros_like)
-    for name in ("means", "log_scales", "quaternions", "opacity_logits"):
-        setattr(gray, name, getattr(splats, name).detach())
-    # Every color is 0.5, far from the clamp at zero, and its derivative by the first coefficient is a constant.
-    gray.sh_dc.requires_grad_()
+    gray = _gray(splats)
     for camera in views.cameras:
         views.render(camera, gray).image[..., 0].sum().backward()
     assert gray.sh_dc.grad is not None
     return Scores(gray.sh_dc.grad[:, 0, 0] / SH_C0)
+
+
+def exchange(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Exchange:
+    """What regrowth weighs: what dropping costs, and what splitting gains."""
+    scores = removal_error(splats, views, seed)
+    return scores.exchange or Exchange(scores.gaussians, split_gain(_tilt_by_gradients(splats, views, seed)))
+
+
+def split_gain(tilts: Tensor) -> Tensor:
+    """``(N,)`` by how much the squared error falls, at most, with a color of each Gaussian that changes along its axis.
+
+    With a color ``c + t u`` an image changes by ``w u t``, and its squared error, over pixels and views, falls most for
+    ``t = -S / Q`` with the sums ``S`` of ``w u r`` and ``Q`` of ``(w u)²``: by ``S² / Q`` a channel. That is what two
+    halves of different colors promise. Views that disagree cancel in ``S``.
+
+    Args:
+        tilts: ``(N, 4)`` sums over views of what :class:`gaussian_renderer.ViewStatistics` calls the tilt.
+    """
+    gains = tilts[:, :3].square().sum(1) / tilts[:, 3]
+    return torch.where(tilts[:, 3] > 0.0, gains, 0.0)
 
 
 def random(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Scores:
@@ -148,6 +185,59 @@ def _measured(
     return totals
 
 
+def _gray(splats: GaussianModel) -> GaussianModel:
+    """The same shapes in a color of 0.5, far from the clamp at zero, whose ``sh_dc`` collects gradients."""
+    gray = splats.map(torch.zeros_like)
+    for name in ("means", "log_scales", "quaternions", "opacity_logits"):
+        setattr(gray, name, getattr(splats, name).detach())
+    gray.sh_dc.requires_grad_()
+    return gray
+
+
+def _tilt_by_gradients(splats: GaussianModel, views: Views, seed: Seed) -> Tensor:
+    """``(N, 4)`` tilts: the first three exactly, by gradients, the last estimated by a probe a view.
+
+    A pixel is the sum of weights times colors, so the derivative by a color of an image times ``m`` is the sum of
+    ``w m``. The position along an axis is linear in that of the pixel; so ``m`` is the residual, and the residual times
+    either coordinate.
+    """
+    total = splats.means.new_zeros(len(splats), 4)
+    gray = _gray(splats)
+    generator = _generator(seed, splats.device)
+    for camera in views.cameras:
+        with torch.no_grad():
+            residual = views.render(camera, splats).image - views.target(camera)
+        image = views.render(camera, gray).image
+        axes = ScreenAxes.of(camera, splats)
+        total[:, :3] += _lever_sums(image, gray, axes, residual)
+        total[:, 3] += _lever_sums(image, gray, axes, _signs(image, generator)).square().mean(1)
+    return total
+
+
+def _lever_sums(image: Tensor, gray: GaussianModel, axes: ScreenAxes, wanted: Tensor) -> Tensor:
+    """``(N, 3)`` sums over pixels of ``w u`` times an image ``wanted`` (H, W, 3), by channel."""
+
+    def weighted(factor: Tensor) -> Tensor:
+        (gradient,) = torch.autograd.grad((image * wanted * factor).sum(), gray.sh_dc, retain_graph=True)
+        return gradient[:, 0] / SH_C0
+
+    height, width, _ = image.shape
+    # From the middle of the image, so that coordinates are small and little cancels.
+    middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+    columns = torch.arange(width, device=image.device)[None, :, None] - middle_x
+    rows = torch.arange(height, device=image.device)[:, None, None] - middle_y
+    plain = weighted(image.new_ones(()))
+    by_x = weighted(columns) - (axes.centers[:, :1] - middle_x) * plain
+    by_y = weighted(rows) - (axes.centers[:, 1:] - middle_y) * plain
+    return axes.slopes[:, :1] * by_x + axes.slopes[:, 1:] * by_y
+
+
+def _signs(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Random signs in the shape of an image."""
+    signs = torch.randint(0, 2, image.shape, generator=generator, dtype=torch.int8, device=image.device)
+    return signs.to(image.dtype).mul_(2).sub_(1)
+
+
 def _probe(splats: GaussianModel, views: Views, seed: Seed) -> tuple[Tensor, Tensor]:
     """Estimates of the squared change of the images without each Gaussian, and without each ``sh_rest``."""
     parameters = _for_scoring(splats)
@@ -157,9 +247,7 @@ def _probe(splats: GaussianModel, views: Views, seed: Seed) -> tuple[Tensor, Ten
     generator = _generator(seed, splats.device)
     for camera in views.cameras:
         image = views.render(camera, parameters).image
-        signs = torch.randint(0, 2, image.shape, generator=generator, dtype=torch.int8, device=image.device)
-        signs = signs.to(image.dtype).mul_(2).sub_(1)
-        (image * signs).sum().backward()
+        (image * _signs(image, generator)).sum().backward()
         assert parameters.opacity_logits.grad is not None
         removal += _by_opacity(parameters.opacity_logits.grad, parameters).square_()
         if parameters.sh_rest.grad is not None:

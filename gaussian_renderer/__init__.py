@@ -62,7 +62,7 @@ def render_statistics(
 
     Args:
         camera, splats, background, backend, sh_degree: As for :func:`render`.
-        target: ``(H, W, 3)`` image that ``removal_loss`` is to be measured against.
+        target: ``(H, W, 3)`` image that ``removal_loss`` and ``tilt`` are to be measured against.
     """
     measure = _backend_for(backend, splats).render_statistics
     if measure is None:

@@ -51,6 +51,10 @@ class ViewStatistics:
         sh_removal_error: ``(N,)`` the same when only its ``sh_rest`` is taken away.
         removal_loss: ``(N,)`` change of the squared error against the target when the Gaussian is left out, negative
             where the image gets better; ``None`` without a target.
+        tilt: ``(N, 4)``; what the image less the target says of a color ``c + t u`` of each Gaussian, with ``u`` the
+            position along its longest axis in standard deviations. The first three are the sums over pixels of ``w u``
+            times the residual of each channel, the last that of ``(w u)²``, with ``w`` the blending weight. ``None``
+            without a target.
     """
 
     image: Tensor
@@ -58,3 +62,4 @@ class ViewStatistics:
     removal_error: Tensor
     sh_removal_error: Tensor
     removal_loss: Tensor | None
+    tilt: Tensor | None

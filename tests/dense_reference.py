@@ -82,8 +82,8 @@ def _clamped(coordinate: Tensor, depth: Tensor, low: float, high: float) -> Tens
     return torch.where((ratio >= low) & (ratio <= high), coordinate, limited)
 
 
-def _covariances(camera: Camera, positions: Tensor, rotation: Tensor, splats: GaussianModel) -> Tensor:
-    """``(N, 2, 2)`` covariances on the screen, dilated, of Gaussians at ``positions`` in camera space."""
+def screen_axes(camera: Camera, positions: Tensor, rotation: Tensor, splats: GaussianModel) -> Tensor:
+    """``(N, 2, 3)`` axes, one standard deviation long, on the screen, of Gaussians at ``positions`` in camera space."""
     x, y, z = positions.unbind(1)
     margin_x, margin_y = 0.15 * camera.width / camera.fx, 0.15 * camera.height / camera.fy
     right, bottom = (camera.width - camera.cx) / camera.fx, (camera.height - camera.cy) / camera.fy
@@ -97,7 +97,12 @@ def _covariances(camera: Camera, positions: Tensor, rotation: Tensor, splats: Ga
         ],
         -2,
     )
-    axes = jacobian @ rotation @ rotation_matrices(splats.quaternions) * splats.log_scales.exp()[:, None, :]
+    return jacobian @ rotation @ rotation_matrices(splats.quaternions) * splats.log_scales.exp()[:, None, :]
+
+
+def _covariances(camera: Camera, positions: Tensor, rotation: Tensor, splats: GaussianModel) -> Tensor:
+    """``(N, 2, 2)`` covariances on the screen, dilated."""
+    axes = screen_axes(camera, positions, rotation, splats)
     return axes @ axes.mT + DILATION * torch.eye(2, dtype=axes.dtype)
 
 

@@ -17,6 +17,7 @@ from gaussian_renderer.cpu import blending, layout, projection, removal, tiles
 from gaussian_renderer.cpu.lanes import DESCRIPTION
 from gaussian_renderer.cpu.spherical_harmonics import SH0
 from gaussian_renderer.rendering import Rendering, Splats, ViewStatistics
+from gaussian_renderer.screen_axes import ScreenAxes
 from gsz.errors import UserError
 from gsz.kernels import match_torch_threads
 from scene.cameras import Camera
@@ -215,12 +216,14 @@ def render_statistics(
     """Render on the CPU and measure each Gaussian; see :func:`gaussian_renderer.render_statistics`."""
     image, frame = render_frame(camera, splats, background, sh_degree=sh_degree)
     view, parameters = frame.view, _parameters(splats)
-    residual = image if target is None else image - _array(target, *image.shape)
+    residual, slopes = image, np.empty((0, 2), np.float32)  # Not read without a target.
+    if target is not None:
+        residual, slopes = image - _array(target, *image.shape), ScreenAxes.of(camera, splats).slopes.numpy()
     sums = np.empty((len(frame.members), removal.SUMS), np.float32)
     removal.measure_removals(
         frame.tile_start, frame.members, frame.pairs, frame.records,
         -(-view.width // layout.TILE), view.width, view.height, frame.background, target is not None, residual,
-        frame.transmittance, frame.pixel_ends, sums,
+        slopes, frame.transmittance, frame.pixel_ends, sums,
     )  # fmt: skip
     totals = np.empty((len(parameters[0]), removal.SUMS), np.float32)
     removal.add_up(frame.pair_start, sums, totals)
@@ -230,6 +233,7 @@ def render_statistics(
         removal_error=torch.from_numpy(totals[:, removal.CHANGE].copy()),
         sh_removal_error=torch.from_numpy(totals[:, removal.SQUARED_WEIGHT] * _squared_sh_colour(frame, parameters)),
         removal_loss=None if target is None else torch.from_numpy(totals[:, removal.LOSS].copy()),
+        tilt=None if target is None else torch.from_numpy(totals[:, removal.TILT_RED :].copy()),
     )
 
 

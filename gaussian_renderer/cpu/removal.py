@@ -8,6 +8,10 @@ it would see, the pixel without it differs by
 Nothing is linearised: alpha is the capped one, and 0 where blending skips it. One thing is left out: a pixel that has
 ended, because the next Gaussian would have brought its transmittance below 1e-4, might go on if a Gaussian before its
 end were gone. Here it ends where it ended, with the background behind.
+
+The same walk measures what a Gaussian would gain from a color that changes along its longest axis, ``c + t u`` for
+``u`` the position along it in standard deviations: with ``r`` the residual against a target, the sums of ``w u r`` and
+of ``(w u)²``.
 """
 
 from __future__ import annotations
@@ -28,15 +32,15 @@ from gaussian_renderer.cpu.blending import (
 )
 from gaussian_renderer.cpu.lanes import CHUNK, PARTS
 from gaussian_renderer.cpu.lanes import lanes as simd
-from gaussian_renderer.cpu.layout import ALPHA_MIN, BLUE, GREEN, RED, TILE
+from gaussian_renderer.cpu.layout import ALPHA_MIN, BLUE, GREEN, RED, SLOPE_X, SLOPE_Y, TILE
 from gsz.kernels import PARALLEL
 
 f32 = np.float32
 
-# Columns of the sums over pixels: of the weights, of their squares, of |change|**2, and of the change of the squared
-# error against a target.
-WEIGHT, SQUARED_WEIGHT, CHANGE, LOSS = range(4)
-SUMS = 4
+# Columns of the sums over pixels: of the weights, of their squares, of |change|**2, of the change of the squared error
+# against a target; and with l = weight * along, of l times the residual there, by channel, and of l**2.
+WEIGHT, SQUARED_WEIGHT, CHANGE, LOSS, TILT_RED, TILT_GREEN, TILT_BLUE, SQUARED_LEVER = range(8)
+SUMS = 8
 
 _CHUNK = 256
 _ZERO, _ONE, _TWO = f32(0), f32(1), f32(2)
@@ -44,13 +48,14 @@ _ZERO, _ONE, _TWO = f32(0), f32(1), f32(2)
 
 @njit(**PARALLEL)
 def measure_removals(
-    tile_start, members, pairs, records, tiles_x, width, height, background, has_target, residual, transmittance,
-    pixel_ends, sums,
+    tile_start, members, pairs, records, tiles_x, width, height, background, has_target, residual, slopes,
+    transmittance, pixel_ends, sums,
 ):  # fmt: skip
-    """Fill ``sums`` (pairs, 4), the sums over the pixels of a tile, of all (Gaussian, tile) pairs.
+    """Fill ``sums`` (pairs, 8), the sums over the pixels of a tile, of all (Gaussian, tile) pairs.
 
     ``residual`` (height, width, 3) is the image less the target. The change of a squared error of ``residual`` is
-    ``change (change + 2 residual)``. ``transmittance`` and ``pixel_ends`` are those of
+    ``change (change + 2 residual)``. ``slopes`` (N, 2) are those of :class:`gaussian_renderer.screen_axes.ScreenAxes`.
+    Without a target neither is read. ``transmittance`` and ``pixel_ends`` are those of
     :func:`gaussian_renderer.cpu.blending.blend`.
     """
     for tile in prange(tile_start.shape[0] - 1):
@@ -83,10 +88,17 @@ def measure_removals(
                 sums[pairs[k], j] = _ZERO
         for position in range(latest - 1, -1, -1):
             prefetch_record(records, members[begin + max(position - AHEAD, 0)])
-            record = records[members[begin + position]]
+            member = members[begin + position]
+            record = records[member]
+            along_t, along_y = zero, zero
+            if has_target:
+                # slope · (pixel - center), by the record's t = SLOPE_X dx + SLOPE_Y dy.
+                slope_t = slopes[member, 0] / record[SLOPE_X]
+                along_t, along_y = simd.splat(-slope_t), simd.splat(slope_t * record[SLOPE_Y] - slopes[member, 1])
             r, g, b = simd.splat(record[RED]), simd.splat(record[GREEN]), simd.splat(record[BLUE])
             position_lanes = simd.splat_int(np.int32(position))
             sum_weight, sum_squared, sum_change, sum_loss = zero, zero, zero, zero
+            tilt_r, tilt_g, tilt_b, sum_lever = zero, zero, zero, zero
             reached = reached_chunks(record, x0, y0)
             for part in range(PARTS):
                 shape = footprint(record, x0, y0, part)
@@ -97,7 +109,7 @@ def measure_removals(
                     if chunk_ends[chunk] <= position:
                         continue
                     at = chunk * CHUNK + part * simd.LANES
-                    _, _, alpha = falloff(shape, chunk)
+                    t, dy, alpha = falloff(shape, chunk)
                     alpha = simd.select(alpha < alpha_max, alpha, alpha_max)
                     touches = (alpha >= alpha_min) & simd.less_int(position_lanes, simd.load_int(ends, at))
                     alpha = simd.select(touches, alpha, zero)
@@ -115,8 +127,12 @@ def measure_removals(
                     change = squared_weight * (step_r * step_r + step_g * step_g + step_b * step_b)
                     loss = zero
                     if has_target:
-                        step = step_r * simd.load(residual_r, at) + step_g * simd.load(residual_g, at)
-                        loss = two * weight * (step + step_b * simd.load(residual_b, at))
+                        error_r, error_g = simd.load(residual_r, at), simd.load(residual_g, at)
+                        error_b = simd.load(residual_b, at)
+                        loss = two * weight * (step_r * error_r + step_g * error_g + step_b * error_b)
+                        lever = weight * (along_t * t + along_y * dy)
+                        tilt_r, tilt_g = tilt_r + lever * error_r, tilt_g + lever * error_g
+                        tilt_b, sum_lever = tilt_b + lever * error_b, sum_lever + lever * lever
                     sum_weight, sum_squared = sum_weight + weight, sum_squared + squared_weight
                     sum_change, sum_loss = sum_change + change, sum_loss + loss
             pair = pairs[begin + position]
@@ -124,11 +140,15 @@ def measure_removals(
             sums[pair, SQUARED_WEIGHT] = simd.horizontal_sum(sum_squared)
             sums[pair, CHANGE] = simd.horizontal_sum(sum_change)
             sums[pair, LOSS] = sums[pair, CHANGE] - simd.horizontal_sum(sum_loss)
+            sums[pair, TILT_RED] = simd.horizontal_sum(tilt_r)
+            sums[pair, TILT_GREEN] = simd.horizontal_sum(tilt_g)
+            sums[pair, TILT_BLUE] = simd.horizontal_sum(tilt_b)
+            sums[pair, SQUARED_LEVER] = simd.horizontal_sum(sum_lever)
 
 
 @njit(**PARALLEL)
 def add_up(pair_start, sums, totals):
-    """Sum the rows of each Gaussian's pairs, in their order, into its row of ``totals`` (N, 4)."""
+    """Sum the rows of each Gaussian's pairs, in their order, into its row of ``totals`` (N, 8)."""
     count = totals.shape[0]
     for chunk in prange((count + _CHUNK - 1) // _CHUNK):
         for i in range(chunk * _CHUNK, min(count, (chunk + 1) * _CHUNK)):

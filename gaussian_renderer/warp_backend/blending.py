@@ -181,6 +181,10 @@ def blend_backward(
             wp.tile_atomic_add(sums, total, offset=wp.tile_extract(batch_members, k))
 
 
+Removals = wp.types.vector(length=8, dtype=wp.float32)
+"""What :func:`measure_removals` sums up, in its order."""
+
+
 @wp.kernel
 def measure_removals(
     tile_start: wp.array[wp.int32],
@@ -191,12 +195,15 @@ def measure_removals(
     transmittance: wp.array2d[wp.float32],
     ends: wp.array2d[wp.int32],
     residual: wp.array2d[wp.vec3],
-    sums: wp.array[wp.vec4],
+    sums: wp.array[Removals],
+    slopes: wp.array[wp.vec2],
 ):
     """Add what leaving each Gaussian out does to every pixel to its ``sums``; see :mod:`gaussian_renderer.cpu.removal`.
 
     Sums are of the weights, of their squares, of the squared change, and of the change of the squared error where the
-    error is ``residual``, the image less the target.
+    error is ``residual``, the image less the target; then, with the weight times the position along the longest axis,
+    of its products with the error's channels and of its square. ``slopes`` are those of
+    :class:`gaussian_renderer.screen_axes.ScreenAxes`.
     """
     block, lane = wp.tid()
     corner = corner_of(block, view)
@@ -217,14 +224,16 @@ def measure_removals(
         place = last - lane
         member = members[begin + wp.max(place, 0)]
         splat = fetched(splats, member)
+        slope = wp.vec2(slopes[member])
         bit = wp.where(place >= 0, reach_bit(splat, corner, lane), _NONE)
         batch_splats = wp.tile(splat)
+        batch_slopes = wp.tile(slope, preserve_type=True)
         batch_members = wp.tile(member)
         todo = wp.tile_extract(wp.tile_reduce(wp.bit_or, wp.tile(bit)), 0)
         while todo != _NONE:
             k = lowest_bit(todo)
             todo &= todo - _ONE
-            part = wp.vec4()
+            part = Removals()
             if last - k < end:
                 current = wp.tile_extract(batch_splats, k)
                 alpha = wp.min(falloff(current, whitened(current, x, y)), _ALPHA_MAX)
@@ -235,6 +244,10 @@ def measure_removals(
                     behind += alpha * step
                     # The pixel changes by -weight * step.
                     change = weight * weight * wp.dot(step, step)
-                    part = wp.vec4(weight, weight * weight, change, change - 2.0 * weight * wp.dot(step, error))
+                    loss = change - 2.0 * weight * wp.dot(step, error)
+                    offset = wp.vec2(float(x), float(y)) - current.center
+                    lever = weight * wp.dot(wp.tile_extract(batch_slopes, k), offset)
+                    tilt = lever * error
+                    part = Removals(weight, weight * weight, change, loss, tilt[0], tilt[1], tilt[2], lever * lever)
             total = wp.tile_reduce(wp.add, wp.tile(part, preserve_type=True))
             wp.tile_atomic_add(sums, total, offset=wp.tile_extract(batch_members, k))

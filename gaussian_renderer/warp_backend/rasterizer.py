@@ -17,6 +17,7 @@ import warp as wp
 from torch import Tensor
 
 from gaussian_renderer.rendering import Rendering, Splats, ViewStatistics
+from gaussian_renderer.screen_axes import ScreenAxes
 from gaussian_renderer.warp_backend import blending, projection, tiles
 from gaussian_renderer.warp_backend.harmonics import SH0
 from gaussian_renderer.warp_backend.splats import FLOATS, ScreenSplat
@@ -47,8 +48,8 @@ class _Frame:
     transmittance: Tensor
     ends: Tensor
 
-    def walk(self, kernel: Any, image: Tensor, columns: int) -> Tensor:
-        """``(N, columns)`` sums over all pixels, from an image that the kernel multiplies with."""
+    def walk(self, kernel: Any, image: Tensor, columns: int, *more: Any) -> Tensor:
+        """``(N, columns)`` sums over all pixels; ``image`` and ``more`` are what the kernel takes besides."""
         sums = torch.zeros(len(self.splats), columns, device=image.device)
         with _on_stream_of(image.device) as device:
             _launch_blocks(
@@ -59,6 +60,7 @@ class _Frame:
                     *(_array(self.background), self.view),
                     *(_array(self.transmittance), _array(self.ends), _array(image, wp.vec3)),
                     _array(sums, wp.types.vector(length=columns, dtype=wp.float32)),
+                    *more,
                 ],
                 device,
             )
@@ -252,13 +254,16 @@ def render_statistics(
     parameters = _parameters(tuple(getattr(splats, name) for name in PARAMETERS))
     image, _, frame = _forward(view_of(camera), parameters, sh_degree, _plain(background, 3))
     residual = image if target is None else image - target
-    weight, squared_weight, change, loss = frame.walk(blending.measure_removals, residual, 4).unbind(1)
+    slopes = _array(ScreenAxes.of(camera, splats).slopes.contiguous(), wp.vec2)
+    sums = frame.walk(blending.measure_removals, residual, 8, slopes)
+    weight, squared_weight, change, loss = sums[:, :4].unbind(1)
     return ViewStatistics(
         image=image,
         blend_weight=weight.contiguous(),
         removal_error=change.contiguous(),
         sh_removal_error=squared_weight * _squared_sh_color(frame, parameters),
         removal_loss=None if target is None else loss.contiguous(),
+        tilt=None if target is None else sums[:, 4:].contiguous(),
     )
 
 

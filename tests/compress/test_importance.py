@@ -5,6 +5,7 @@ Both as the CPU backend measures them and as they are estimated from gradients w
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,10 @@ from torch import Tensor
 from compress import importance
 from compress.prune import has_sh_rest, prune_sh
 from compress.views import Views
+from gaussian_renderer.screen_axes import ScreenAxes
+from gsz.splats import SH_C0
 from scene import open_scene
+from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from scene.options import SceneOptions
 from tests.tiny_run import tiny_splats, write_tiny_scene
@@ -184,6 +188,59 @@ def test_measured_blend_weights_are_those_of_gradients(
     torch.testing.assert_close(measured, importance.blend_weight(splats, views).gaussians, rtol=1e-4, atol=1e-4)
 
 
+def test_tilts_by_gradients_and_probes_are_those_measured(
+    splats: GaussianModel, views: Views, request: pytest.FixtureRequest
+):
+    (measured,) = importance._measured(splats, views, lambda each: (each.tilt,), with_targets=True) or []
+    request.getfixturevalue("probes_only")
+    estimates = torch.stack([importance._tilt_by_gradients(splats, views, (seed,)) for seed in range(200)])
+    scale = float(measured[:, :3].abs().max())
+    torch.testing.assert_close(estimates[0, :, :3], measured[:, :3], rtol=1e-4, atol=1e-5 * scale)
+    assert torch.equal(estimates[:, :, :3], estimates[:1, :, :3].expand(200, -1, -1))
+    # Three channels and two views a probe; 200 of them leave about 5 %.
+    ratios = estimates[:, :, 3].mean(0) / measured[:, 3]
+    assert abs(float(ratios.mean()) - 1.0) < 0.03
+    assert ratios.min() > 0.75 and ratios.max() < 1.25
+
+
+def test_a_split_gains_what_colors_that_change_along_the_axis_would(splats: GaussianModel, views: Views):
+    """Fitted by least squares to the images of each Gaussian alone in white among black ones."""
+    gains = importance.exchange(splats, views).gains
+    targets = torch.stack([views.target(camera) for camera in views.cameras]).double()
+    residual = images(splats, views) - targets
+    exact = []
+    for index in range(len(splats)):
+        halves = splats.clone()
+        halves.sh_rest.zero_()
+        halves.sh_dc[:] = -0.5 / SH_C0
+        halves.sh_dc[index] = 0.5 / SH_C0
+        weights = images(halves, replace(views, background=torch.zeros(3)))[..., :1]
+        levers = torch.stack(
+            [
+                along_longest_axis(camera, splats, index)[..., None] * weight
+                for camera, weight in zip(views.cameras, weights, strict=True)
+            ]
+        )
+        # What is left of the squared error after the best fit, channel by channel.
+        fit = (levers * residual).sum((0, 1, 2)) / levers.square().sum()
+        exact.append(float(residual.square().sum() - (residual - levers * fit).square().sum()))
+    np.testing.assert_allclose(gains, exact, rtol=1e-3, atol=1e-4 * max(exact))
+
+
+def along_longest_axis(camera: Camera, splats: GaussianModel, index: int) -> Tensor:
+    axes = ScreenAxes.of(camera, splats)
+    rows, columns = torch.meshgrid(torch.arange(camera.height), torch.arange(camera.width), indexing="ij")
+    offsets = torch.stack([columns, rows], -1) - axes.centers[index]
+    return (offsets @ axes.slopes[index]).double()
+
+
+def test_what_is_not_seen_gains_nothing(splats: GaussianModel, views: Views):
+    unseen = splats.clone()
+    unseen.opacity_logits[:5] = -20.0
+    gains = importance.exchange(unseen, views).gains
+    assert not gains[:5].any() and bool((gains >= 0).all()) and gains.max() > 0
+
+
 def test_measuring_needs_no_luck(splats: GaussianModel, views: Views):
     for score in (importance.removal_error, importance.removal_loss):
         first, second = (score(splats, views, (seed,)).gaussians for seed in (1, 2))
@@ -237,4 +294,11 @@ def test_one_pass_scores_gaussians_and_their_view_dependence(
     monkeypatch.setattr(importance, "_measured", lambda *a, **k: (passes.append(1), measure(*a, **k))[1])
     scores = importance.removal_error(splats, views, (3,))
     assert scores.sh is not None and torch.equal(scores.sh, expected) and len(passes) == 1
+    assert scores.exchange is not None and torch.equal(scores.exchange.costs, scores.gaussians)
     assert importance.blend_weight(splats, views, (3,)).sh is None
+
+
+def test_without_statistics_the_exchange_is_estimated(splats: GaussianModel, views: Views, probes_only: None):
+    scores, exchange = importance.removal_error(splats, views, (3,)), importance.exchange(splats, views, (3,))
+    assert scores.exchange is None and torch.equal(exchange.costs, scores.gaussians)
+    assert bool(torch.isfinite(exchange.gains).all()) and bool((exchange.gains >= 0).all())

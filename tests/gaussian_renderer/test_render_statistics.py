@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer import ViewStatistics, choose_backend, render, render_statistics
+from gsz.splats import SH_C0
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+from tests import dense_reference
 from tests.gaussian_renderer.test_render import (
     HEIGHT,
     WIDTH,
@@ -102,13 +104,69 @@ def test_any_image_size(backend, width, height):
     assert_close(measure(backend, camera, model).removal_error, exact, 1e-3)
 
 
-def test_without_a_target_nothing_is_said_about_loss(backend):
+def exact_levers(camera: Camera, model: GaussianModel) -> tuple[Tensor, Tensor]:
+    """In float64: ``(N, H, W)`` weight times position along the longest axis, and the pixels too close to call.
+
+    The weights are renders of one Gaussian in white among black ones, three at a time; positions come from the inverse
+    covariance outright.
+    """
+    exact, count = model.map(lambda tensor: tensor.double()), len(model)
+    exact.sh_rest.zero_()
+    weights = torch.zeros(count, HEIGHT, WIDTH, dtype=torch.float64)
+    for first in range(0, count, 3):
+        exact.sh_dc[:] = -0.5 / SH_C0
+        few = min(3, count - first)
+        exact.sh_dc[torch.arange(first, first + few), 0, torch.arange(few)] = 0.5 / SH_C0
+        reference = dense_reference.render(camera, exact, torch.zeros(3, dtype=torch.float64), sh_degree=3)
+        weights[first : first + few] = reference.image.permute(2, 0, 1)[:few]
+    world_to_camera = torch.from_numpy(camera.world_to_camera)
+    rotation = world_to_camera[:3, :3]
+    positions = exact.means @ rotation.T + world_to_camera[:3, 3]
+    axes = dense_reference.screen_axes(camera, positions, rotation, exact)
+    covariances = axes @ axes.mT + dense_reference.DILATION * torch.eye(2, dtype=torch.float64)
+    longest = axes[torch.arange(count), :, model.log_scales.argmax(1)]
+    focal, principal = torch.tensor([camera.fx, camera.fy]), torch.tensor([camera.cx, camera.cy])
+    centers = focal * positions[:, :2] / positions[:, 2:] + principal - 0.5
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    offsets = torch.stack([columns, rows], -1) - centers[:, None, None, :]
+    along = torch.einsum("nyxi,nij,nj->nyx", offsets, torch.linalg.inv(covariances), longest)
+    return torch.where(weights > 0, weights * along, 0.0), reference.is_fragile
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, saturated])
+def test_tilts_are_those_of_the_dense_reference(backend, family):
+    """Pixels whose thresholds float32 may decide otherwise are given a target that leaves no residual."""
+    rng = np.random.default_rng([208, FAMILIES.index(family) if family in FAMILIES else 99])
+    camera, model = make_camera(rng), family(rng)
+    levers, is_fragile = exact_levers(camera, model)
+    shown = render(camera, model, BACKGROUND, backend=backend).image
+    target = torch.from_numpy(rng.uniform(size=(HEIGHT, WIDTH, 3))).float()
+    target = torch.where(is_fragile[..., None], shown, target)
+    residual = shown.double() - target.double()
+    measured = measure(backend, camera, model, target).tilt
+    assert measured is not None
+    measured = measured.double()
+    tilts = torch.einsum("nyx,yxc->nc", levers, residual)
+    # The sum cancels, so its error is relative to that of the magnitudes.
+    magnitudes = torch.einsum("nyx,yxc->nc", levers.abs(), residual.abs())
+    assert tilts.abs().max() > 0
+    assert ((measured[:, :3] - tilts).abs() <= 1e-5 * magnitudes + 1e-7 * magnitudes.max()).all()
+    squared = levers.square()
+    # A weight that is decided otherwise is at most 1/255 on an ellipse of 3.4 deviations.
+    undecided = (0.01 * squared + (3.4 / 255) ** 2)[:, is_fragile].sum(1)
+    wanted = squared.sum((1, 2))
+    assert ((measured[:, 3] - wanted).abs() <= 1e-5 * wanted + 1e-7 * wanted.max() + undecided).all()
+
+
+def test_without_a_target_nothing_is_said_about_error(backend):
     rng = np.random.default_rng(203)
     camera, model = make_camera(rng), ordinary(rng)
     assert measure(backend, camera, model).removal_loss is None
+    assert measure(backend, camera, model).tilt is None
     # Against itself an image has no error, and the change of the squared error is the squared change.
     statistics = measure(backend, camera, model, measure(backend, camera, model).image)
     assert torch.equal(statistics.removal_loss, statistics.removal_error)
+    assert statistics.tilt is not None and not statistics.tilt[:, :3].any()
 
 
 def test_a_model_without_gaussians_and_one_that_is_not_seen(backend):
@@ -145,7 +203,7 @@ def test_same_bits_on_one_and_two_threads():
             results.append(measure("cpu", camera, model, target))
     finally:
         torch.set_num_threads(before)
-    for name in ("image", "blend_weight", "removal_error", "sh_removal_error", "removal_loss"):
+    for name in ("image", "blend_weight", "removal_error", "sh_removal_error", "removal_loss", "tilt"):
         assert torch.equal(*(getattr(result, name) for result in results)), name
 
 
