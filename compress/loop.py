@@ -1,4 +1,4 @@
-"""The method: fine-tune on the grid, then score, prune and fine-tune again until the budget is spent; finish, write."""
+"""The method: fine-tune on the grid; score, prune, split, fine-tune until the budget is spent; finish and write."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compress import importance
+from compress import importance, regrow
 from compress.budget import SIZE_TOLERANCE, Loss, rounds_needed
 from compress.finetune import finetune
 from compress.front import best, rounds_of
-from compress.importance import Scores
+from compress.importance import Exchange, Scores
 from compress.judging import Roles, Verdict
-from compress.prune import kept_after_pruning, prune_sh
-from compress.recipe import Recipe
+from compress.prune import prune_sh
+from compress.recipe import Pace, Recipe
+from compress.regrow import Change
 from compress.run_dir import FINAL, UNCOMPRESSED, Journal, JournalRow, RunDir, RunState
 from compress.to_size import Encoded, encode, encode_by_score, encode_to_size
 from compress.views import Views
@@ -195,20 +196,29 @@ class _Loop:
         self._save(replace(self.state, journal=[row]))
 
     def _round(self) -> None:
-        """Score, prune, fine-tune; note whether the budget is spent."""
+        """Score, prune, split, fine-tune; note whether the budget is spent."""
         clock = _Clock()
         splats, last = self.state.splats, self.state.journal[-1]
         scores = self._scores(splats, self.codec)
         if self.recipe.sh_prune_fraction > 0.0:
             splats = prune_sh(splats, self._sh_scores(scores), self.recipe.sh_prune_fraction)
         dropped = self.budget.to_drop(self.recipe.prune_fraction, len(splats), last.bytes)
-        kept = splats.select(kept_after_pruning(scores.gaussians, dropped))
-        self._stage(f"round {self.rounds_done + 1}", kept, self.recipe.round_iterations, score_seconds=clock.lap())
+        changed = self._change(scores, dropped).apply(splats)
+        self._stage(f"round {self.rounds_done + 1}", changed, self.recipe.round_iterations, score_seconds=clock.lap())
+
+    def _change(self, scores: Scores, dropped: int) -> Change:
+        """Which Gaussians go and which become two."""
+        at_most = int(self.recipe.regrow_fraction * len(scores.gaussians))
+        if at_most == 0:
+            return regrow.prune_only(scores.gaussians, dropped)
+        weighed = self._exchange(scores)
+        return regrow.choose(scores.gaussians, weighed.costs, weighed.gains, dropped, at_most)
 
     def _stage(self, name: str, splats: GaussianModel, iterations: int, score_seconds: float = 0.0) -> None:
         """Fine-tune, encode, decode, measure; then make it the state to resume from."""
         clock = _Clock()
-        splats, grid = self._finetune(splats, self.codec, self.roles.training, iterations)
+        pace = self.recipe.pace(final=False)
+        splats, grid = self._finetune(splats, self.codec, self.roles.training, iterations, pace)
         finetune_seconds = clock.lap()
         data = encode(splats, self.codec, grid).data
         encode_seconds = clock.lap()
@@ -285,35 +295,43 @@ class _Loop:
         def score(splats: GaussianModel, codec: Codec) -> Tensor:
             return self._scores(splats, codec, views).gaussians
 
+        def tune(splats: GaussianModel, codec: Codec, iterations: int, part: int = 0) -> tuple[GaussianModel, Grid]:
+            return self._finetune(splats, codec, views, iterations, self.recipe.pace(final=True), part)
+
         if size is None:
-            splats, grid = self._finetune(splats, codec, views, iterations)
+            splats, grid = tune(splats, codec, iterations)
             return encode_by_score(splats, codec, grid, score)
         keep_grid = self.budget.target_count is not None
-        splats, grid = self._finetune(splats, codec, views, iterations - iterations // 5)
+        splats, grid = tune(splats, codec, iterations - iterations // 5)
         nearly = encode_to_size(splats, codec, grid, size, score, keep_grid=keep_grid)
-        splats, grid = self._finetune(nearly.splats, nearly.codec, views, iterations // 5, part=1)
+        splats, grid = tune(nearly.splats, nearly.codec, iterations // 5, part=1)
         encoded = encode_to_size(splats, nearly.codec, grid, size, score, keep_grid=keep_grid)
         if len(encoded.data) < (1.0 - SIZE_TOLERANCE) * size:
             log.warning("the file is more than %.0f %% smaller than target_size asks for", 100 * SIZE_TOLERANCE)
         return encoded
 
     def _finetune(
-        self, splats: GaussianModel, codec: Codec, views: Views, iterations: int, part: int = 0
+        self, splats: GaussianModel, codec: Codec, views: Views, iterations: int, pace: Pace, part: int = 0
     ) -> tuple[GaussianModel, Grid]:
         seed = (self.recipe.seed, self.stages_done, part)
-        return finetune(splats, codec, views, self.recipe, iterations, seed, self._iterations)
+        return finetune(splats, codec, views, self.recipe, iterations, seed, self._iterations, pace)
 
     def _scores(self, splats: GaussianModel, codec: Codec, views: Views | None = None) -> Scores:
         """The recipe's score of the values that a codec's file would hold."""
-        snapped = codec.fit(splats).snap(splats).detach()
-        return importance.SCORES[self.recipe.score](snapped, views or self.roles.training, self._score_seed)
+        views = views or self.roles.training
+        return importance.SCORES[self.recipe.score](_snapped(splats, codec), views, self._score_seed)
 
     def _sh_scores(self, scores: Scores) -> Tensor:
         if scores.sh is not None:
             return scores.sh
-        splats = self.state.splats
-        snapped = self.codec.fit(splats).snap(splats).detach()
+        snapped = _snapped(self.state.splats, self.codec)
         return importance.sh_removal_error(snapped, self.roles.training, self._score_seed)
+
+    def _exchange(self, scores: Scores) -> Exchange:
+        if scores.exchange is not None:
+            return scores.exchange
+        snapped = _snapped(self.state.splats, self.codec)
+        return importance.exchange(snapped, self.roles.training, self._score_seed)
 
     @property
     def _score_seed(self) -> importance.Seed:
@@ -321,6 +339,11 @@ class _Loop:
 
     def _on_device(self, splats: Splats) -> GaussianModel:
         return GaussianModel.of(splats).to(self.roles.training.background.device)
+
+
+def _snapped(splats: GaussianModel, codec: Codec) -> GaussianModel:
+    """The values that a codec's file would hold."""
+    return codec.fit(splats).snap(splats).detach()
 
 
 class _IterationCount:

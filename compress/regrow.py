@@ -53,6 +53,12 @@ class Change:
         return GaussianModel.concatenate([splats.select(self.kept), split_in_two(splats.select(self.split))])
 
 
+def prune_only(scores: Tensor, dropped: int) -> Change:
+    """Drop the ``dropped`` smallest scores and split none."""
+    kept = kept_after_pruning(scores, dropped)
+    return Change(kept, kept[:0])
+
+
 def choose(scores: Tensor, costs: Tensor, gains: Tensor, dropped: int, at_most: int) -> Change:
     """Drop the ``dropped`` smallest scores, and one more for each split that is worth it.
 
@@ -67,9 +73,9 @@ def choose(scores: Tensor, costs: Tensor, gains: Tensor, dropped: int, at_most: 
         at_most: How many are split at most; and never more than half of what ``dropped`` leaves.
     """
     new = max(0, min(at_most, (len(scores) - dropped) // 2))
-    kept = kept_after_pruning(scores, dropped)
     if new == 0:
-        return Change(kept, kept[:0])
+        return prune_only(scores, dropped)
+    kept = kept_after_pruning(scores, dropped)
     staying = kept_after_pruning(scores, dropped + new)
     going = kept[~torch.isin(kept, staying)]
     going = going[torch.argsort(torch.nan_to_num(scores[going], nan=-torch.inf), stable=True)]
