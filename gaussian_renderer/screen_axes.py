@@ -35,7 +35,7 @@ class ScreenAxes:
     @torch.no_grad()
     def of(camera: Camera, splats: Splats) -> ScreenAxes:
         """The first of equally long axes counts."""
-        view = torch.as_tensor(camera.world_to_camera, dtype=torch.float32, device=splats.device)
+        view = torch.as_tensor(camera.world_to_camera, dtype=torch.float32, device=splats.means.device)
         rotation, translation = view[:3, :3], view[:3, 3]
         positions = splats.means @ rotation.T + translation
         in_front = positions[:, 2:] > _NEAR_PLANE
