@@ -291,10 +291,10 @@ def test_rows_that_are_nearly_alike_end() -> None:
     assert labels.max() < len(palette.centroids)
 
 
-def test_an_unbundled_folder_is_refused_with_the_remedy(tmp_path: Any) -> None:
+def test_a_description_without_its_images_names_the_first_that_is_missing(tmp_path: Any) -> None:
     path = tmp_path / "meta.json"
     path.write_bytes(members_of(encode(random_model(10)))["meta.json"])
-    with pytest.raises(CodecError, match=r"meta\.json: an unbundled SOG .*bundle"):
+    with pytest.raises(UserError, match=r"means_l\.webp: cannot be read"):
         registry.read(path)
 
 
