@@ -252,7 +252,6 @@ def write(path: str | Path, splats: Splats, codec: str | Codec | None = None) ->
     chosen = writer(path, codec)
     splats.check_finite(str(path))
     _say_what_is_lost(path, splats, chosen)
-    splats = as_taken(chosen, splats)
     data = chosen.fit(splats).encode(splats)
     write_bytes(path, data)
     return data
@@ -275,11 +274,3 @@ def info(path: str | Path) -> dict[str, Any]:
     """What a file's header says (see :meth:`Codec.info`), and its size under ``file_bytes``."""
     data = read_model(path)
     return {**identify(data, path).info(data, str(path)), "file_bytes": len(data)}
-
-
-def as_taken(codec: Codec, splats: Splats) -> Splats:
-    """The model in the arrays that a format computes with."""
-    # Formats that still compute in tensors; goes when the last of them does not.
-    if "torch" not in vars(importlib.import_module(type(codec).__module__)):
-        return splats.numpy()
-    return importlib.import_module("scene.gaussian_model").GaussianModel.of(splats)
