@@ -198,6 +198,10 @@ def decode(
         raise CodecError(f"{source}: holds no Gaussian that can be used: {'; '.join(notes)}; export it again")
     for line in notes + doubts(splats):
         _log.warning(f"{source}: {line}")
+    if splats.antialiased:
+        _log.info(
+            f"{source}: was trained with antialiasing; without Mip-Splatting's 2D filter it shows a little bolder"
+        )
     return splats
 
 
@@ -265,8 +269,8 @@ def _say_what_is_lost(path: str | Path, splats: Splats, codec: Codec) -> None:
         )
     if splats.antialiased and "antialiased" not in codec.keeps:
         _log.warning(
-            f"{path}: {codec.name} files cannot say that the model was trained with antialiasing (Mip-Splatting's 2D "
-            "filter); viewers will show its fine parts a little too bold"
+            f"{path}: {codec.name} files cannot say that the model was trained with antialiasing; "
+            "write .ply, .spz or .sog to keep it"
         )
 
 
