@@ -23,7 +23,6 @@ from gsz import registry
 from gsz.contract import Grid
 from gsz.native import QUALITIES, GszCodec, GszGrid
 from gsz.native.device import DeviceSteps
-from gsz.registry import Grid
 from gsz.rounding import levels, palettes, rotations, tensors
 from scene.gaussian_model import GaussianModel
 from tests.helpers import assert_same_up_to_order, degenerate_models, random_model
