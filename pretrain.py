@@ -9,7 +9,7 @@ It writes the model directory that INRIA's program writes (``point_cloud/``, ``c
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ import tyro
 
 from gaussian_renderer import BackendName, choose_backend
 from gsz.errors import UserError
+from gsz.splats import MAX_SH_DEGREE
 from pretraining.checkpoint import checkpoint_path, latest_checkpoint, load_checkpoint, save_checkpoint
 from pretraining.densify import DensityRules
 from pretraining.initial import random_points, splats_at_points
@@ -91,6 +92,8 @@ def pretrain(options: Options, progress: Progress = silent) -> Path:
     scene = open_scene(
         options.scene, validation_every=options.validation_every, device=backend.device, with_points=True
     )
+    if options.scene.sh_degree is None:
+        options = replace(options, scene=replace(options.scene, sh_degree=MAX_SH_DEGREE))
     trainer = begin(options, scene)
     first, started = trainer.iteration, time.monotonic()
     say(
@@ -153,6 +156,7 @@ def initial_splats(options: Options, scene: Scene) -> GaussianModel:
     if 0 < cap < len(points):
         chosen = random.permutation(len(points))[:cap]
         points = PointCloud(points.positions[chosen], points.colors[chosen])
+    assert options.scene.sh_degree is not None
     return splats_at_points(points, options.scene.sh_degree).to(scene.background.device)
 
 

@@ -54,7 +54,7 @@ def convert(
 
 
 def _for_size(codec: Codec, splats: Splats, size: int) -> Codec:
-    fitting = codec.for_size(registry.as_taken(codec, splats), size)
+    fitting = codec.for_size(splats, size)
     if fitting is None:
         raise UserError(
             f"{len(splats)} Gaussians in {size} bytes are out of reach of {codec.name}'s steps; "

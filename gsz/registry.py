@@ -198,6 +198,10 @@ def decode(
         raise CodecError(f"{source}: holds no Gaussian that can be used: {'; '.join(notes)}; export it again")
     for line in notes + doubts(splats):
         _log.warning(f"{source}: {line}")
+    if splats.antialiased:
+        _log.info(
+            f"{source}: was trained with antialiasing; without Mip-Splatting's 2D filter it shows a little bolder"
+        )
     return splats
 
 
@@ -252,7 +256,6 @@ def write(path: str | Path, splats: Splats, codec: str | Codec | None = None) ->
     chosen = writer(path, codec)
     splats.check_finite(str(path))
     _say_what_is_lost(path, splats, chosen)
-    splats = as_taken(chosen, splats)
     data = chosen.fit(splats).encode(splats)
     write_bytes(path, data)
     return data
@@ -266,8 +269,8 @@ def _say_what_is_lost(path: str | Path, splats: Splats, codec: Codec) -> None:
         )
     if splats.antialiased and "antialiased" not in codec.keeps:
         _log.warning(
-            f"{path}: {codec.name} files cannot say that the model was trained with antialiasing (Mip-Splatting's 2D "
-            "filter); viewers will show its fine parts a little too bold"
+            f"{path}: {codec.name} files cannot say that the model was trained with antialiasing; "
+            "write .ply, .spz or .sog to keep it"
         )
 
 
@@ -275,11 +278,3 @@ def info(path: str | Path) -> dict[str, Any]:
     """What a file's header says (see :meth:`Codec.info`), and its size under ``file_bytes``."""
     data = read_model(path)
     return {**identify(data, path).info(data, str(path)), "file_bytes": len(data)}
-
-
-def as_taken(codec: Codec, splats: Splats) -> Splats:
-    """The model in the arrays that a format computes with."""
-    # Formats that still compute in tensors; goes when the last of them does not.
-    if "torch" not in vars(importlib.import_module(type(codec).__module__)):
-        return splats.numpy()
-    return importlib.import_module("scene.gaussian_model").GaussianModel.of(splats)

@@ -44,7 +44,7 @@ class Inputs:
     pretrained_dir: Path | None = None
     """The trained model: a directory that INRIA's program or pretrain.py wrote."""
     pretrained_ply: Path | None = None
-    """The trained model: a lone point_cloud.ply. Give one of the two."""
+    """The trained model: a lone point_cloud.ply, or a file of any other format that is read. Give one of the two."""
     iteration: OptionalIteration = None
     """Which iteration of the trained model to begin with; by default the latest."""
     backend: BackendName = "auto"
@@ -155,6 +155,7 @@ def run(options: Options, progress: Progress = silent) -> Result | None:
         torch.set_num_threads(options.threads)
     backend = choose_backend(options.backend)
     original, original_path = load_original(options)
+    options = replace(options, scene=replace(options.scene, sh_degree=original.sh_degree))
     check_targets(original, recipe)
     lpips = load_run_lpips(options)
     options = with_background_of_checkpoint(options)
@@ -277,7 +278,17 @@ def load_original(options: Inputs) -> tuple[GaussianModel, Path]:
     model = GaussianModel.load_ply(path, options.scene.sh_degree)
     if len(model) == 0:
         raise UserError(f"{path}: holds no Gaussians; there is nothing to compress")
-    model.check_finite(str(path))
+    if model.antialiased:
+        log.warning(
+            "%s: was trained with antialiasing (Mip-Splatting's 2D filter), which the renderers here do not apply; "
+            "its fine parts are fine-tuned to look as without it",
+            path,
+        )
+    if model.offset is not None and options.scene.source_path is not None:
+        raise UserError(
+            f"{path}: its positions are relative to the offset {model.offset.tolist()}, and the cameras of "
+            f"{options.scene.source_path} are not; move both close to the origin, or leave -s out"
+        )
     return model, path
 
 

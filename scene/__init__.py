@@ -89,7 +89,7 @@ def open_scene(
     """
     if options.source_path is None:
         raise UserError("no scene is given; name its folder with -s")
-    if not 0 <= options.sh_degree <= MAX_SH_DEGREE:
+    if options.sh_degree is not None and not 0 <= options.sh_degree <= MAX_SH_DEGREE:
         raise UserError(f"--sh_degree {options.sh_degree}: must be 0 to {MAX_SH_DEGREE}")
     source = Path(options.source_path)
     dataset = read_dataset(source, options.images, with_points=with_points, skip_missing=options.skip_missing)

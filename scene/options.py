@@ -11,13 +11,15 @@ from typing import Annotated, Any
 import tyro
 
 from gsz.sizes import parse_size
-from gsz.splats import MAX_SH_DEGREE
 from scene.model_dir import OPTIONS_FILE, find_options
 
 log = logging.getLogger(__name__)
 
 _OF_THIS_RUN = ("skip_missing", "cache_memory")
 """Options that say nothing of a model, and so are not taken from its ``cfg_args``."""
+
+_TYPES = {"sh_degree": int}
+"""Types of options whose default is of none."""
 
 
 @dataclass
@@ -38,8 +40,8 @@ class SceneOptions:
     """Set views apart for testing: every 8th by name, or those of transforms_test.json."""
     data_device: str = "cpu"
     """Where decoded photographs are kept: cpu or cuda."""
-    sh_degree: int = MAX_SH_DEGREE
-    """Degree of the spherical harmonics, 0 to 3."""
+    sh_degree: int | None = None
+    """Degree of the spherical harmonics, 0 to 3. By default that of the trained model; 3 where one is trained."""
     skip_missing: bool = False
     """Go on without the views whose photographs are missing."""
     cache_memory: str | None = None
@@ -71,7 +73,7 @@ class SceneOptions:
             if field.name == "source_path":
                 value = Path(value) if isinstance(value, str | Path) and str(value) else None
             # Exact types: True is an int to isinstance, and no resolution.
-            elif type(value) is not type(getattr(options, field.name)):
+            elif type(value) is not _TYPES.get(field.name, type(getattr(options, field.name))):
                 log.warning("%s: %s cannot be %r, so it is passed over", source, field.name, value)
                 continue
             setattr(options, field.name, value)

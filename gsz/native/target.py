@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tqdm import tqdm
-
 from gsz.errors import UserError
 from gsz.native.codec import GszCodec
 from gsz.native.settings import QUALITIES, GridSettings
@@ -56,41 +54,39 @@ def settings_for_size(splats: Splats, size: int, layers: int = 3) -> GridSetting
         UserError: not even the coarsest preset is small enough; the message says how small it is.
     """
     presets = len(QUALITIES)
-    with tqdm(total=2 + _COARSE_TRIALS + _FINE_TRIALS, desc="fit to size", delay=2, leave=False) as bar:
 
-        def attempt(settings: GridSettings) -> tuple[GridSettings, int]:
-            data = GszCodec(settings=settings, layers=layers).fit(splats).encode(splats)
-            bar.update()
-            return settings, len(data)
+    def attempt(settings: GridSettings) -> tuple[GridSettings, int]:
+        data = GszCodec(settings=settings, layers=layers).fit(splats).encode(splats)
+        return settings, len(data)
 
-        best, taken = attempt(settings_at(0))
-        if taken <= size:
+    best, taken = attempt(settings_at(0))
+    if taken <= size:
+        return best
+    best, taken = attempt(settings_at(presets - 1))
+    if taken > size:
+        raise UserError(
+            f"{size} bytes are too few for {len(splats)} Gaussians, which take {taken} on the coarsest grid; "
+            "prune the model or allow more"
+        )
+    # Along the presets first; opacities change in jumps, so the real steps alone close the gap.
+    fine, coarse, chosen = 0.0, presets - 1.0, best
+    for _ in range(_COARSE_TRIALS):
+        if taken >= _CLOSE * size:
             return best
-        best, taken = attempt(settings_at(presets - 1))
-        if taken > size:
-            raise UserError(
-                f"{size} bytes are too few for {len(splats)} Gaussians, which take {taken} on the coarsest grid; "
-                "prune the model or allow more"
-            )
-        # Along the presets first; opacities change in jumps, so the real steps alone close the gap.
-        fine, coarse, chosen = 0.0, presets - 1.0, best
-        for _ in range(_COARSE_TRIALS):
-            if taken >= _CLOSE * size:
-                return best
-            middle = (fine + coarse) / 2
-            settings, length = attempt(settings_at(middle))
-            if length <= size:
-                coarse, best, taken, chosen = middle, settings, length, settings
-            else:
-                fine = middle
-        small, large = 0.4, 1.0
-        for _ in range(_FINE_TRIALS):
-            if taken >= _CLOSE * size:
-                return best
-            middle = (small + large) / 2
-            settings, length = attempt(scaled(chosen, middle))
-            if length <= size:
-                large, best, taken = middle, settings, length
-            else:
-                small = middle
+        middle = (fine + coarse) / 2
+        settings, length = attempt(settings_at(middle))
+        if length <= size:
+            coarse, best, taken, chosen = middle, settings, length, settings
+        else:
+            fine = middle
+    small, large = 0.4, 1.0
+    for _ in range(_FINE_TRIALS):
+        if taken >= _CLOSE * size:
+            return best
+        middle = (small + large) / 2
+        settings, length = attempt(scaled(chosen, middle))
+        if length <= size:
+            large, best, taken = middle, settings, length
+        else:
+            small = middle
     return best

@@ -14,10 +14,10 @@ from gsz.rounding.levels import signed_log
 from gsz.rounding.palettes import PaletteFitter
 from gsz.rounding.sh_bits import ShSettings
 from gsz.sog.grid import SogGrid
-from gsz.sog.layout import ATTRIBUTES, MAX_PALETTE, META, VERSION, ZIP_MAGIC
+from gsz.sog.layout import ATTRIBUTES, MAX_PALETTE, META, ZIP_MAGIC
 from gsz.sog.levels import Ranges
 from gsz.sog.palette import fit_palette, weights_of
-from gsz.sog.reader import Reader
+from gsz.sog.reader import open_reader
 from gsz.splats import Splats
 
 LEAST_SCALE_WEIGHT = 1e-3
@@ -37,6 +37,7 @@ class SogCodec(ShSettings, Codec):
 
     name = "sog"
     suffix = ".sog"
+    keeps = frozenset({"antialiased"})
 
     palette: int = MAX_PALETTE
     iterations: int = 12
@@ -66,16 +67,18 @@ class SogCodec(ShSettings, Codec):
         return SogGrid(ranges, fit_palette(splats, fitter, self.average_sh_bits()))
 
     def decode(self, data: bytes, source: str = "<bytes>") -> Splats:
-        return Reader(data, source).splats()
+        return open_reader(data, source).splats()
 
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
-        reader = Reader(data, source)
-        sizes = {ATTRIBUTES[key]: sum(map(reader.packed_size, files)) for key, files in reader.files.items()}
+        reader = open_reader(data, source)
+        size_of = reader.archive.packed_size
+        sizes = {ATTRIBUTES[key]: sum(map(size_of, files)) for key, files in reader.files.items()}
         return {
             "format": self.name,
-            "version": VERSION,
+            "version": reader.version,
             "count": reader.count,
             "sh_degree": reader.sh_degree,
             "palette": reader.palette_size,
-            "bytes": {**sizes, "tables": reader.packed_size(META)},
+            "antialiased": reader.antialiased,
+            "bytes": {**sizes, "tables": size_of(META)},
         }

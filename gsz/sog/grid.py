@@ -68,7 +68,7 @@ class SogGrid(Grid):
     def encode(self, splats: Splats, importance: npt.NDArray[np.floating] | None = None) -> bytes:
         arrays = splats.numpy()
         levels, _, _ = self._levels(arrays)
-        return write(levels, self.ranges, morton_order(arrays.means))
+        return write(levels, self.ranges, morton_order(arrays.means), splats.antialiased)
 
     def _levels(self, splats: Splats) -> tuple[Levels, Tables, Array]:
         """The integers of every Gaussian in the order of ``splats``, their tables, and its quaternion's sign."""

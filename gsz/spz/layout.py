@@ -22,6 +22,9 @@ TAIL_V4 = struct.Struct("<I12x")
 STREAM = struct.Struct("<QQ")
 """An entry of that table: compressed and uncompressed size."""
 
+FLAG_ANTIALIASED, FLAG_EXTENSIONS = 1, 2
+"""Bits of the header's flags: see :class:`gsz.splats.Splats` for the first; the second, that extensions follow."""
+
 GZIP_MAGIC = b"\x1f\x8b"
 MOST_FRACTIONAL_BITS = 23
 
