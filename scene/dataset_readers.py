@@ -249,8 +249,11 @@ def _nerfstudio_points(
     suffix, path = model_suffix(folder), points_path(folder)
     if suffix is None or path is None:
         return None
-    transform = applied_transform(shared, source_path / TRANSFORMS)
-    if not _same_world(read_model(folder, suffix), transform, cameras):
+    model = read_model(folder, suffix)
+    # What the file says was done to the poses is not always what was done; the cameras tell.
+    candidates = (applied_transform(shared, source_path / TRANSFORMS), np.eye(4))
+    transform = next((each for each in candidates if _same_world(model, each, cameras)), None)
+    if transform is None:
         log.warning("%s: its cameras are not where %s has them, so its points are left out", folder, TRANSFORMS)
         return None
     points = read_model_points(path)

@@ -265,6 +265,13 @@ def test_points_that_nerfstudio_names(tmp_path: Path) -> None:
     same_points(read_dataset(tmp_path, with_points=True).points, points)
 
 
+def test_a_turn_that_was_not_applied(tmp_path: Path) -> None:
+    """Some tools write where the world was to be turned, and leave the poses as they are."""
+    expected = write_nerfstudio(tmp_path, applied=None)
+    edit(tmp_path / "transforms.json", applied_transform=APPLIED.tolist())
+    same_points(read_dataset(tmp_path, with_points=True).points, expected)
+
+
 @pytest.mark.parametrize("changes", [{"applied_transform": None}, {"applied_transform": np.eye(4).tolist()}])
 def test_points_of_another_world_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict) -> None:
     """instant-ngp moves the cameras without saying how."""
