@@ -253,9 +253,10 @@ def render_statistics(
     """Render with Warp and measure each Gaussian; see :func:`gaussian_renderer.render_statistics`."""
     parameters = _parameters(tuple(getattr(splats, name) for name in PARAMETERS))
     image, _, frame = _forward(view_of(camera), parameters, sh_degree, _plain(background, 3))
-    residual = image if target is None else image - target
-    slopes = _array(ScreenAxes.of(camera, splats).slopes.contiguous(), wp.vec2)
-    sums = frame.walk(blending.measure_removals, residual, 8, slopes)
+    residual, slopes = image, image.new_zeros(len(splats.means), 2)  # What they give is not told without a target.
+    if target is not None:
+        residual, slopes = image - target, ScreenAxes.of(camera, splats).slopes.contiguous()
+    sums = frame.walk(blending.measure_removals, residual, 8, _array(slopes, wp.vec2))
     weight, squared_weight, change, loss = sums[:, :4].unbind(1)
     return ViewStatistics(
         image=image,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+import os
 import sys
 import weakref
 from dataclasses import replace
@@ -266,6 +267,23 @@ def test_a_tool_ends_with_one_line_and_code_2(machine, monkeypatch, capsys, tmp_
         f"error: --backend gsplat: the package gsplat is not installed; install it with: {gsplat_backend.INSTALL}\n"
     )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PyTorch has growing segments on Linux alone")
+def test_cuda_memory_grows_unless_the_user_has_set_it_up(monkeypatch):
+    def settings(**set_by_user: str) -> dict[str, str]:
+        for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in set_by_user.items():
+            monkeypatch.setenv(name, value)
+        cli.run(lambda: None)
+        return {name: value for name, value in os.environ.items() if name.endswith("_ALLOC_CONF")}
+
+    assert settings() == {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+    theirs = {"PYTORCH_ALLOC_CONF": "max_split_size_mb:128"}
+    assert settings(**theirs) == theirs
+    theirs = {"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync"}
+    assert settings(**theirs) == theirs
 
 
 # What the packages are given.

@@ -14,11 +14,13 @@ import pytest
 import torch
 import warp as wp
 
+import train
 from gaussian_renderer import choose_backend, render, render_statistics
 from gaussian_renderer.choice import obstacle_to
 from gaussian_renderer.warp_backend import blending, projection, tiles
 from scene.gaussian_model import GaussianModel
 from tests.gaussian_renderer.test_render import all_around, huge, make_camera, needles, ordinary, passes, saturated
+from tests.tiny_run import write_tiny_scene
 
 BACKGROUND = torch.tensor([0.1, 0.2, 0.9])
 
@@ -59,6 +61,14 @@ def test_asked_for_without_a_gpu_it_runs_on_the_cpu_and_says_so(monkeypatch, cap
     assert backend.device == torch.device("cpu")
     assert "for tests" in backend.description
     assert "tests and many times slower than --backend cpu" in caplog.messages[0]
+
+
+def test_a_model_is_compressed_by_it(tmp_path):
+    source, checkpoint = write_tiny_scene(tmp_path)
+    arguments = ["-s", source, "--pretrained_dir", checkpoint, "-m", tmp_path / "out", "--eval", "--backend", "warp"]
+    schedule = ["--first_iterations", 4, "--round_iterations", 4, "--final_iterations", 6, "--max_rounds", 1]
+    result = train.train(train.parse([str(word) for word in [*arguments, *schedule]]))
+    assert result.journal[-1].psnr > 35
 
 
 @pytest.mark.parametrize("module", [projection, tiles, blending])
