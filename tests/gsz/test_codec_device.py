@@ -126,7 +126,7 @@ def test_gsz_in_tensors_is_gsz_in_kernels_on_a_trained_model() -> None:
     assert_same_bits(GszCodec().fit(splats), splats, "the demo")
 
 
-def test_numbers_that_are_none_do_no_harm_in_tensors() -> None:
+def test_nan_and_infinity_do_no_harm_in_tensors() -> None:
     """NaN and infinity become some symbol or other: a table is never read beyond its end."""
     for value in (float("nan"), float("inf"), -float("inf")):
         splats = random_model(50)
@@ -233,7 +233,7 @@ def test_ties_and_edges_are_decided_alike(monkeypatch: pytest.MonkeyPatch) -> No
         assert torch.equal(kernel.contiguous().view(torch.uint8), tensor.contiguous().view(torch.uint8))
 
 
-def test_the_logarithm_of_positions_is_one() -> None:
+def test_signed_log_is_that_of_float64() -> None:
     values = torch.from_numpy(np.float32([0.0, -0.0, 1e-30, 1e-7, 0.41, 0.42, 1.0, -3.5, 1e10, -3e38]))
     wide = values.double()
     torch.testing.assert_close(quantizers.signed_log(values), wide.sign() * wide.abs().log1p(), rtol=1e-13, atol=0)
