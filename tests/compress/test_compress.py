@@ -442,7 +442,7 @@ def test_a_target_beyond_the_quality_budget_gives_the_nearest_model_with_a_warni
         (("--target_size", "100B"), r"a lzma file of a single Gaussian takes \d+ bytes"),
     ],
 )
-def test_what_no_run_can_reach_is_said_before_anything_is_done(
+def test_targets_that_no_run_can_reach_are_refused_before_anything_is_done(
     tiny: tuple[Path, Path], tmp_path: Path, targets: tuple[str, str], message: str
 ):
     with pytest.raises(UserError, match=message):
@@ -635,7 +635,7 @@ def test_a_recipe_on_disk_is_overridden_by_the_command_line(tmp_path: Path):
     "spelling", ["-m {}", "-m={}", "-m{}", "--model_path {}", "--model_path={}", "--model-path {}"]
 )
 @pytest.mark.parametrize("pick", ["--pick 1MB", "--pick=1MB"])
-def test_who_picks_from_a_run_gets_its_recipe(tmp_path: Path, spelling: str, pick: str):
+def test_pick_takes_the_recipe_of_the_run(tmp_path: Path, spelling: str, pick: str):
     (tmp_path / "recipe.yaml").write_text("round_iterations: 7\n")
     where = spelling.format(tmp_path).split(" ")
     assert train.parse([*where, *pick.split(" ")]).recipe.round_iterations == 7

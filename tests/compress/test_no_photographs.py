@@ -136,7 +136,7 @@ def test_an_object_is_looked_at_from_around():
     assert np.diff(np.sort(azimuths)).max() < np.pi / 2
 
 
-def test_far_surroundings_do_not_move_the_centre_or_blow_up_the_radius():
+def test_far_surroundings_do_not_move_the_center_or_blow_up_the_radius():
     far = blobs(np.random.default_rng(5).normal(0, 40, (200, 3)), size=1.0)
     shape = Shape.of(GaussianModel.concatenate([ball(), far]))
     assert shape.kind == "orbit"
@@ -219,7 +219,7 @@ def camera_at(position: list[float], target: list[float]) -> Camera:
     return placer._camera(np.array(position), np.array(target) - np.array(position))
 
 
-def test_what_is_in_the_way_is_seen():
+def test_a_wall_before_the_camera_is_noticed():
     wall = blobs(box_surface(np.array([-1, -1, -3.6]), np.array([1, 1, -3.5]), 400), size=0.1)
     splats = GaussianModel.concatenate([ball((0, 0, 0), 1.0), wall])
     look = Looker(splats, near=0.8)

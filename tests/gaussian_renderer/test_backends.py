@@ -326,7 +326,7 @@ def test_the_cpu_backend_puts_a_point_where_the_pinhole_equation_does():
     np.testing.assert_allclose(centroid, project(camera, point), atol=0.05)
 
 
-def test_what_a_camera_decides_is_made_once_and_goes_with_it():
+def test_constants_of_a_camera_are_made_once_and_freed_with_it():
     made = []
 
     @kept_per_camera

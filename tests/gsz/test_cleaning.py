@@ -29,14 +29,14 @@ def assert_same(one: Splats, other: Splats) -> None:
         np.testing.assert_array_equal(actual, expected, name)
 
 
-def test_sound_models_are_passed_on_as_they_are() -> None:
+def test_sound_models_are_left_alone() -> None:
     splats = model()
     cleaned, notes = clean(splats)
     assert cleaned is splats and notes == [] and doubts(splats) == []
 
 
 @pytest.mark.parametrize("case", sorted(set(degenerate_models()) - {"all zero", "span of 1e30", "span of a million"}))
-def test_odd_models_are_passed_on_as_they_are(case: str) -> None:
+def test_degenerate_but_valid_models_are_left_alone(case: str) -> None:
     splats = degenerate_models()[case].numpy()
     assert clean(splats) == (splats, [])
     assert doubts(splats) == []
@@ -55,7 +55,7 @@ def test_what_has_been_cleaned_stays_clean(name: str, tmp_path: Path, caplog: py
     assert caplog.text == ""
 
 
-def test_rows_with_numbers_that_are_none_are_dropped_and_counted_by_field() -> None:
+def test_rows_with_nan_are_dropped_and_counted_by_field() -> None:
     splats = model()
     for row, name in enumerate(["means", "log_scales", "quaternions", "opacity_logits", "sh_dc", "sh_rest"]):
         getattr(splats, name)[[row, 100]] = np.nan
@@ -92,7 +92,7 @@ def test_infinite_opacities_are_opaque_or_gone() -> None:
     ]
 
 
-def test_scales_of_nothing_are_flat() -> None:
+def test_scales_of_zero_are_read_as_flat() -> None:
     splats = model()
     splats.log_scales[:5, 2], splats.log_scales[3, 1], splats.log_scales[7] = -np.inf, -1e30, -39
     cleaned, notes = clean(splats)
@@ -222,7 +222,7 @@ def test_what_cannot_be_activated_is_refused(names: tuple[str, ...], message: st
         deactivate(model(), names, "file")
 
 
-def test_what_a_format_cannot_hold_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_message_names_what_a_format_cannot_hold(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     splats = model().replace(offset=np.array([4e5, 5e6, 0]), antialiased=True)
     for name in ALL_FORMATS:
         caplog.clear()

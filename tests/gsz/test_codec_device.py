@@ -125,7 +125,7 @@ def test_gsz_in_tensors_is_gsz_in_kernels_on_a_trained_model() -> None:
     assert_same_bits(GszCodec().fit(splats), splats, "the demo")
 
 
-def test_numbers_that_are_none_do_no_harm_in_tensors() -> None:
+def test_nan_and_infinity_do_no_harm_in_tensors() -> None:
     """NaN and infinity become some symbol or other: a table is never read beyond its end."""
     for value in (float("nan"), float("inf"), -float("inf")):
         splats = random_model(50)

@@ -54,7 +54,7 @@ def test_law_of_every_quality(quality: str) -> None:
 
 
 @pytest.mark.parametrize("case", degenerate_models())
-def test_the_published_grid_is_exactly_that_of_lzma_and_smaller(case: str) -> None:
+def test_the_grid_of_fast3dgs_is_exactly_that_of_its_codec_and_smaller(case: str) -> None:
     splats = degenerate_models()[case]
     codec = GszCodec(grid="fast3dgs")
     grid = codec.fit(splats)
@@ -364,7 +364,7 @@ def test_the_most_important_come_first_and_equals_in_their_order() -> None:
         assert np.flatnonzero(_smallest(values, number)).tolist() == sorted(order[:number])
 
 
-def test_the_parts_invert_each_other() -> None:
+def test_every_part_of_the_coding_has_its_inverse() -> None:
     rng = np.random.default_rng(0)
     means = rng.integers(-MEAN_LIMIT, MEAN_LIMIT + 1, (1000, 3)).astype(np.int32)
     np.testing.assert_array_equal(deinterleave(interleave(means, MEAN_LIMIT), MEAN_LIMIT), means)

@@ -108,7 +108,7 @@ def test_layout_is_as_described() -> None:
         assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
 
 
-def test_colours_survive_where_opacity_is_zero() -> None:
+def test_colors_survive_where_opacity_is_zero() -> None:
     """Opacity is in the alpha channel, and an encoder of pictures may drop colours that nobody would see."""
     splats = random_model(300)
     splats.opacity_logits[:] = -30.0
@@ -326,7 +326,7 @@ def test_names_in_the_zip_may_be_others() -> None:
     ({"means": {"mins": [0, 0, 0], "maxs": [0, 0, 99], "files": ["means_l.webp", "means_u.webp"]}}, "beyond float32"),
     ({"shN": {"count": 1, "bands": 4, "codebook": [0.0], "files": ["a", "b"]}}, "names a file of shN|claims a bands"),
 ])  # fmt: skip
-def test_metas_that_lie_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_contradictory_metas_are_refused(changes: dict[str, Any], message: str) -> None:
     data = encode(random_model(60))
     with allocating_little(), pytest.raises(CodecError, match=f"^f: .*({message})"):
         SogCodec().decode(with_meta(data, **changes), "f")

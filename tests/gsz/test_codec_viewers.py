@@ -177,7 +177,7 @@ def test_damaged_ksplat_is_refused(place: int, kind: str, value: int, message: s
 
 
 @pytest.mark.parametrize(("field", "value"), [("means", np.nan), ("scales", -1.0), ("scales", np.inf)])
-def test_splats_that_cannot_be_are_refused(field: str, value: float) -> None:
+def test_records_with_impossible_values_are_refused(field: str, value: float) -> None:
     rows = np.zeros(3, RECORD)
     rows["scales"] = 1.0
     rows[field][1, 2] = value

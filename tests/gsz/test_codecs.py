@@ -118,7 +118,7 @@ def test_snapping_keeps_the_order_of_gaussians_and_passes_gradients(codec: Codec
         assert tensor.grad.any(), f"the gradient of {name} is zero"
 
 
-def test_files_are_recognised_by_their_first_bytes(codec: Codec, tmp_path: Path) -> None:
+def test_files_are_recognized_by_their_first_bytes(codec: Codec, tmp_path: Path) -> None:
     splats = random_model(20)
     data = codec.fit(splats).encode(splats)
     if not codec.recognises(data[: registry.HEAD_BYTES]):
@@ -253,7 +253,7 @@ def test_stable_order_is_numpys(bits: int) -> None:
     assert stable_order(codes[:0]).tolist() == []
 
 
-def test_morton_order_is_a_permutation_that_keeps_neighbours_together() -> None:
+def test_morton_order_is_a_permutation_that_keeps_neighbors_together() -> None:
     positions = random_model(5000).means.numpy()
     order = morton_order(positions)
     assert sorted(order.tolist()) == list(range(5000))

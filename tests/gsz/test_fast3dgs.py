@@ -187,7 +187,7 @@ def test_uniform_models_are_padded_so_that_counts_can_be_trusted() -> None:
         (0, b"PK", "is not a fast3dgs file"),
     ],
 )
-def test_headers_that_lie_are_refused_without_allocating(at: int, field: bytes, message: str) -> None:
+def test_contradictory_headers_are_refused_without_allocating(at: int, field: bytes, message: str) -> None:
     broken = tampered(encoded(random_model(60)), at, field)
     with allocating_little(), pytest.raises(CodecError, match=f"^broken.file: {message}"):
         Fast3dgsCodec().decode(broken, "broken.file")

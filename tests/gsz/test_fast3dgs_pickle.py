@@ -262,7 +262,7 @@ def test_bombs_and_damaged_streams_are_refused() -> None:
         ({"xyz": np.float32(0)}, "lacks the array 'xyz'"),
     ],
 )
-def test_dictionaries_that_are_no_checkpoint(change: dict[str, Any], message: str) -> None:
+def test_dictionaries_that_are_not_checkpoints_are_refused(change: dict[str, Any], message: str) -> None:
     refused(packed(checkpoint() | change), message)
 
 

@@ -58,7 +58,7 @@ def checkpoint() -> bytes:
     ],
 )
 @pytest.mark.parametrize("name", ["model.ply", "model.sog"])
-def test_it_is_called_what_it_is(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_foreign_files_are_named_in_the_message(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     for read in (gsz.read, gsz.info):

@@ -47,7 +47,7 @@ def test_damaged_files_are_refused() -> None:
         (lambda: (pickle.loads(pickle.dumps(Path)), GaussianModel.empty())[1], "did more than read: pickle.find_class"),
     ],
 )
-def test_misbehaviour_is_noticed(monkeypatch: pytest.MonkeyPatch, misbehaviour: object, message: str) -> None:
+def test_misbehavior_is_noticed(monkeypatch: pytest.MonkeyPatch, misbehaviour: object, message: str) -> None:
     """The script would find what it looks for."""
     codec = registry.get("splat")
     monkeypatch.setattr(type(codec), "decode", lambda self, data, source="": misbehaviour())  # type: ignore[operator]

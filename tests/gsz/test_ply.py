@@ -198,7 +198,7 @@ def test_carriage_returns_alone_end_lines_of_old_files(tmp_path: Path) -> None:
     assert_same(read(tmp_path / "old.ply"), read(tmp_path / "model.ply"))
 
 
-def test_text_with_words_for_numbers_that_are_none(tmp_path: Path) -> None:
+def test_words_for_nan_and_infinity_are_read(tmp_path: Path) -> None:
     """As printed by C libraries of different systems."""
     write_by_others(tmp_path / "model.ply", plain_columns(count=4), text=True)
     lines = (tmp_path / "model.ply").read_text().splitlines()
@@ -372,13 +372,13 @@ def test_absurd_counts_allocate_nothing(tmp_path: Path, count: bytes, kind: byte
 
 
 @pytest.mark.parametrize("count", [b"-1", b"1e3", b"9" * 40, b"x"])
-def test_counts_that_are_none(tmp_path: Path, count: bytes) -> None:
+def test_invalid_counts_are_refused(tmp_path: Path, count: bytes) -> None:
     path = tmp_path / "model.ply"
     path.write_bytes(saved(path).replace(b"element vertex 7", b"element vertex " + count))
     refused(path, "declares")
 
 
-def test_rows_of_nothing_are_counted(tmp_path: Path) -> None:
+def test_elements_without_properties_must_fit_the_file(tmp_path: Path) -> None:
     path = tmp_path / "model.ply"
     path.write_bytes(saved(path).replace(b"element vertex", b"element free 99999999999\nelement vertex"))
     refused(path, "truncated")
@@ -435,7 +435,7 @@ def test_gap_in_the_coefficients(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["required", "extra", "before"])
-def test_lists(tmp_path: Path, where: str) -> None:
+def test_list_properties_are_refused(tmp_path: Path, where: str) -> None:
     path = tmp_path / "model.ply"
     old, new = {
         "required": (b"property float x\n", b"property list uchar float x\n"),

@@ -48,7 +48,7 @@ def test_values_have_the_types_of_the_fields() -> None:
         ("fast=1", "fast is true or false"),
     ],
 )
-def test_wrong_text_is_told_the_right_one(text: str, message: str) -> None:
+def test_wrong_settings_are_refused_with_the_right_ones(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         parsed(f"some:{text}")
 

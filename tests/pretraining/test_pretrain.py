@@ -161,7 +161,7 @@ def test_the_cap_is_never_exceeded(scale: float) -> None:
     assert len(grown) == 57
 
 
-def test_no_gaussian_at_all_is_densified_to_none() -> None:
+def test_densifying_no_gaussians_gives_none() -> None:
     grown, origin = densify_and_prune(
         GaussianModel.empty(), statistics_of([]), DensityRules(), 1.0, prune_large=True, generator=generator()
     )
@@ -174,7 +174,7 @@ def test_rows_follow_their_origin() -> None:
     assert carry(rows, torch.tensor([2, NEWBORN, 0])).tolist() == [[4, 5], [0, 0], [0, 1]]
 
 
-def test_optimiser_rows_follow_their_gaussians() -> None:
+def test_optimizer_rows_follow_their_gaussians() -> None:
     optimizer = SplatAdam(some_splats(3))
     rates = Schedule().learning_rates(1, extent=1.0)
     for _, tensor in optimizer.splats.named_parameters():
@@ -208,7 +208,7 @@ def test_opacity_reset_caps_and_forgets() -> None:
     assert not optimizer.moments().second.opacity_logits.any()
 
 
-def test_statistics_are_in_normalised_device_coordinates_and_over_the_views_that_see() -> None:
+def test_statistics_are_in_normalized_device_coordinates_and_over_the_views_that_see() -> None:
     statistics = ScreenStatistics(2)
     statistics.add(torch.tensor([[0.03, 0.04], [0.0, 0.0]]), torch.tensor([7, 0], dtype=torch.int32), 200, 200)
     statistics.add(torch.tensor([[0.0, 0.01], [0.0, 0.0]]), torch.tensor([3, 0], dtype=torch.int32), 200, 400)
@@ -246,7 +246,7 @@ def test_a_shorter_training_may_compress_the_schedule() -> None:
     assert Schedule().scaled_to(30_000) == Schedule()
 
 
-def test_initial_scales_come_from_the_three_nearest_neighbours() -> None:
+def test_initial_scales_come_from_the_three_nearest_neighbors() -> None:
     line = np.array([[0.0, 0, 0], [1, 0, 0], [3, 0, 0], [7, 0, 0], [100, 0, 0]])
     expected = [(1 + 9 + 49) / 3, (1 + 4 + 36) / 3]
     assert mean_squared_neighbour_distance(line)[:2] == pytest.approx(expected)
@@ -389,7 +389,7 @@ def test_damaged_checkpoints_are_refused_by_name(blender_scene: Path, tmp_path: 
         assert "\n" not in str(raised.value)
 
 
-def test_checkpoints_that_lie_or_carry_code_are_refused(tmp_path: Path) -> None:
+def test_checkpoints_that_contradict_themselves_or_carry_code_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "chkpnt1.npz"
     np.savez(path, iteration=np.array([print], dtype=object))
     with pytest.raises(UserError, match="holds something unexpected"):

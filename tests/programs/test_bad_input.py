@@ -177,7 +177,7 @@ def test_checkpoint_with_an_absurd_count(damaged: tuple[Path, Path], capsys: pyt
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_checkpoint_with_parameters_that_are_no_numbers(
+def test_checkpoint_with_parameters_that_are_not_numbers(
     damaged: tuple[Path, Path], capsys: pytest.CaptureFixture[str], value: float
 ):
     def spoil(vertices: np.ndarray) -> np.ndarray:

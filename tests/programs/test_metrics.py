@@ -89,7 +89,7 @@ def test_measure_clamps_the_render():
     assert measure(target + 1.0, target).psnr == math.inf
 
 
-def test_mean():
+def test_means_are_taken_of_each_metric():
     views = [ViewMetrics(20.0, 0.5, 0.3), ViewMetrics(30.0, 0.7, 0.1)]
     assert mean_metrics(views) == ViewMetrics(25.0, pytest.approx(0.6), pytest.approx(0.2))
     assert mean_metrics([*views, ViewMetrics(25.0, 0.6, None)]).lpips is None

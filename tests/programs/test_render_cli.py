@@ -160,7 +160,7 @@ def test_the_compressed_file_comes_first(model_dir):
 
 
 @pytest.mark.parametrize("name", registry.names(writable_only=True))
-def test_any_format(model_dir, tmp_path, name):
+def test_models_of_any_format_are_rendered(model_dir, tmp_path, name):
     """The scene is photographed from what the format's decoder returns, so that the renders must show exactly that."""
     codec = registry.get(name)
     path = tmp_path / f"other{codec.suffix}"

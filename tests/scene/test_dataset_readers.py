@@ -82,7 +82,7 @@ def test_intrinsics_follow_each_axis_of_the_photograph(tmp_path: Path) -> None:
     np.testing.assert_allclose((camera.fx, camera.fy, camera.cx, camera.cy), expected)
 
 
-def test_points_keep_their_colours(tmp_path: Path) -> None:
+def test_points_keep_their_colors(tmp_path: Path) -> None:
     written = scenes.write_colmap_scene(tmp_path, 3)
     points = read_colmap(tmp_path, with_points=True).points
     assert points is not None
@@ -261,7 +261,7 @@ def test_some_images_without_lines_of_points(tmp_path: Path) -> None:
     assert len(read_colmap(tmp_path).cameras) == 4
 
 
-def test_points_of_whole_numbers_are_no_image(tmp_path: Path) -> None:
+def test_a_line_of_points_is_not_taken_for_an_image(tmp_path: Path) -> None:
     """COLMAP writes 3.0 as 3, so that a line of four points could be read as an image whose name is "7 8 12"."""
     write_by_hand(tmp_path)
     path = tmp_path / "sparse/0/images.txt"
@@ -327,7 +327,7 @@ def test_points_of_a_ply_count_as_in_inrias_program(
 
 
 @pytest.mark.parametrize("text", [False, True])
-def test_distortion_of_zero_is_none(tmp_path: Path, text: bool) -> None:
+def test_distortion_of_zero_is_accepted(tmp_path: Path, text: bool) -> None:
     scenes.write_colmap_scene(tmp_path, 3, "OPENCV without distortion", text)
     camera = read_colmap(tmp_path).cameras[0]
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (scenes.FX, scenes.FY, scenes.CX, scenes.CY)
@@ -397,7 +397,7 @@ def refused(
         assert part in message
 
 
-def test_no_scene(tmp_path: Path) -> None:
+def test_a_folder_without_a_scene_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "none", "no such folder", "-s")
     refused(tmp_path, "neither sparse/ (COLMAP) nor transforms_train.json")
     (tmp_path / "sparse" / "0").mkdir(parents=True)
@@ -450,7 +450,7 @@ def test_damaged_text(tmp_path: Path, name: str, line: str) -> None:
     refused(tmp_path, "line 2 is damaged", named=f"sparse/0/{name}.txt")
 
 
-def test_text_that_is_none(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     scenes.write_colmap_scene(tmp_path, 2, text=True)
     (tmp_path / "sparse/0/images.txt").write_bytes(b"# caf\xe9\n")
     refused(tmp_path, "not UTF-8 at byte 5", named="sparse/0/images.txt")
@@ -493,13 +493,13 @@ def test_empty_model(tmp_path: Path) -> None:
         ("7 PINHOLE 200 4000000000 50 60 110 40", "size"),
     ],
 )
-def test_cameras_that_are_none(tmp_path: Path, camera: str, said: str) -> None:
+def test_invalid_cameras_are_refused(tmp_path: Path, camera: str, said: str) -> None:
     write_by_hand(tmp_path)
     (tmp_path / "sparse/0/cameras.txt").write_text(camera + "\n")
     refused(tmp_path, said)
 
 
-def test_poses_that_are_none(tmp_path: Path) -> None:
+def test_invalid_poses_are_refused(tmp_path: Path) -> None:
     scenes.write_colmap_scene(tmp_path, 2)
     path = tmp_path / "sparse/0/images.bin"
     data = bytearray(path.read_bytes())

@@ -95,7 +95,7 @@ def test_cameras_as_inria_writes_them(tmp_path: Path) -> None:
     assert written == {**entry, "fy": 95.0, "fx": 90.0}
 
 
-def test_camera_names_lead_nowhere(tmp_path: Path) -> None:
+def test_camera_names_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     write_entry(tmp_path, img_name="../../etc/a")
     (camera,) = model_dir.read_cameras(tmp_path)
     assert "/" not in camera.name
@@ -132,7 +132,7 @@ def write_entry(folder: Path, **changes: object) -> None:
         ({"rotation": np.diag([1, 1, -1]).tolist()}, "no rotation and translation"),
     ],
 )
-def test_entries_that_are_no_camera(tmp_path: Path, changes: dict, said: str) -> None:
+def test_entries_that_are_not_cameras_are_refused(tmp_path: Path, changes: dict, said: str) -> None:
     write_entry(tmp_path, **changes)
     refused(model_dir.read_cameras, tmp_path, said=said, named=tmp_path / "cameras.json")
 
@@ -213,7 +213,7 @@ def test_options_in_json(tmp_path: Path) -> None:
     refused(model_dir.read_options, tmp_path, said="copy it again", named=tmp_path / "cfg_args")
 
 
-def test_who_needs_no_options_goes_on_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_options_are_ignored_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert model_dir.find_options(tmp_path) == {} and caplog.text == ""
     (tmp_path / "cfg_args").write_text("Namespace(")
     assert model_dir.find_options(tmp_path) == {}

@@ -165,7 +165,7 @@ def test_automatic_limit_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text == ""
 
 
-def test_a_size_of_nothing() -> None:
+def test_a_resolution_that_leaves_no_pixel_is_refused() -> None:
     with pytest.raises(UserError, match="leaves no pixel"):
         at_resolution_option([camera(1000, 100)], 5)
 
@@ -200,7 +200,7 @@ def test_background(tmp_path: Path) -> None:
 # --- Photographs -----------------------------------------------------------------------------------------------------
 
 
-def test_values_and_axes(tmp_path: Path) -> None:
+def test_photographs_are_read_as_rows_of_rgb_in_0_to_1(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     loaded = Photographs(ImageCache(10**6)).load(camera(path=tmp_path / "a.png"))
@@ -303,7 +303,7 @@ def test_memory_bound_keeps_what_came_first(tmp_path: Path, monkeypatch: pytest.
     assert cache.held_bytes == 3 * one
 
 
-def test_no_memory_still_loads(tmp_path: Path) -> None:
+def test_photographs_load_without_any_cache(tmp_path: Path) -> None:
     scenes.write_photographs(tmp_path, ["a.png"], (40, 30))
     cache = ImageCache(0)
     assert Photographs(cache).load(camera(path=tmp_path / "a.png")).shape == (30, 40, 3)
@@ -332,7 +332,7 @@ def test_without_a_bound_half_of_what_is_free_is_taken() -> None:
     assert image_cache(SceneOptions(cache_memory="3MB")).limit_bytes == 3_000_000
 
 
-def test_what_is_kept_takes_no_more_than_it_holds() -> None:
+def test_the_cache_takes_no_more_memory_than_it_counts() -> None:
     """In a process of its own, since what the heap has free is reused: 40 images of 2 MB, with larger ones between."""
     program = """
 import torch
@@ -350,7 +350,7 @@ print(used() - before)
     assert int(done.stdout) < 1.5 * 40 * 2_000_000
 
 
-def test_a_container_has_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_of_a_container_bounds_free_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies of files count as used there, though they would be given back."""
     monkeypatch.setattr(
         scene.cache, "_CONTAINER_FILES", ((str(tmp_path), "memory.max", "memory.current", "inactive_file"),)
@@ -384,7 +384,7 @@ def test_scenes_open_headers_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff\xd8\xff\xe0" + bytes(50), b"text"])
-def test_files_that_are_no_images(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_images_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.jpg: cannot be read as an image"):
         Photographs(ImageCache(10**6)).load(camera(path=tmp_path / "a.jpg"))
@@ -403,7 +403,7 @@ def test_photographs_of_another_shape(tmp_path: Path) -> None:
         Photographs(ImageCache(10**6)).load(camera(path=tmp_path / "a.png"))
 
 
-def test_photographs_that_are_an_attack(tmp_path: Path) -> None:
+def test_photographs_of_absurd_size_are_refused(tmp_path: Path) -> None:
     """A header of 60000x60000 is refused before a pixel is decoded."""
     header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     data = b"IDAT" + zlib.compress(b"")
@@ -452,7 +452,9 @@ def test_options_of_a_trained_model() -> None:
     ("name", "value"),
     [("resolution", "4"), ("resolution", True), ("eval", 1), ("images", None), ("sh_degree", 3.0), ("images", ["a"])],
 )
-def test_options_that_cannot_be_are_passed_over(caplog: pytest.LogCaptureFixture, name: str, value: object) -> None:
+def test_options_of_the_wrong_type_are_ignored_with_a_warning(
+    caplog: pytest.LogCaptureFixture, name: str, value: object
+) -> None:
     assert SceneOptions.from_mapping({name: value}, Path("model/cfg_args")) == SceneOptions()
     (record,) = caplog.records
     assert record.levelname == "WARNING" and f"model/cfg_args: {name} cannot be" in record.getMessage()

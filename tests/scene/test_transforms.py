@@ -331,7 +331,7 @@ def test_lenses_that_bend_are_refused(tmp_path: Path, changes: dict) -> None:
     refused(tmp_path, "has lens distortion", "undistort", named="transforms.json")
 
 
-def test_a_turn_that_is_none(tmp_path: Path) -> None:
+def test_an_applied_transform_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
     write_nerfstudio(tmp_path)
     edit(tmp_path / "transforms.json", applied_transform=[[1, 2], [3]])
     refused(tmp_path, "applied_transform is no 3x4 transform", named="transforms.json")

@@ -56,7 +56,7 @@ BEFORE = ModelSummary(ViewMetrics(28.91, 0.9012, 0.153), 102_332, 25_380_000)
 AFTER = ModelSummary(ViewMetrics(28.86, 0.8991, 0.16), 40_100, 1_269_000)
 
 
-def test_table():
+def test_the_table_shows_before_and_after():
     lines = comparison.before_after_table(BEFORE, AFTER).splitlines()
     assert lines[2].split() == ["original", "28.91", "0.9012", "0.1530", "102,332", "25.38", "1.0x"]
     assert lines[3].split() == ["compressed", "28.86", "0.8991", "0.1600", "40,100", "1.27", "20.0x"]

@@ -111,7 +111,7 @@ def test_parts_that_fail_or_hang_cost_the_others_nothing(tmp_path, monkeypatch, 
     assert "tests: 0 s, FAILED" in capsys.readouterr().out
 
 
-def test_a_command_fails_of_its_last_line():
+def test_the_last_line_of_a_failed_command_is_its_reason():
     words = "import sys; print('fine'); print('Traceback\\nRuntimeError: no\\n', file=sys.stderr); sys.exit(1)"
     assert gpu_check.failure_of([sys.executable, "-c", words], 60) == "RuntimeError: no"
     assert gpu_check.failure_of([sys.executable, "-c", "print('fine')"], 60) is None
