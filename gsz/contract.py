@@ -53,6 +53,14 @@ class Grid(ABC):
         behind :meth:`estimated_bits`. :meth:`snap`, :meth:`encode` and :meth:`estimated_bits` never change the grid.
         """
 
+    def rebind(self, splats: Splats) -> Grid:
+        """A grid of the same values for other Gaussians than those this was fitted to, or for these in another order.
+
+        It is this grid itself where each Gaussian is rounded by itself. Where something is settled for each of them, as
+        in SOG's palette, a model of another count than the grid is bound to is a :class:`ValueError`.
+        """
+        return self
+
     @abstractmethod
     def snap(self, splats: ModelT) -> ModelT:
         """The values a decoder will return for ``splats``, in the order of ``splats``.

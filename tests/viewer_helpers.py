@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from gaussian_renderer import render
+from gsz.splats import Splats
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from tests.synthetic_scenes import ring_poses
@@ -27,14 +28,14 @@ def source_model(sh_degree: int = 3) -> GaussianModel:
     return model
 
 
-def assert_read_as(model: GaussianModel, name: str, quaternions: float = 1e-6) -> None:
+def assert_read_as(model: Splats, name: str, quaternions: float = 1e-6) -> None:
     """``model``, decoded by us from the file ``name``, has the values that splat-transform decodes from it.
 
     Infinite opacity logits, which it returns where an opacity byte is 255, must be at least 5.5 with us.
     """
     with np.load(VIEWER_FILES / f"{name}.npz") as arrays:
         theirs = {key: arrays[key] for key in arrays.files}
-    ours = {key: tensor.numpy() for key, tensor in model.named_parameters()}
+    ours = dict(model.numpy().named_parameters())
     saturated = np.isinf(theirs["opacity_logits"])
     assert (ours["opacity_logits"][saturated] > 5.5).all()
     theirs["opacity_logits"] = np.where(saturated, ours["opacity_logits"], theirs["opacity_logits"])
@@ -66,8 +67,9 @@ def with_strong_sh(model: GaussianModel) -> GaussianModel:
 
 
 @torch.no_grad()
-def pictures(model: GaussianModel, cameras: list[Camera]) -> torch.Tensor:
+def pictures(splats: Splats, cameras: list[Camera]) -> torch.Tensor:
     """``(views, H, W, 3)``, clamped as they would be stored."""
+    model = GaussianModel.of(splats)
     return torch.stack([render(camera, model, torch.zeros(3), backend="cpu").image.clamp(0, 1) for camera in cameras])
 
 

@@ -44,8 +44,7 @@ def library_of(array: Array) -> Any:
 
 def as_float64(array: Array) -> Array:
     """The same numbers in double precision."""
-    library = library_of(array)
-    return library.asarray(array, dtype=library.float64)
+    return array.astype(np.float64) if isinstance(array, np.ndarray) else array.double()
 
 
 def as_numpy(array: Array) -> npt.NDArray[Any]:

@@ -36,8 +36,9 @@ def arrays_of(splats: Splats) -> Splats:
 
 
 def on_device(table: Array, device: torch.device) -> Tensor:
-    """A table on a device. Copying it there makes a GPU wait, so that a table is to be copied once."""
-    return (table if isinstance(table, Tensor) else torch.tensor(table)).to(device)
+    """A table on a device; bytes become int32, which can be indices. As a GPU waits for it, copy a table once."""
+    tensor = table if isinstance(table, Tensor) else torch.tensor(table)
+    return (tensor.int() if tensor.dtype == torch.uint8 else tensor).to(device)
 
 
 def as_tensor(array: Array) -> Tensor:
@@ -108,7 +109,7 @@ class _Shared(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (labels,) = ctx.saved_tensors
-        gradient = gradients[0].reshape(len(labels), -1)
+        gradient = gradients[0].reshape(len(labels), math.prod(gradients[0].shape[1:]))
         if on_cpu(gradient):
             ones = np.ones(len(labels), np.float32)
             sums = torch.from_numpy(sums_of(gradient.numpy(), ones, labels.numpy(), ctx.count)[0])
@@ -140,13 +141,16 @@ _SPLITTER = 2.0**27 + 1.0
 def square_root(squares: Tensor) -> Tensor:
     """The correctly rounded square roots of float64 numbers that are 0 or between 1e-290 and 1e290.
 
-    PyTorch hands this to a library of the processor's maker where there is one, and its roots may be the neighbors of
-    the right ones. A root ``y`` is right if ``squares`` is above the product of ``y`` and the number below it and not
-    above that of ``y`` and the number above it (Tuckerman's test: between these products lie the squares of all real
-    numbers nearer to ``y`` than to its neighbors, and no other number). Both are told by the sign of a residual that
-    is computed without error, the square of ``y`` being the sum of two float64 numbers (Dekker 1971).
+    NVIDIA documents those of CUDA to be that. On a CPU PyTorch hands this to a library of the processor's maker where
+    there is one, and its roots may be the neighbors of the right ones, so they are checked and corrected. A root ``y``
+    is right if ``squares`` is above the product of ``y`` and the number below it and not above that of ``y`` and the
+    number above it (Tuckerman's test: between these products lie the squares of all real numbers nearer to ``y`` than
+    to its neighbors, and no other number). Both are told by the sign of a residual that is computed without error, the
+    square of ``y`` being the sum of two float64 numbers (Dekker 1971).
     """
     roots = torch.sqrt(squares)
+    if squares.is_cuda:
+        return roots
     above = torch.nextafter(roots, torch.full_like(roots, math.inf))
     below = torch.nextafter(roots, torch.zeros_like(roots))
     product = roots * roots

@@ -24,7 +24,7 @@ class SogGrid(Grid):
 
     A grid with a palette belongs to the Gaussians it was fitted to, in their order: each keeps its palette vector, and
     :meth:`observe` moves the vectors to the means of their Gaussians. A model of another count is a
-    :class:`ValueError`; other Gaussians, or the same in another order, need :meth:`rebind` or a grid of their own.
+    :class:`ValueError`; other Gaussians, or the same in another order, need :meth:`rebind` or a fit of their own.
 
     Attributes:
         ranges: What is stored besides the palette.
