@@ -13,17 +13,28 @@ that was compressed without photographs, the renders of its original stand for t
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from utils import interrupts
+
+    interrupts.watch()
+
 from collections.abc import Sequence
 
-from programs import rendering
+from programs.options import parse_render
 from utils import cli
+
+SPARE_MEMORY = "give a smaller -r, or --backend cpu to leave the GPU out"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
+    options = parse_render(arguments)
+    cli.say(f"{options.model_path}: its views are rendered")
+    from programs import rendering
+
     with cli.progress_bar("render", "views") as progress:
-        rendering.run(rendering.parse(arguments), progress)
+        rendering.run(options, progress)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, SPARE_MEMORY)

@@ -14,20 +14,59 @@ its ``cameras.json`` or, for a lone ``.ply``, at cameras that are placed around 
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from utils import interrupts
+
+    interrupts.watch()
+
+import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from programs.compression import Options, parse
-from programs.compression import run as train
-from utils import cli
+from programs.options import CompressOptions
+from programs.options import parse_compress as parse
+from utils import cli, interrupts
 
-__all__ = ["Options", "main", "parse", "train"]
+if TYPE_CHECKING:
+    from compress.loop import Result
+    from utils.progress import Progress
+
+__all__ = ["main", "parse", "train"]
+
+SPARE_MEMORY = (
+    "give a smaller -r or a smaller --cache_memory; on a GPU also --data_device cpu, or --backend cpu to leave it out"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
+    started = time.time()
+    options = parse(arguments)
+    interrupts.advise(lambda: command_to_go_on(options, started))
+    model = options.pretrained_ply or options.pretrained_dir
+    if model is not None:
+        cli.say(f"{model}: is compressed with {options.recipe.codec} into {options.model_path}")
     with cli.progress_bar("compress", "it") as progress:
-        train(parse(arguments), progress)
+        train(options, progress)
+
+
+def train(options: CompressOptions, progress: Progress | None = None) -> Result | None:
+    """Compress a model as the options say; see :func:`programs.compression.run`."""
+    from programs import compression
+    from utils.progress import silent
+
+    return compression.run(options, progress or silent)
+
+
+def command_to_go_on(options: CompressOptions, started: float) -> str:
+    """The command that an interrupted run goes on with: it is resumed where it has come to a state to resume from."""
+    from compress.run_dir import RunDir
+
+    folder = RunDir(options.model_path)
+    if folder.has_state() and (options.resume or folder.state_time() >= started):
+        return interrupts.same_command("--resume", without=("--overwrite",))
+    return interrupts.same_command()
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, SPARE_MEMORY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from quality.metrics import ViewMetrics
+from quality.summary import ViewMetrics
 
 SIZE_TOLERANCE = 0.02
 """A file that was asked to have a size may be smaller by this fraction, and never larger."""

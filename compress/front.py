@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress.budget import Budget, Loss
-from compress.run_dir import FINAL, UNCOMPRESSED, Journal, JournalRow
+from compress.journal import FINAL, UNCOMPRESSED, Journal, JournalRow
 from gsz.files import atomic_path
 from utils.tables import format_table
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import torch
 
+from compress.journal import Verdict
 from compress.views import Views
 from gsz.splats import Splats
 from quality.lpips import Lpips
-from quality.metrics import ViewMetrics, mean_metrics, measure
+from quality.metrics import measure
+from quality.summary import ViewMetrics, mean_metrics
 from scene import FEW_VIEWS
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
@@ -25,24 +27,6 @@ log = logging.getLogger(__name__)
 
 KNOWN_MARGIN = 1.0
 """dB. Held-out views that the checkpoint renders better than its training views less this much, it was trained on."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How good a model is.
-
-    Attributes:
-        measured: Means over the views, against their targets.
-        estimated: What they would be against photographs, where the targets are renders of the original.
-    """
-
-    measured: ViewMetrics
-    estimated: ViewMetrics | None = None
-
-    @property
-    def counted(self) -> ViewMetrics:
-        """What a budget is spent by."""
-        return self.measured if self.estimated is None else self.estimated
 
 
 @dataclass(frozen=True)

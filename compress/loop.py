@@ -16,11 +16,12 @@ from compress.budget import SIZE_TOLERANCE, Loss, rounds_needed
 from compress.finetune import finetune
 from compress.front import best, rounds_of
 from compress.importance import Exchange, Scores
-from compress.judging import Roles, Verdict
+from compress.journal import FINAL, UNCOMPRESSED, Journal, JournalRow, Verdict
+from compress.judging import Roles
 from compress.prune import prune_sh
 from compress.recipe import Pace, Recipe
 from compress.regrow import Change
-from compress.run_dir import FINAL, UNCOMPRESSED, Journal, JournalRow, RunDir, RunState
+from compress.run_dir import RunDir, RunState
 from compress.to_size import Encoded, encode, encode_by_score, encode_to_size
 from compress.views import Views
 from gsz import registry
@@ -106,7 +107,7 @@ def repick(
             log.info("the final stage goes on from %s: %.2f MB", row.stage, row.bytes / 1e6)
             splats = GaussianModel.of(run.read_front(row, recipe.make_codec().suffix, finished=True))
             state = RunState({}, splats, rows[:end], rounds_ended=True)
-            return _Loop(roles, recipe, run, state, progress).final(state.splats, size, rows)
+            return _Loop(roles, recipe, run, state, progress).final(splats, size, rows)
     smallest = min((row.bytes for row in rows[1:]), default=0)
     raise UserError(
         f"{run.path}: none of its rounds is as small as {size / 1e6:g} MB; the smallest is {smallest / 1e6:.2f} MB: "
@@ -163,7 +164,7 @@ class _Loop:
         self.recipe = recipe
         self.codec = recipe.make_codec()
         self.run = run
-        # Files are read to the CPU, whoever renders.
+        # States are read to the CPU, whoever renders.
         self.state = replace(state, splats=self._on_device(state.splats))
         self.budget = recipe.budget(state.journal[0].gaussians if state.journal else len(state.splats))
         self._iterations = _IterationCount(self, progress)
@@ -173,11 +174,16 @@ class _Loop:
         if not self.state.journal:
             self._record_uncompressed(original_bytes)
         if self.stages_done == 1:
-            self._stage("first", self.state.splats, self.recipe.first_iterations)
+            self._stage("first", self.splats, self.recipe.first_iterations)
         while not self.state.rounds_ended and self.rounds_done < self.recipe.max_rounds:
             self._round()
         chosen, splats = self._chosen()
         return self.final(splats, self._size_in_reach(chosen), self.state.journal)
+
+    @property
+    def splats(self) -> GaussianModel:
+        """The model as it stands."""
+        return GaussianModel.of(self.state.splats)
 
     @property
     def stages_done(self) -> int:
@@ -190,7 +196,7 @@ class _Loop:
 
     def _record_uncompressed(self, original_bytes: int) -> None:
         clock = _Clock()
-        verdict = self.judge.judge(self.state.splats)
+        verdict = self.judge.judge(self.splats)
         times = (0.0, 0.0, 0.0, clock.lap())
         row = _row(UNCOMPRESSED, 0, len(self.state.splats), verdict, original_bytes, times)
         self._save(replace(self.state, journal=[row]))
@@ -198,7 +204,7 @@ class _Loop:
     def _round(self) -> None:
         """Score, prune, split, fine-tune; note whether the budget is spent."""
         clock = _Clock()
-        splats, last = self.state.splats, self.state.journal[-1]
+        splats, last = self.splats, self.state.journal[-1]
         scores = self._scores(splats, self.codec)
         if self.recipe.sh_prune_fraction > 0.0:
             splats = prune_sh(splats, self._sh_scores(scores), self.recipe.sh_prune_fraction)
@@ -242,13 +248,13 @@ class _Loop:
         """The round that the final stage goes on from, and its model."""
         last = self.state.journal[-1]
         if self.recipe.end_with == "last":
-            return last, self.state.splats
+            return last, self.splats
         chosen = best(self.state.journal, self.budget)
         if chosen is None:
             log.warning("no round is within the budget: the final stage goes on from the largest model")
             chosen = rounds_of(self.state.journal)[0]
         if chosen == last:
-            return last, self.state.splats
+            return last, self.splats
         log.info("the final stage goes on from %s, the smallest within the budget", chosen.stage)
         return chosen, self._on_device(self.run.read_front(chosen, self.codec.suffix))
 
@@ -324,13 +330,13 @@ class _Loop:
     def _sh_scores(self, scores: Scores) -> Tensor:
         if scores.sh is not None:
             return scores.sh
-        snapped = _snapped(self.state.splats, self.codec)
+        snapped = _snapped(self.splats, self.codec)
         return importance.sh_removal_error(snapped, self.roles.training, self._score_seed)
 
     def _exchange(self, scores: Scores) -> Exchange:
         if scores.exchange is not None:
             return scores.exchange
-        snapped = _snapped(self.state.splats, self.codec)
+        snapped = _snapped(self.splats, self.codec)
         return importance.exchange(snapped, self.roles.training, self._score_seed)
 
     @property

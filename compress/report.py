@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress.front import rounds_of
-from compress.run_dir import Journal
+from compress.journal import Journal
 from gsz.files import atomic_path
 from utils.tables import format_table
 

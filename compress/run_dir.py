@@ -7,85 +7,25 @@ can be watched. Only files that a run wrote are ever removed.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compress.judging import Verdict
+from compress.journal import FINAL, Journal, JournalRow, journal_csv, read_journal
 from gsz import registry
 from gsz.errors import UserError
-from gsz.files import read_bytes, write_bytes, write_text
+from gsz.files import write_bytes, write_text
 from gsz.splats import Splats
-from quality.metrics import ViewMetrics
 from scene import model_dir
-from scene.gaussian_model import GaussianModel
 from utils.state import check_settings, damaged, read_state, splats_from_arrays, splats_to_arrays, write_state
 
 RECIPE_FILE = "recipe.yaml"
 OPTIONS_FILE = "options.yaml"
 JOURNAL_FILE = "journal.csv"
-FINAL = "final"
-UNCOMPRESSED = "uncompressed"
 
 _STATE_REMEDY = "start again with --overwrite"
-_DECIMALS = 6
-
-
-@dataclass(frozen=True)
-class JournalRow:
-    """One row of ``journal.csv``: the model after a stage, measured on what was decoded from its bytes.
-
-    Attributes:
-        stage: "uncompressed", "first", "round 1", ..., "final".
-        iteration: Iterations of fine-tuning so far.
-        gaussians: How many there are.
-        psnr, ssim, lpips: Means over the views the run stops on, against their targets; ``lpips`` is ``None`` where it
-            is not measured.
-        bytes: Size of the encoded model (of the checkpoint's file for "uncompressed").
-        score_seconds, finetune_seconds, encode_seconds, evaluate_seconds: Time of the stage's phases.
-        estimated_psnr, estimated_ssim: Where the targets are renders of the original: estimates against photographs.
-    """
-
-    stage: str
-    iteration: int
-    gaussians: int
-    psnr: float
-    ssim: float
-    bytes: int
-    score_seconds: float = 0.0
-    finetune_seconds: float = 0.0
-    encode_seconds: float = 0.0
-    evaluate_seconds: float = 0.0
-    lpips: float | None = None
-    estimated_psnr: float | None = None
-    estimated_ssim: float | None = None
-
-    def __post_init__(self) -> None:
-        """Round to what the file holds, so that a run that is resumed from it decides as one that never stopped."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, float):
-                object.__setattr__(self, field.name, round(value, 1 if field.name.endswith("_seconds") else _DECIMALS))
-
-    @property
-    def verdict(self) -> Verdict:
-        """How good the model is."""
-        measured = ViewMetrics(self.psnr, self.ssim, self.lpips)
-        if self.estimated_psnr is None or self.estimated_ssim is None:
-            return Verdict(measured)
-        return Verdict(measured, ViewMetrics(self.estimated_psnr, self.estimated_ssim, self.lpips))
-
-    @property
-    def metrics(self) -> ViewMetrics:
-        """What a budget is spent by."""
-        return self.verdict.counted
-
-
-Journal = list[JournalRow]
 
 
 @dataclass(frozen=True)
@@ -100,7 +40,7 @@ class RunState:
     """
 
     settings: dict[str, Any]
-    splats: GaussianModel
+    splats: Splats
     journal: Journal
     rounds_ended: bool = False
 
@@ -134,6 +74,10 @@ class RunDir:
     def has_state(self) -> bool:
         """Whether there is an unfinished run here that can be resumed."""
         return self._state_path.is_file()
+
+    def state_time(self) -> float:
+        """When the state to resume from was written, in seconds since the epoch."""
+        return self._state_path.stat().st_mtime
 
     def finished_journal(self) -> Journal:
         """The journal of the finished run in the folder.
@@ -176,7 +120,7 @@ class RunDir:
             saved, stages = dict(description["settings"]), int(description["stages"])
             if not 0 < stages <= len(journal):
                 raise ValueError(f"{JOURNAL_FILE} has {len(journal)} rows, not {stages}")
-            splats = GaussianModel.of(splats_from_arrays(arrays, "splats"))
+            splats = splats_from_arrays(arrays, "splats")
             state = RunState(saved, splats, journal[:stages], bool(description["rounds_ended"]))
         except (KeyError, ValueError, TypeError) as error:
             raise damaged(self._state_path, error, _STATE_REMEDY) from error
@@ -313,55 +257,3 @@ def _remove_model(folder: Path, iteration: int) -> None:
 def front_name(row: JournalRow, suffix: str) -> str:
     """The name of the file that holds a stage's model."""
     return row.stage.replace(" ", "_") + suffix
-
-
-def read_journal(path: Path) -> Journal:
-    """The rows of a ``journal.csv``, at least one.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    text = read_bytes(path).decode(errors="replace")
-    try:
-        rows = [_row(row) for row in csv.DictReader(io.StringIO(text))]
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: is not a journal that train.py wrote ({error}); run it again") from error
-    if not rows:
-        raise UserError(f"{path}: is empty; run train.py again")
-    return rows
-
-
-def _row(cells: dict[str, str]) -> JournalRow:
-    def number(name: str) -> float:
-        return float(cells[name])
-
-    def optional(name: str) -> float | None:
-        return float(cells[name]) if cells.get(name) else None
-
-    try:
-        return JournalRow(
-            stage=cells["stage"],
-            iteration=int(cells["iteration"]),
-            gaussians=int(cells["gaussians"]),
-            psnr=number("psnr"),
-            ssim=number("ssim"),
-            bytes=int(cells["bytes"]),
-            score_seconds=number("score_seconds"),
-            finetune_seconds=number("finetune_seconds"),
-            encode_seconds=number("encode_seconds"),
-            evaluate_seconds=number("evaluate_seconds"),
-            lpips=optional("lpips"),
-            estimated_psnr=optional("estimated_psnr"),
-            estimated_ssim=optional("estimated_ssim"),
-        )
-    except KeyError as error:
-        raise ValueError(f"it has no column {error}") from error
-
-
-def journal_csv(rows: Journal) -> str:
-    """The journal as CSV with a header."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(JournalRow)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: "" if value is None else value for name, value in asdict(row).items()} for row in rows)
-    return text.getvalue()

@@ -5,7 +5,6 @@ Random numbers are functions of the seed and the iteration (see ``pretrain.py``)
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,13 @@ from typing import Any
 import torch
 
 from gsz.splats import PARAMETERS
+from pretraining.checkpoint_files import REMEDY
 from pretraining.densify import ScreenStatistics
 from pretraining.optimizer import Moments
 from scene.gaussian_model import GaussianModel
 from utils.state import Arrays, damaged, floats, read_state, splats_from_arrays, splats_to_arrays, write_state
 
-_FILE_NAME = re.compile(r"chkpnt(\d+)\.npz")
 _MODELS = ("splats", "first", "second")
-_REMEDY = "delete it to resume from an earlier one"
 
 
 @dataclass(eq=False)
@@ -35,18 +33,6 @@ class TrainingState:
     moments: Moments
     statistics: ScreenStatistics
     settings: dict[str, Any]
-
-
-def checkpoint_path(model_path: Path, iteration: int) -> Path:
-    return model_path / f"chkpnt{iteration}.npz"
-
-
-def latest_checkpoint(model_path: Path) -> Path | None:
-    """The checkpoint of the highest iteration in a model directory, or ``None``."""
-    if not model_path.is_dir():
-        return None
-    found = [(int(match[1]), path) for path in model_path.iterdir() if (match := _FILE_NAME.fullmatch(path.name))]
-    return max(found)[1] if found else None
 
 
 def save_checkpoint(path: Path, state: TrainingState) -> None:
@@ -67,7 +53,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> TrainingS
     Raises:
         UserError: it is damaged, or not a checkpoint.
     """
-    description, arrays = read_state(path, _REMEDY)
+    description, arrays = read_state(path, REMEDY)
     try:
         splats, first, second = (GaussianModel.of(splats_from_arrays(arrays, prefix)).to(device) for prefix in _MODELS)
         if any(model.sh_rest.shape != splats.sh_rest.shape for model in (first, second)):
@@ -79,6 +65,6 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> TrainingS
         steps = {name: int(description["steps"][name]) for name in PARAMETERS}
         iteration, settings = int(description["iteration"]), dict(description["settings"])
     except (ValueError, TypeError, KeyError) as error:
-        raise damaged(path, error, _REMEDY) from error
+        raise damaged(path, error, REMEDY) from error
     splats.check_finite(str(path))
     return TrainingState(iteration, splats, Moments(first, second, steps), statistics, settings)

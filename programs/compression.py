@@ -5,133 +5,36 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
 import torch
-import tyro
 import yaml
 
 from compress.front import front_table, write_front_plot
 from compress.judging import Judge, Roles, assign_roles
 from compress.loop import Result, check_targets, compress, repick
-from compress.recipe import Recipe, read_yaml
+from compress.recipe import Recipe
 from compress.report import journal_table, write_journal_plot
 from compress.run_dir import OPTIONS_FILE, RECIPE_FILE, RunDir
 from compress.views import Views
-from gaussian_renderer import BackendName, choose_backend
+from gaussian_renderer import choose_backend
 from gsz.errors import UserError
 from gsz.files import write_text
+from programs.options import CompressOptions, Inputs
 from programs.own_renders import ASSUMED_QUALITY, scene_without_photographs
 from quality.lpips import HOW_TO_GET_LPIPS, Lpips, load_lpips
 from scene import Scene, model_dir, open_scene
 from scene.gaussian_model import GaussianModel
-from scene.options import SceneOptions, options_of_model
-from scene.placement import PlacementOptions
-from utils.options import OptionalCount, OptionalIteration, OptionalSize, from_plain, look_for, to_plain
+from scene.options import options_of_model
+from utils.options import to_plain
 from utils.progress import Progress, silent
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Inputs:
-    """What a run is made from. It is remembered in the run's folder, for --resume and --pick."""
-
-    pretrained_dir: Path | None = None
-    """The trained model: a directory that INRIA's program or pretrain.py wrote."""
-    pretrained_ply: Path | None = None
-    """The trained model: a lone point_cloud.ply, or a file of any other format that is read. Give one of the two."""
-    iteration: OptionalIteration = None
-    """Which iteration of the trained model to begin with; by default the latest."""
-    backend: BackendName = "auto"
-    """Renderer."""
-    lpips_weights: Path | None = None
-    """Weights of LPIPS (scripts/export_lpips_weights.py writes them), to measure it and for max_lpips_rise."""
-    scene: SceneOptions = field(default_factory=SceneOptions)
-    placement: PlacementOptions = field(default_factory=PlacementOptions)
-
-
-@dataclass
-class Options(Inputs):
-    """Compress a trained 3DGS model."""
-
-    model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = tyro.MISSING
-    """Folder to write to."""
-    config: Path | None = None
-    """A recipe: a YAML file with the settings that differ from the defaults. The settings below override it."""
-    resume: bool = False
-    """Go on after the last completed stage of a killed run, with the same result. The options are those of the run."""
-    pick: OptionalSize = None
-    """On a finished run: do only the final stage again, from the round whose file has this size, such as 5MB. The
-    options are those of the run."""
-    overwrite: bool = False
-    """Begin anew where the folder holds a run already."""
-    threads: OptionalCount = None
-    """CPU threads; by default all. The result does not depend on it."""
-    recipe: Recipe = field(default_factory=Recipe)
-
-
-@dataclass
-class _Choice:
-    """The options that the defaults of the others depend on."""
-
-    model_path: Annotated[Path | None, tyro.conf.arg(aliases=["-m"])] = None
-    config: Path | None = None
-    resume: bool = False
-    pick: OptionalSize = None
-
-
-@dataclass
-class _FormerCodecOptions:
-    """Settings of a codec that are now given with its name."""
-
-    quality: str | None = None
-    grid: str | None = None
-
-
-OptionsT = TypeVar("OptionsT", bound=Options)
-
-
-def parse(arguments: Sequence[str] | None = None, kind: type[OptionsT] = Options) -> OptionsT:  # type: ignore[assignment]
-    """The command line of ``train.py``, over the recipe of ``--config`` or the options of the run to go on with.
-
-    Args:
-        arguments: By default those of the process.
-        kind: Programs that run ``train.py`` add options of their own to a subclass.
-    """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    codec, given = look_for(_FormerCodecOptions, given)
-    choice, _ = look_for(_Choice, given)
-    options = tyro.cli(
-        kind,
-        args=given,
-        default=_defaults(choice, kind),
-        config=(tyro.conf.OmitArgPrefixes,),
-        use_underscores=True,
-    )
-    return replace(options, recipe=options.recipe.with_codec_settings(codec.quality, codec.grid))
-
-
-def _defaults(choice: _Choice, kind: type[OptionsT]) -> OptionsT:
-    recipe = Recipe() if choice.config is None else Recipe.from_yaml(choice.config)
-    options = kind(config=choice.config, recipe=recipe)
-    if choice.model_path is None or not (choice.resume or choice.pick):
-        return options
-    folder = RunDir(choice.model_path).folder
-    if (folder / RECIPE_FILE).is_file() and choice.config is None:
-        options = replace(options, recipe=Recipe.from_yaml(folder / RECIPE_FILE))
-    if (folder / OPTIONS_FILE).is_file():
-        path = folder / OPTIONS_FILE
-        remembered = from_plain(Inputs, read_yaml(path), str(path))
-        options = replace(options, **{name: getattr(remembered, name) for name in vars(remembered)})
-    return options
-
-
-def run(options: Options, progress: Progress = silent) -> Result | None:
+def run(options: CompressOptions, progress: Progress = silent) -> Result | None:
     """Compress a model as the options say, and write everything a run writes.
 
     Returns:
@@ -155,7 +58,6 @@ def run(options: Options, progress: Progress = silent) -> Result | None:
         torch.set_num_threads(options.threads)
     backend = choose_backend(options.backend)
     original, original_path = load_original(options)
-    options = replace(options, scene=replace(options.scene, sh_degree=original.sh_degree))
     check_targets(original, recipe)
     lpips = load_run_lpips(options)
     options = with_background_of_checkpoint(options)
@@ -183,7 +85,7 @@ def run(options: Options, progress: Progress = silent) -> Result | None:
     settings = identity(options, roles, original_path)
     state = folder.load_state(settings) if options.resume and folder.has_state() else None
     if state is None:
-        write_description(folder.begin(recipe.to_yaml()), options, scene, original_path)
+        write_description(folder.begin(recipe.to_yaml()), options, scene, original, original_path)
     if options.pick is not None:
         result = repick(listed, roles, recipe, folder, options.pick, progress=progress)
     else:
@@ -192,7 +94,7 @@ def run(options: Options, progress: Progress = silent) -> Result | None:
     return write_result(folder, result, judged_on=recipe.stop_on, original_path=original_path)
 
 
-def is_done(options: Options, folder: RunDir) -> bool:
+def is_done(options: CompressOptions, folder: RunDir) -> bool:
     """Whether there is nothing left to do.
 
     Raises:
@@ -223,7 +125,7 @@ def is_done(options: Options, folder: RunDir) -> bool:
     return True
 
 
-def check_output(options: Options) -> None:
+def check_output(options: CompressOptions) -> None:
     """Raise :class:`UserError` where the run would write over the model that it begins with."""
     out, trained = options.model_path.resolve(), options.pretrained_dir
     if trained is None and options.pretrained_ply is not None:
@@ -292,7 +194,7 @@ def load_original(options: Inputs) -> tuple[GaussianModel, Path]:
     return model, path
 
 
-def with_background_of_checkpoint(options: Options) -> Options:
+def with_background_of_checkpoint(options: CompressOptions) -> CompressOptions:
     """The options, on white where the checkpoint was trained on white."""
     folder = options.pretrained_dir
     if options.scene.white_background or folder is None or not options_of_model(folder).white_background:
@@ -301,7 +203,7 @@ def with_background_of_checkpoint(options: Options) -> Options:
     return replace(options, scene=replace(options.scene, white_background=True))
 
 
-def load_scene(options: Options, original: GaussianModel, original_path: Path) -> Scene:
+def load_scene(options: CompressOptions, original: GaussianModel, original_path: Path) -> Scene:
     """The scene with its photographs, or else the one that the model makes of itself."""
     # Who stops on the test views trains on all others, as published.
     every = 0 if options.recipe.stop_on == "test" else options.recipe.validation_every
@@ -319,7 +221,9 @@ def load_scene(options: Options, original: GaussianModel, original_path: Path) -
     )
 
 
-def roles_of_views(options: Options, scene: Scene, original: GaussianModel, lpips: Lpips | None = None) -> Roles:
+def roles_of_views(
+    options: CompressOptions, scene: Scene, original: GaussianModel, lpips: Lpips | None = None
+) -> Roles:
     """Which views train and which judge, by the recipe and by what the original, on the backend's device, knows."""
     training = Views.of(scene, scene.train, options.backend)
     by_test = options.recipe.stop_on == "test"
@@ -330,7 +234,7 @@ def roles_of_views(options: Options, scene: Scene, original: GaussianModel, lpip
     return Roles(training, Judge(training.at(scene.test if by_test else scene.validation), lpips, assumed))
 
 
-def load_run_lpips(options: Options) -> Lpips | None:
+def load_run_lpips(options: CompressOptions) -> Lpips | None:
     """LPIPS, where the options ask for it.
 
     Raises:
@@ -345,7 +249,7 @@ def load_run_lpips(options: Options) -> Lpips | None:
     return lpips
 
 
-def identity(options: Options, roles: Roles, original_path: Path) -> dict[str, Any]:
+def identity(options: CompressOptions, roles: Roles, original_path: Path) -> dict[str, Any]:
     """All that the result depends on, in a form that can be compared when a run is resumed."""
     return {
         **asdict(options.recipe),
@@ -358,10 +262,12 @@ def identity(options: Options, roles: Roles, original_path: Path) -> dict[str, A
     }
 
 
-def write_description(folder: Path, options: Options, scene: Scene, original_path: Path) -> None:
+def write_description(
+    folder: Path, options: CompressOptions, scene: Scene, original: GaussianModel, original_path: Path
+) -> None:
     """Write what INRIA's model directory tells of the scene and the options, and the options of the run."""
     model_dir.write_cameras(folder, [*scene.test, *scene.validation, *scene.train])
-    written = {**asdict(options.scene), "model_path": options.model_path}
+    written = {**asdict(options.scene), "sh_degree": original.sh_degree, "model_path": options.model_path}
     if options.scene.source_path is not None:
         written |= {"source_path": options.scene.source_path.resolve()}
     else:

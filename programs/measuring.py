@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-import tyro
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from gsz.errors import UserError
 from gsz.files import write_text
+from programs.options import MeasureOptions
 from quality.lpips import Lpips, load_lpips
-from quality.metrics import ModelSummary, ViewMetrics, finite_or_none, mean_metrics, measure
+from quality.metrics import measure
 from quality.render_info import RenderInfo
+from quality.summary import ModelSummary, ViewMetrics, finite_or_none, mean_metrics
 from utils.progress import Progress, counted, silent
 from utils.tables import cell, format_table
-
-
-@dataclass
-class Options:
-    """Measure what render.py wrote: PSNR, SSIM and LPIPS of the test views, and size, count and speed of the model."""
-
-    model_paths: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=["-m", "--model_path"], metavar="DIR [DIR ...]")]
-    """Model directories."""
-    lpips_weights: Path | None = None
-    """Weights of LPIPS (scripts/export_lpips_weights.py writes them), where the lpips package does not work."""
-
-
-def parse(arguments: Sequence[str] | None = None) -> Options:
-    """The command line of ``metrics.py``."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    return tyro.cli(Options, args=given, use_underscores=True)
 
 
 @dataclass(frozen=True)
@@ -171,7 +153,7 @@ def results_table(results: dict[Path, dict[str, ModelSummary]]) -> str:
     return format_table(header, rows)
 
 
-def run(options: Options, progress: Progress = silent) -> dict[Path, dict[str, ModelSummary]]:
+def run(options: MeasureOptions, progress: Progress = silent) -> dict[Path, dict[str, ModelSummary]]:
     """Measure what the options name.
 
     Raises:

@@ -19,7 +19,7 @@ from torch import Tensor
 from gaussian_renderer import choose_backend, render
 from gsz.errors import UserError
 from gsz.splats import SH_C0
-from quality.metrics import ViewMetrics
+from quality.summary import ViewMetrics
 from scene import Scene, background, image_cache, scene_of_cameras
 from scene.cache import ImageCache
 from scene.cameras import Camera

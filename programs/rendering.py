@@ -6,60 +6,34 @@ import logging
 import re
 import shutil
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Literal
 
 import torch
-import tyro
 from PIL import Image
 from torch import Tensor
 
-from compress.run_dir import FINAL, JOURNAL_FILE, read_journal
-from gaussian_renderer import Backend, BackendName, choose_backend
+from compress.journal import FINAL, read_journal
+from compress.run_dir import JOURNAL_FILE
+from gaussian_renderer import Backend, choose_backend
 from gaussian_renderer import render as render_view
 from gsz import registry
 from gsz.errors import UserError
 from gsz.files import write_text
+from programs.options import RenderOptions
 from programs.own_renders import OwnRenders, known_cameras
 from quality.render_info import FILE_NAME as INFO_FILE
 from quality.render_info import RenderInfo
 from scene import Camera, GaussianModel, Scene, background, open_scene, scene_of_cameras
 from scene.cache import ImageCache
-from scene.model_dir import CAMERAS_FILE, checkpoint_path, find_options, latest_iteration
-from scene.options import SceneOptions, options_of_model
-from utils.options import look_for
+from scene.model_dir import CAMERAS_FILE, checkpoint_path, latest_iteration
 from utils.progress import Progress, counted, silent
 
 log = logging.getLogger(__name__)
-
-LATEST = -1
-
-
-@dataclass
-class Options:
-    """Render the training and test views of a model, in any format, beside the photographs."""
-
-    model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])]
-    """The model directory, whose cfg_args gives the defaults of the scene's options. May be new with --model and -s."""
-    scene: SceneOptions = field(default_factory=SceneOptions)
-    model: Path | None = None
-    """Render this file instead of the directory's own: .ply or any compressed format."""
-    iteration: int | None = None
-    """Render point_cloud/iteration_N/point_cloud.ply, or the latest for -1. By default the compressed file, if there is
-    one, else the latest."""
-    pretrained_ply: Path | None = None
-    """Where there are no photographs: the model whose renders stand for them, at the cameras of cameras.json."""
-    skip_train: bool = False
-    """Leave the training views out."""
-    skip_test: bool = False
-    """Leave the test views out."""
-    backend: BackendName = "auto"
-    """Who renders; auto takes the fastest that works here."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +49,9 @@ class ModelFile:
     method: str
 
 
-def choose_model(model_dir: Path, model: Path | None = None, iteration: int | None = None) -> ModelFile:
+def choose_model(
+    model_dir: Path, model: Path | None = None, iteration: int | Literal[latest] | None = None
+) -> ModelFile:
     """The file that the options name; without any, the run's compressed file, else its latest checkpoint.
 
     Raises:
@@ -96,7 +72,7 @@ def choose_model(model_dir: Path, model: Path | None = None, iteration: int | No
         raise UserError(f"{model_dir}: holds several compressed files ({names}); choose one with --model")
     if iteration is None and compressed:
         return ModelFile(compressed[0], _method_of_run(model_dir))
-    number = latest_iteration(model_dir) if iteration in (None, LATEST) else iteration
+    number = iteration if isinstance(iteration, int) else latest_iteration(model_dir)
     return ModelFile(checkpoint_path(model_dir, number), f"ours_{number}")
 
 
@@ -115,18 +91,7 @@ def _method_of_run(model_dir: Path) -> str:
     return "ours_0"
 
 
-def scene_options(model_dir: Path) -> SceneOptions:
-    """The options a model was made with, or the defaults where its directory does not say."""
-    return options_of_model(model_dir)
-
-
-def original_file(model_dir: Path) -> Path | None:
-    """The model that the one in this directory was made from, where it was made without photographs."""
-    path = find_options(model_dir).get("pretrained_ply")
-    return Path(path) if isinstance(path, str) else None
-
-
-def load_scene(options: Options) -> Scene:
+def load_scene(options: RenderOptions) -> Scene:
     """The scene with its photographs; or, where there is none, the model's cameras with renders of its original.
 
     Raises:
@@ -230,7 +195,7 @@ def frames_per_second(cameras: Sequence[Camera], renderer: Renderer) -> float:
     return 1.0 / statistics.median(renderer.seconds(camera) for camera in cameras)
 
 
-def run(options: Options, progress: Progress = silent) -> None:
+def run(options: RenderOptions, progress: Progress = silent) -> None:
     """Render what the options ask for into the model directory.
 
     Raises:
@@ -276,20 +241,3 @@ def run(options: Options, progress: Progress = silent) -> None:
             write_text(folder / INFO_FILE, info.to_json())
             size = f"{cameras[0].width}x{cameras[0].height}"
             log.info("test: %.1f views a second at %s, %s backend", info.fps, size, backend.name)
-
-
-@dataclass
-class _Folder:
-    """The option that the defaults of the others depend on."""
-
-    model_path: Annotated[Path | None, tyro.conf.arg(aliases=["-m"])] = None
-
-
-def parse(arguments: Sequence[str] | None = None) -> Options:
-    """The command line of ``render.py``, over the defaults in the ``cfg_args`` of the model directory it names."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    folder = look_for(_Folder, given)[0].model_path
-    default = Options(model_path=tyro.MISSING)
-    if folder is not None:
-        default = Options(model_path=folder, scene=scene_options(folder), pretrained_ply=original_file(folder))
-    return tyro.cli(Options, args=given, default=default, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True)

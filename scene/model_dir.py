@@ -15,7 +15,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,9 @@ from gsz.errors import UserError
 from gsz.files import read_bytes, read_json, write_text
 from gsz.ply_header import abridged
 from scene.cameras import Camera
-from scene.gaussian_model import GaussianModel
+
+if TYPE_CHECKING:
+    from scene.gaussian_model import GaussianModel  # It needs PyTorch, which names of files and options do not.
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,8 @@ def load_checkpoint(
     Raises:
         UserError: there is no such iteration, or its file is no usable model.
     """
+    from scene.gaussian_model import GaussianModel
+
     if not model_dir.is_dir():
         raise UserError(f"{model_dir}: there is no such folder; give the folder of a trained model")
     found = latest_iteration(model_dir) if iteration is None else iteration

@@ -1,16 +1,19 @@
-"""Which scene, and how it is read, as options of a command line."""
+"""Which scene, how it is read, and where cameras are placed without one, as options of a command line."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from gsz.errors import UserError
 from gsz.sizes import parse_size
+from scene.cameras import MAX_SIDE
 from scene.model_dir import OPTIONS_FILE, find_options
 
 log = logging.getLogger(__name__)
@@ -83,3 +86,30 @@ class SceneOptions:
 def options_of_model(model_dir: Path) -> SceneOptions:
     """The options that a model was made with, as far as its folder says and says it legibly, else the defaults."""
     return SceneOptions.from_mapping(find_options(model_dir), model_dir / OPTIONS_FILE)
+
+
+@dataclass
+class PlacementOptions:
+    """Where cameras are placed around or in a model that comes without any."""
+
+    views: Literal["auto", "orbit", "inside"] = "auto"
+    """Look at the model from around (orbit) or from within (inside); auto decides by whether its middle is empty."""
+    view_count: int = 96
+    """Cameras to place."""
+    view_size: str = "800x600"
+    """Width and height of their images in pixels."""
+
+    def check(self) -> None:
+        """Raise :class:`UserError` for a setting that makes no sense."""
+        if not 4 <= self.view_count <= 100_000:
+            raise UserError(f"--view_count {self.view_count}: must be 4 to 100000")
+        _ = self.size
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(width, height)``."""
+        match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", self.view_size)
+        size = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not all(16 <= side <= MAX_SIDE for side in size):
+            raise UserError(f"--view_size {self.view_size}: must be WIDTHxHEIGHT in pixels, such as 800x600")
+        return size

@@ -12,7 +12,6 @@ promised here is that no camera stands inside a Gaussian.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -23,8 +22,9 @@ import torch
 from scipy.spatial import cKDTree
 
 from gsz.errors import UserError
-from scene.cameras import MAX_SIDE, Camera
+from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+from scene.options import PlacementOptions
 from scene.rotations import rotation_matrices
 
 Array = npt.NDArray[np.float64]
@@ -60,33 +60,6 @@ _BOUNDED = 3.0
 _SURROUNDED = 0.6
 """Share of all directions in which there must be something for a place to count as inside."""
 _MAX_TRIES = 500
-
-
-@dataclass
-class PlacementOptions:
-    """Where cameras are placed around or in a model that comes without any."""
-
-    views: Literal["auto", "orbit", "inside"] = "auto"
-    """Look at the model from around (orbit) or from within (inside); auto decides by whether its middle is empty."""
-    view_count: int = 96
-    """Cameras to place."""
-    view_size: str = "800x600"
-    """Width and height of their images in pixels."""
-
-    def check(self) -> None:
-        """Raise :class:`UserError` for a setting that makes no sense."""
-        if not 4 <= self.view_count <= 100_000:
-            raise UserError(f"--view_count {self.view_count}: must be 4 to 100000")
-        _ = self.size
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """``(width, height)``."""
-        match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", self.view_size)
-        size = (int(match[1]), int(match[2])) if match else (0, 0)
-        if not all(16 <= side <= MAX_SIDE for side in size):
-            raise UserError(f"--view_size {self.view_size}: must be WIDTHxHEIGHT in pixels, such as 800x600")
-        return size
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ from gsz import registry
 from gsz.errors import UserError
 from gsz.files import write_text
 from gsz.registry import Codec
-from quality.metrics import ViewMetrics, mean_metrics, measure
+from quality.metrics import measure
+from quality.summary import ViewMetrics, mean_metrics
 from scene import Scene, open_scene
 from scene.gaussian_model import GaussianModel
 from scene.options import SceneOptions

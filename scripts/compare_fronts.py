@@ -25,8 +25,10 @@ from gsz import registry
 from gsz.errors import UserError
 from gsz.files import atomic_path
 from programs import rendering
+from programs.options import RenderOptions, original_file
 from quality.lpips import load_lpips
 from scene.gaussian_model import GaussianModel
+from scene.options import options_of_model
 from utils import cli
 from utils.progress import counted
 from utils.results import read_results, write_results
@@ -76,7 +78,7 @@ def test_views(run: Path) -> Views:
     Raises:
         UserError: there are none, or the scene is gone.
     """
-    options = rendering.Options(run, rendering.scene_options(run), pretrained_ply=rendering.original_file(run))
+    options = RenderOptions(run, options_of_model(run), pretrained_ply=original_file(run))
     scene = rendering.load_scene(options)
     if not scene.test:
         raise UserError(f"{run}: was made without test views; run train.py with --eval")

@@ -27,7 +27,8 @@ from compress.recipe import Recipe
 from compress.views import Views
 from gsz.errors import UserError
 from programs import compression
-from quality.metrics import ViewMetrics
+from programs.options import CompressOptions, parse_compress
+from quality.summary import ViewMetrics
 from utils import cli
 from utils.results import read_results, write_results
 from utils.tables import format_table
@@ -90,7 +91,7 @@ VARIANTS = {
 
 
 @dataclass
-class Options(compression.Options):
+class Options(CompressOptions):
     """What each setting of the schedule is worth. Options that are not of the comparison are those of train.py."""
 
     model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("output/schedules")
@@ -163,7 +164,7 @@ def results_table(rows: list[dict[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = compression.parse([*given, "--eval"], Options)
+    options = parse_compress([*given, "--eval"], Options)
     if options.iterations < 1:
         raise UserError(f"--iterations {options.iterations}: must be at least 1")
     cli.say(results_table(compare(options)))

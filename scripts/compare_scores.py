@@ -33,8 +33,9 @@ from gsz import registry
 from gsz.errors import UserError
 from gsz.files import atomic_path
 from programs import compression
+from programs.options import CompressOptions, parse_compress
 from quality.lpips import load_lpips
-from quality.metrics import ViewMetrics
+from quality.summary import ViewMetrics
 from scene import GaussianModel
 from utils import cli
 from utils.progress import Progress, silent
@@ -207,7 +208,7 @@ def with_lpips(test: Judge, weights: Path | None, count: int) -> Judge | None:
 
 
 @dataclass
-class Options(compression.Options):
+class Options(CompressOptions):
     """What the scores are worth at equal counts. Options that are not of the comparison are those of train.py."""
 
     model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("output/scores")
@@ -227,7 +228,7 @@ class Options(compression.Options):
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = compression.parse([*given, "--eval"], Options)
+    options = parse_compress([*given, "--eval"], Options)
     if not all(0.0 < fraction < 1.0 for fraction in options.pruned):
         raise UserError("--pruned: fractions must lie between 0 and 1, such as 0.5 0.8")
     recipe = replace(options.recipe, codec="ply")

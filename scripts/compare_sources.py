@@ -22,15 +22,16 @@ from compress.run_dir import RunDir
 from compress.views import Views
 from gsz import registry
 from programs import compression, measuring, rendering
+from programs.options import CompressOptions, MeasureOptions, RenderOptions, parse_compress
 from programs.own_renders import OwnRenders
-from quality.metrics import ViewMetrics, read_summary
+from quality.summary import ViewMetrics, read_summary
 from scene import GaussianModel, Scene, open_scene
 from utils import cli
 from utils.tables import cell, format_table
 
 
 @dataclass
-class Options(compression.Options):
+class Options(CompressOptions):
     """What photographs are worth. All options are those of train.py."""
 
     model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("output/sources")
@@ -53,7 +54,7 @@ def against_original(original: Path, compressed: Path, scene: Scene) -> ViewMetr
 
 
 def main() -> None:
-    options = compression.parse([*sys.argv[1:], "--eval"], Options)
+    options = parse_compress([*sys.argv[1:], "--eval"], Options)
     _, original = compression.load_original(options)
     without = replace(options, scene=replace(options.scene, source_path=None))
     sources = {
@@ -68,8 +69,8 @@ def main() -> None:
     rows = []
     for name, file in files.items():
         measured = options.model_path / "measured" / name
-        rendering.run(rendering.Options(measured, options.scene, model=file, skip_train=True))
-        measuring.run(measuring.Options((measured,), options.lpips_weights))
+        rendering.run(RenderOptions(measured, options.scene, model=file, skip_train=True))
+        measuring.run(MeasureOptions((measured,), options.lpips_weights))
         summary = read_summary(measured)
         to_original = None if name == "original" else against_original(original, file, scene)
         rows.append(

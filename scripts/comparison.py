@@ -21,7 +21,8 @@ from torch import Tensor
 from gsz.errors import UserError
 from gsz.files import atomic_path
 from programs.measuring import RenderedMethod, find_methods, read_image
-from quality.metrics import ModelSummary, psnr, read_summary
+from quality.metrics import psnr
+from quality.summary import ModelSummary, read_summary
 from utils import cli
 from utils.tables import Style, cell, format_table
 

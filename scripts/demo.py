@@ -18,7 +18,8 @@ from _root import ROOT
 from comparison import before_after_table, read_view, write_comparison
 
 from programs import compression, measuring, rendering
-from quality.metrics import read_summary
+from programs.options import CompressOptions, MeasureOptions, parse_compress, parse_render
+from quality.summary import read_summary
 from scene import model_dir
 from utils import cli
 
@@ -28,7 +29,7 @@ SHOWN_VIEW = 6
 
 
 @dataclass
-class Options(compression.Options):
+class Options(CompressOptions):
     """The main job on the shipped scene. All options are those of train.py."""
 
     model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("output/demo")
@@ -41,15 +42,15 @@ def main() -> None:
     checkpoint = model_dir.checkpoint_path(CHECKPOINT, model_dir.latest_iteration(CHECKPOINT))
     recipe = ["--config", str(ROOT / "configs" / "demo.yaml")]
     given = [*scene, "--pretrained_dir", str(CHECKPOINT), *recipe, "--overwrite", *sys.argv[1:]]
-    options = compression.parse(given, Options)
+    options = parse_compress(given, Options)
     before, after = options.model_path / "original", options.model_path / "compressed"
 
     with cli.progress_bar("compress", "it") as progress:
         result = compression.run(replace(options, model_path=after), progress)
     assert result is not None
-    rendering.run(rendering.parse(["-m", str(before), *scene, "--model", str(checkpoint), "--skip_train"]))
-    rendering.run(rendering.parse(["-m", str(after), "--skip_train"]))
-    cli.say(measuring.results_table(measuring.run(measuring.Options((before, after), options.lpips_weights))))
+    rendering.run(parse_render(["-m", str(before), *scene, "--model", str(checkpoint), "--skip_train"]))
+    rendering.run(parse_render(["-m", str(after), "--skip_train"]))
+    cli.say(measuring.results_table(measuring.run(MeasureOptions((before, after), options.lpips_weights))))
 
     original, photograph = read_view(before, SHOWN_VIEW)
     compressed, _ = read_view(after, SHOWN_VIEW)

@@ -18,12 +18,13 @@ from compress.judging import Judge
 from compress.run_dir import RunDir
 from compress.views import Views
 from programs import compression
+from programs.options import CompressOptions, parse_compress
 from utils import cli
 from utils.progress import Progress, counted, silent
 from utils.tables import format_table
 
 
-def measure_front(options: compression.Options, progress: Progress = silent) -> str:
+def measure_front(options: CompressOptions, progress: Progress = silent) -> str:
     """A row a round in Markdown.
 
     Raises:
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     with cli.progress_bar("test views", "models") as progress:
         # As train.py --resume, so that all options are those of the run.
-        table = measure_front(compression.parse([*given, "--eval", "--resume"]), progress)
+        table = measure_front(parse_compress([*given, "--eval", "--resume"]), progress)
     cli.say(table)
 
 

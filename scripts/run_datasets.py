@@ -34,7 +34,7 @@ from batch.report import DatasetResults, report, write_report
 from batch.serial import run_serially
 
 from gsz.errors import UserError
-from quality.metrics import read_summary
+from quality.summary import read_summary
 from utils import cli
 
 HERE = "here"

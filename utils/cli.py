@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -9,16 +10,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from gsz.errors import UserError
+from utils import interrupts
 from utils.progress import Progress
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 OUR_PACKAGES = ("compress", "gaussian_renderer", "gsz", "pretraining", "programs", "quality", "scene", "utils")
 """Whose messages are shown; of other packages only warnings are."""
@@ -159,21 +160,39 @@ def progress_bar(label: str, unit: str = "steps") -> Iterator[Progress]:
 # --- Running ---------------------------------------------------------------------------------------------------------
 
 
-def run(main: Callable[[], object]) -> None:
-    """Run a program's ``main``: a :class:`UserError` becomes one line on standard error and exit code 2."""
+def run(main: Callable[[], object], spare_memory: str = "use a smaller model") -> NoReturn:
+    """Run a tool's ``main`` and end the process with its exit code.
+
+    What goes wrong is one line on standard error: exit code 2 for a :class:`UserError` and where memory does not
+    suffice, 130 and 143 for Ctrl-C and SIGTERM.
+
+    Args:
+        spare_memory: What makes this program need less memory, for the message.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal cannot show must not end a program whose work is done.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     show_messages()
     _let_cuda_memory_grow()
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
-    except MemoryError:
-        print("error: out of memory; try a smaller -r resolution or fewer Gaussians", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        _fail(str(error))
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        interrupts.end()
+    except BrokenPipeError:
+        # Whoever reads the output has seen enough of it. Python would complain once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(EXIT_BAD_INPUT)
+    except Exception as error:
+        if interrupts.is_ending():
+            interrupts.end()
+        if not is_out_of_memory(error):
+            raise
+        _fail(f"there is not enough memory ({first_line(error)}); {spare_memory}")
+    sys.exit(0)
 
 
 def _let_cuda_memory_grow() -> None:
@@ -184,3 +203,26 @@ def _let_cuda_memory_grow() -> None:
     """
     if sys.platform == "linux" and "PYTORCH_ALLOC_CONF" not in os.environ:
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory did not suffice, on the host or on a GPU.
+
+    PyTorch has a class for it on GPUs, which is a RuntimeError, and none on the CPU.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        words in text for words in ("out of memory", "can't allocate memory", "not enough memory", "bad allocation")
+    )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its class."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(EXIT_BAD_INPUT)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -63,6 +63,12 @@ OptionalRatio = Annotated[float | None, _annotation("FLOAT", _or_nothing(parse_n
 
 OptionalIteration = Annotated[int | None, _annotation("INT", _or_nothing(int, "-1"))]
 """An iteration; -1 is an older spelling of none."""
+
+IterationOrLatest = Annotated[
+    int | Literal["latest"] | None,
+    _annotation("INT|latest", _or_nothing(lambda text: "latest" if text in ("latest", "-1") else int(text))),
+]
+"""An iteration, or the latest there is; -1 is an older spelling of that."""
 
 
 def read_value(value: Any, kind: Any) -> Any:

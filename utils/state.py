@@ -41,13 +41,33 @@ def read_state(path: Path, remedy: str) -> tuple[dict[str, Any], Arrays]:
         UserError: the file is missing or damaged; the message ends with ``remedy``.
     """
     try:
-        arrays = read_arrays(path)
-        description = json.loads(arrays.pop(_DESCRIPTION).tobytes())
-        if not isinstance(description, dict):
-            raise ValueError("its description is not an object")
-    except (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(path) as archive:
+            arrays = {
+                member.filename.removesuffix(".npy"): _read_array(archive, member, path.stat().st_size)
+                for member in archive.infolist()
+            }
+        return _description(arrays.pop(_DESCRIPTION)), arrays
+    except _DAMAGE as error:
         raise damaged(path, error, remedy) from error
-    return description, arrays
+
+
+def read_description(path: Path, remedy: str) -> dict[str, Any]:
+    """The description alone; raises as :func:`read_state` does."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _description(_read_array(archive, archive.getinfo(f"{_DESCRIPTION}.npy"), path.stat().st_size))
+    except _DAMAGE as error:
+        raise damaged(path, error, remedy) from error
+
+
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile)
+
+
+def _description(text: npt.NDArray[Any]) -> dict[str, Any]:
+    description = json.loads(text.tobytes())
+    if not isinstance(description, dict):
+        raise ValueError("its description is not an object")
+    return description
 
 
 def damaged(path: Path, error: Exception, remedy: str) -> UserError:
@@ -55,28 +75,18 @@ def damaged(path: Path, error: Exception, remedy: str) -> UserError:
     return UserError(f"{path}: is not a readable state of this program ({error}); {remedy}")
 
 
-def read_arrays(path: Path) -> Arrays:
-    """The arrays of an uncompressed ``.npz``; no length is believed before the bytes for it are there.
-
-    Raises:
-        OSError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError: the file is missing or damaged.
-    """
-    file_size = path.stat().st_size
-    arrays = {}
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED or member.file_size > file_size:
-                raise ValueError(f"{member.filename} is not stored as it should be")
-            data = archive.read(member)
-            stream = io.BytesIO(data)
-            if np.lib.format.read_magic(stream) != (1, 0):
-                raise ValueError(f"{member.filename} is of an unknown version")
-            shape, column_order, dtype = np.lib.format.read_array_header_1_0(stream)
-            if dtype.kind not in "fiu" or column_order:
-                raise ValueError(f"{member.filename} holds something unexpected")
-            numbers = np.frombuffer(data, dtype, offset=stream.tell())
-            arrays[member.filename.removesuffix(".npy")] = numbers.reshape(shape).copy()
-    return arrays
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file_size: int) -> npt.NDArray[Any]:
+    """One array of an uncompressed ``.npz``; no length is believed before the bytes for it are there."""
+    if member.compress_type != zipfile.ZIP_STORED or member.file_size > file_size:
+        raise ValueError(f"{member.filename} is not stored as it should be")
+    data = archive.read(member)
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError(f"{member.filename} is of an unknown version")
+    shape, column_order, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.kind not in "fiu" or column_order:
+        raise ValueError(f"{member.filename} holds something unexpected")
+    return np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape).copy()
 
 
 def splats_to_arrays(splats: Splats, prefix: str) -> Arrays:

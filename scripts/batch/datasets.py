@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from quality.metrics import ModelSummary, ViewMetrics
+from quality.summary import ModelSummary, ViewMetrics
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from batch.datasets import Dataset
 from gsz.files import write_text
-from quality.metrics import ModelSummary, mean_summary
+from quality.summary import ModelSummary, mean_summary
 from utils.tables import Style, cell, format_table
 
 COLUMNS = ("PSNR", "SSIM", "LPIPS", "Gaussians", "MB", "B/G", "FPS")

@@ -25,16 +25,17 @@ from compress import importance
 from compress.budget import Budget, Loss, dropped_in_a_round, fewest_left, rounds_needed
 from compress.finetune import finetune
 from compress.front import rounds_of
+from compress.journal import JournalRow, journal_csv, read_journal
 from compress.judging import Judge, assign_roles
 from compress.loop import Result
 from compress.prune import has_sh_rest, kept_after_pruning, prune
 from compress.recipe import Recipe, ScoreName
-from compress.run_dir import JournalRow, RunDir, RunState, journal_csv, read_journal
+from compress.run_dir import RunDir, RunState
 from compress.views import Views
 from gsz import registry
 from gsz.errors import UserError
 from quality.losses import photometric_loss
-from quality.metrics import ViewMetrics
+from quality.summary import ViewMetrics
 from scene import open_scene
 from scene.options import SceneOptions
 from scripts import measure_front

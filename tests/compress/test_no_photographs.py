@@ -29,7 +29,8 @@ from gaussian_renderer import render as render_view
 from gsz.errors import UserError
 from programs import measuring
 from programs.own_renders import MAX_NEAR_SHARE, Looker, OwnRenders, known_cameras, placed_cameras
-from quality.metrics import ViewMetrics, measure
+from quality.metrics import measure
+from quality.summary import ViewMetrics
 from scene import Camera, model_dir, open_scene
 from scene.gaussian_model import GaussianModel
 from scene.options import SceneOptions

@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 import train
-from compress.run_dir import RunDir, RunState, read_journal
+from compress.journal import read_journal
+from compress.run_dir import RunDir, RunState
 from utils import cli
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -26,8 +26,8 @@ from PIL import Image
 
 from gaussian_renderer import render
 from gsz.errors import UserError
-from pretrain import Options, initial_splats, pretrain
-from pretraining.checkpoint import latest_checkpoint, load_checkpoint
+from pretraining.checkpoint import load_checkpoint
+from pretraining.checkpoint_files import latest_checkpoint
 from pretraining.densify import (
     NEWBORN,
     DensityRules,
@@ -42,6 +42,9 @@ from pretraining.densify import (
 from pretraining.initial import mean_squared_neighbour_distance, splats_at_points
 from pretraining.optimizer import SplatAdam
 from pretraining.schedule import Schedule
+from programs.options import PretrainOptions as Options
+from programs.training import initial_splats
+from programs.training import run as pretrain
 from scene import PointCloud, open_scene
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel

@@ -16,10 +16,11 @@ import pytest
 from plyfile import PlyData, PlyElement
 
 import gsz
-import pretrain
 import render
 import train
 from gsz import registry
+from programs import training
+from programs.options import PretrainOptions
 from scene import model_dir
 from scene.gaussian_model import GaussianModel
 from tests.tiny_run import tiny_splats
@@ -139,9 +140,9 @@ def test_distorted_cameras(tmp_path: Path, tiny: tuple[Path, Path], capsys: pyte
 
 def test_pretraining_an_empty_scene(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "scene").mkdir()
-    options = pretrain.Options(model_path=tmp_path / "out")
+    options = PretrainOptions(model_path=tmp_path / "out")
     options.scene.source_path = tmp_path / "scene"
-    assert "scene" in complaint(lambda: pretrain.pretrain(options), capsys)
+    assert "scene" in complaint(lambda: training.run(options), capsys)
     assert not list((tmp_path / "out").rglob("*.ply"))
 
 

@@ -17,9 +17,10 @@ from PIL import Image
 import metrics
 from gsz.errors import UserError
 from quality.lpips import VggLpips, load_lpips, weight_shapes
-from quality.metrics import ModelSummary, ViewMetrics, mean_metrics, measure, psnr
+from quality.metrics import measure, psnr
 from quality.render_info import RenderInfo
 from quality.ssim import ssim
+from quality.summary import ModelSummary, ViewMetrics, mean_metrics
 from utils.tables import format_table
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from gsz.errors import UserError
-from quality.metrics import ModelSummary, ViewMetrics
+from quality.summary import ModelSummary, ViewMetrics
 from scripts import comparison
 
 

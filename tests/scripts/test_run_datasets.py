@@ -15,7 +15,7 @@ import pytest
 from batch.job import SceneJob, run_job, source_digest
 
 from gsz.errors import UserError
-from quality.metrics import ModelSummary, ViewMetrics, mean_summary, read_summary
+from quality.summary import ModelSummary, ViewMetrics, mean_summary, read_summary
 from scripts import run_datasets
 
 SCENES = {
