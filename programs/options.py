@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, overload
 
 import tyro
 
@@ -97,7 +97,11 @@ class _FormerCodecOptions:
 OptionsT = TypeVar("OptionsT", bound=CompressOptions)
 
 
-def parse_compress(arguments: Sequence[str] | None = None, kind: type[OptionsT] = CompressOptions) -> OptionsT:  # type: ignore[assignment]
+@overload
+def parse_compress(arguments: Sequence[str] | None = None) -> CompressOptions: ...
+@overload
+def parse_compress(arguments: Sequence[str] | None, kind: type[OptionsT]) -> OptionsT: ...
+def parse_compress(arguments: Sequence[str] | None = None, kind: type[CompressOptions] = CompressOptions) -> Any:
     """The command line of ``train.py``, over the recipe of ``--config`` or the options of the run to go on with.
 
     Args:

@@ -50,7 +50,7 @@ class ModelFile:
 
 
 def choose_model(
-    model_dir: Path, model: Path | None = None, iteration: int | Literal[latest] | None = None
+    model_dir: Path, model: Path | None = None, iteration: int | Literal["latest"] | None = None
 ) -> ModelFile:
     """The file that the options name; without any, the run's compressed file, else its latest checkpoint.
 
