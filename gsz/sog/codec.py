@@ -37,6 +37,7 @@ class SogCodec(ShSettings, Codec):
 
     name = "sog"
     suffix = ".sog"
+    keeps = frozenset({"antialiased"})
 
     palette: int = MAX_PALETTE
     iterations: int = 12
@@ -76,6 +77,7 @@ class SogCodec(ShSettings, Codec):
             "version": VERSION,
             "count": reader.count,
             "sh_degree": reader.sh_degree,
+            "antialiased": reader.antialiased,
             "palette": reader.palette_size,
             "bytes": {**sizes, "tables": reader.packed_size(META)},
         }

@@ -53,7 +53,7 @@ class SogGrid(Grid):
         levels, tables, signs = self._levels(arrays_of(splats))
         values = levels.values(tables)
         palette = levels.palette
-        return type(splats)(
+        return splats.replace(
             # Bounds by axis would matter little: positions leave the model's own box rarely and not far.
             means=straight_through(splats.means, values.means),
             log_scales=straight_through(splats.log_scales, values.log_scales, *_ends(self.ranges.scales)),
@@ -68,7 +68,7 @@ class SogGrid(Grid):
     def encode(self, splats: Splats, importance: npt.NDArray[np.floating] | None = None) -> bytes:
         arrays = splats.numpy()
         levels, _, _ = self._levels(arrays)
-        return write(levels, self.ranges, morton_order(arrays.means))
+        return write(levels, self.ranges, morton_order(arrays.means), splats.antialiased)
 
     def _levels(self, splats: Splats) -> tuple[Levels, Tables, Array]:
         """The integers of every Gaussian in the order of ``splats``, their tables, and its quaternion's sign."""

@@ -48,6 +48,7 @@ class Reader:
         if version != VERSION:
             raise CodecError(f"{source}: SOG version {version!r} is unknown; version {VERSION} can be read")
         self.count = self._whole(meta, "count", 0, PIXELS_FREE + PIXELS_A_BYTE * len(data))
+        self.antialiased = meta.get("antialias") is True
         keys = [key for key in FILES if key != "shN" or isinstance(meta.get("shN"), dict)]
         sections = {key: self._section(meta, key) for key in keys}
         self.files = {key: self._names(sections[key], key) for key in keys}
@@ -82,7 +83,7 @@ class Reader:
             opacities=colors[:, 3],
             palette=self._palette(),
         )
-        return levels.values(self._ranges.tables().here)
+        return levels.values(self._ranges.tables().here).replace(antialiased=self.antialiased)
 
     def _palette(self) -> PaletteLevels | None:
         if self.sh_degree == 0:

@@ -21,7 +21,7 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """Of every member, so that equal models make equal files."""
 
 
-def write(levels: Levels, ranges: Ranges, order: npt.NDArray[np.int64]) -> bytes:
+def write(levels: Levels, ranges: Ranges, order: npt.NDArray[np.int64], antialiased: bool) -> bytes:
     """The file of the Gaussians that ``order`` names, in its order."""
     columns = {
         "means_l.webp": levels.means & 255,
@@ -39,6 +39,8 @@ def write(levels: Levels, ranges: Ranges, order: npt.NDArray[np.int64]) -> bytes
         "quats": {"files": FILES["quats"]},
         "sh0": {"codebook": _decimals(ranges.colors), "files": FILES["sh0"]},
     }
+    if antialiased:
+        meta["antialias"] = True
     images = {name: _write_webp(_image(numbers, order)) for name, numbers in columns.items()}
     if (palette := levels.palette) is not None:
         labels = palette.labels

@@ -17,7 +17,7 @@ from gsz.rounding.arrays import Float32s
 from gsz.rounding.sh_bits import ShSettings, log2_prominence
 from gsz.splats import Splats
 from gsz.spz.grid import LARGEST_FIXED, SpzGrid
-from gsz.spz.layout import GZIP_MAGIC, HEADER, MAGIC, MOST_FRACTIONAL_BITS
+from gsz.spz.layout import FLAG_ANTIALIASED, GZIP_MAGIC, HEADER, MAGIC, MOST_FRACTIONAL_BITS
 from gsz.spz.levels import Levels, axes_of
 from gsz.spz.reader import read, read_sizes
 
@@ -42,6 +42,7 @@ class SpzCodec(ShSettings, Codec):
 
     name = "spz"
     suffix = ".spz"
+    keeps = frozenset({"antialiased"})
 
     version: Literal[2, 3, 4] = 3
     fractional_bits: int | None = None
@@ -76,7 +77,8 @@ class SpzCodec(ShSettings, Codec):
             raise CodecError(
                 f"{source}: its axes are turned by a quarter (coordinate system {system}); convert it to RUB"
             )
-        return Levels.of(planes, header.version).values(header.fractional_bits, axes_of(system).here)
+        splats = Levels.of(planes, header.version).values(header.fractional_bits, axes_of(system).here)
+        return splats.replace(antialiased=bool(header.flags & FLAG_ANTIALIASED))
 
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
         header, sizes = read_sizes(data, source)
@@ -86,7 +88,7 @@ class SpzCodec(ShSettings, Codec):
             "count": header.count,
             "sh_degree": header.sh_degree,
             "fractional_bits": header.fractional_bits,
-            "antialiased": bool(header.flags & 1),
+            "antialiased": bool(header.flags & FLAG_ANTIALIASED),
             "bytes": sizes,
         }
 

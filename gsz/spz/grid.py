@@ -14,7 +14,7 @@ from gsz.rounding.levels import look_up, nearest_levels, round_to_multiples, who
 from gsz.rounding.rotations import drop_largest, drop_real
 from gsz.rounding.sh_bits import MOST_BITS, SH_UNIT, bits_of, log2_prominence
 from gsz.splats import Splats
-from gsz.spz.layout import Header
+from gsz.spz.layout import FLAG_ANTIALIASED, Header
 from gsz.spz.levels import MAGNITUDE_UNIT, TABLES, Axes, Levels, axes_of, rotation_unit
 from gsz.spz.writer import write
 
@@ -45,7 +45,7 @@ class SpzGrid(Grid):
         values = levels.values(self.fractional_bits, axes)
         reach = LARGEST_FIXED * 2.0**-self.fractional_bits
         tables = TABLES.here
-        return type(splats)(
+        return splats.replace(
             means=straight_through(splats.means, values.means, -reach, reach),
             log_scales=straight_through(splats.log_scales, values.log_scales, *_ends(tables.log_scales)),
             quaternions=straight_through_rotation(splats.quaternions, values.quaternions, signs),
@@ -64,9 +64,9 @@ class SpzGrid(Grid):
             # Neighbors of like steps pack better: a tenth of the coefficients' bytes for a hundredth of the means'.
             order = order[np.argsort(-self._sh_bits(arrays)[order], kind="stable")]
         streams = [np.ascontiguousarray(plane[order]).tobytes() for plane in levels.planes(self.version).values()]
-        return write(
-            Header(self.version, len(splats), splats.sh_degree, self.fractional_bits, flags=0, streams=0), streams
-        )
+        flags = FLAG_ANTIALIASED if splats.antialiased else 0
+        header = Header(self.version, len(splats), splats.sh_degree, self.fractional_bits, flags, streams=0)
+        return write(header, streams)
 
     def _levels(self, splats: Splats, axes: Axes) -> tuple[Levels, Array]:
         """The integers of every Gaussian in the order of ``splats``, and the signs of the stored quaternions."""

@@ -25,6 +25,9 @@ STREAM = struct.Struct("<QQ")
 GZIP_MAGIC = b"\x1f\x8b"
 MOST_FRACTIONAL_BITS = 23
 
+FLAG_ANTIALIASED = 1
+FLAG_EXTENSIONS = 2
+
 Planes = dict[str, Bytes]
 """Per attribute ``(N, bytes a Gaussian)``."""
 

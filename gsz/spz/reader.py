@@ -11,6 +11,7 @@ from gsz.contract import CodecError
 from gsz.rounding.arrays import Bytes
 from gsz.splats import MAX_SH_DEGREE
 from gsz.spz.layout import (
+    FLAG_EXTENSIONS,
     GZIP_MAGIC,
     HEADER,
     MAGIC,
@@ -29,8 +30,6 @@ EXTENSION = struct.Struct("<II")
 
 COORDINATE_SYSTEM = 0xADBE0003
 """The extension that says which axes the file has."""
-
-FLAG_EXTENSIONS = 2
 
 INFLATION = 1032
 """Most bytes that a byte of file becomes under deflate. Files under zstd are held to it too."""
