@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gsz.errors import UserError
+from gsz.rounding.elementary import log, logit
 from gsz.splats import Splats
 
 Floats = npt.NDArray[np.float32]
@@ -118,7 +119,7 @@ def deactivate(splats: Splats, activated: Collection[str], source: str) -> Splat
                     f"{source}: its opacities run from {np.nanmin(opacities):.3g} to {np.nanmax(opacities):.3g}, "
                     "so that they are not activated; leave --activated opacity out"
                 )
-            changes["opacity_logits"] = np.log(opacities) - np.log1p(-opacities)
+            changes["opacity_logits"] = logit(opacities)
         if "scale" in activated:
             scales = splats.log_scales.astype(np.float64)
             if (scales < 0).any():
@@ -126,7 +127,7 @@ def deactivate(splats: Splats, activated: Collection[str], source: str) -> Splat
                     f"{source}: its scales begin at {np.nanmin(scales):.3g}, so that they are not activated; "
                     "leave --activated scale out"
                 )
-            changes["log_scales"] = np.log(scales)
+            changes["log_scales"] = log(scales)
     return splats.replace(**{name: array.astype(np.float32) for name, array in changes.items()})
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gsz.contract import Codec, CodecError
+from gsz.rounding.elementary import log
 from gsz.splats import MAX_SH_DEGREE, SH_C0, Splats, byte_opacity_logits, sh_coefficients
 
 HEADER = np.dtype(
@@ -173,11 +174,9 @@ def _model(table: npt.NDArray[np.void], means: npt.NDArray[np.floating], header:
     if header["level"] == 2:
         low, high = float(header["least_sh"]) or -MOST_SH, float(header["most_sh"]) or MOST_SH
         sh = low + sh / 255 * (high - low)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_scales = np.log(table["scales"].astype(np.float64))
     return Splats.from_arrays(
         means=means,
-        log_scales=log_scales,
+        log_scales=log(table["scales"]),
         quaternions=table["wxyz"],
         opacity_logits=byte_opacity_logits(table["rgba"][:, 3]),
         sh_dc=(table["rgba"][:, :3] / 255 - 0.5) / SH_C0,

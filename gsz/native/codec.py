@@ -24,6 +24,8 @@ from gsz.native.harmonics import Palette
 from gsz.native.settings import DEFAULT_QUALITY, GRIDS, GridSettings, preset
 from gsz.native.streams import ATTRIBUTES, Coding, Hints, Layout, Sink, Values, column_sizes
 from gsz.native.symbols import Steps
+from gsz.rounding import elementary
+from gsz.rounding.elementary import LN2
 from gsz.splats import Splats
 
 if TYPE_CHECKING:
@@ -103,7 +105,7 @@ class LayeredGrid(Grid):
     def _layers(self, splats: Splats, importance: npt.NDArray[np.floating] | None) -> list[np.ndarray]:
         """Indices of the Gaussians of each layer; each but the first two is twice as large as the one before."""
         count = len(splats)
-        layers = max(1, min(self.layers, int(np.log2(max(1, count / SMALL_LAYER))) + 1))
+        layers = max(1, min(self.layers, math.frexp(max(1, count / SMALL_LAYER))[1]))
         if layers == 1:
             return [np.arange(count)]
         if importance is None:
@@ -224,9 +226,8 @@ def default_importance(splats: Splats) -> np.ndarray:
     """``(N,)`` opacity times the product of the two largest scales: about what a Gaussian covers, in world units."""
     first, second, third = splats.log_scales.astype(np.float64).T
     largest = first + second + third - np.minimum(np.minimum(first, second), third)
-    with np.errstate(over="ignore"):
-        opacity = 1 / (1 + np.exp(-splats.opacity_logits.astype(np.float64)[:, 0]))
-    return np.exp(np.minimum(largest, 80)) * opacity
+    logarithm = np.minimum(largest, 80) + elementary.log_sigmoid(splats.opacity_logits[:, 0])
+    return elementary.exp2(logarithm / LN2)
 
 
 def interleaved(order: np.ndarray) -> np.ndarray:
@@ -248,8 +249,9 @@ def fit_steps(splats: Splats, settings: GridSettings) -> Steps:
         radius = float(np.percentile(np.abs(means - centre), 90))
         # Any radius about as large as that will do, so it is chosen such that a whole number of bits gives the step.
         sizes = np.sort(np.median(splats.log_scales, axis=1))
-        step = settings.mean_step * math.exp(float(sizes[(len(sizes) - 1) // 2]))
-        mean_bits = int(np.clip(np.ceil(np.log2(max(radius, 1e-30) / max(step, 1e-30))), 1, MOST_MEAN_BITS))
+        step = settings.mean_step * float(elementary.exp2(sizes[(len(sizes) - 1) // 2] / LN2))
+        fraction, exponent = math.frexp(max(radius, 1e-30) / max(step, 1e-30))
+        mean_bits = min(max(exponent - (fraction == 0.5), 1), MOST_MEAN_BITS)
         radius = max(radius, step * 2.0**mean_bits)
         rotation_pivot, sh_pivot = symbols.pivots(splats.log_scales, splats.opacity_logits)
     steps = Steps(

@@ -2,7 +2,8 @@
 
 The values are those of the kernels in :mod:`gsz.native.symbols` bit for bit, on whatever device, because
 every step is an operation that has only one right result: comparisons, integer arithmetic, gathering from tables, and
-additions, multiplications, divisions and square roots that IEEE 754 rounds correctly. Each is a kernel of its own, so
+additions, multiplications, divisions and square roots (see :func:`gsz.rounding.tensors.square_root`) that IEEE 754
+rounds correctly. Each is a kernel of its own, so
 that no compiler can contract a product and a sum into one rounding, and sums of three or four terms are written out in
 the order of the kernels. What takes a logarithm or an exponential stands in tables that the CPU computes once. Nothing
 is divided by a Python number, which PyTorch on CUDA replaces by a product with its reciprocal.
@@ -83,7 +84,7 @@ class DeviceSteps:
         self._steps = steps
         self._centre = table(steps.centre)
         self._mean_limit = table(MEAN_LIMIT)
-        self._powers = table(2.0 ** np.arange(LARGEST_EXPONENT + 1))
+        self._powers = table(np.ldexp(1.0, np.arange(LARGEST_EXPONENT + 1)))
         self._opacity_thresholds = table(steps.opacity_thresholds(), torch.float32)
         self._opacity_logits = table(steps.opacity_logits(), torch.float32)
         covered, self._octaves_per_scale = steps.coverage()

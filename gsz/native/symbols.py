@@ -16,6 +16,8 @@ import numpy as np
 from numba import njit
 
 from gsz.kernels import SERIAL
+from gsz.rounding import elementary
+from gsz.rounding.elementary import LN2
 from gsz.splats import Splats
 
 MEAN_LIMIT = (1 << 20) - 1
@@ -87,15 +89,15 @@ class Steps:
     def opacity_logits(self) -> np.ndarray:
         """``(opacity_levels,)`` float32: opacities ``(level + 1/2) / levels`` as logits.
 
-        Rounded to 1/4096, which absorbs the last-bit differences between machines' logarithms.
+        Rounded to 1/4096, so that a decoder with any good logarithm has the same.
         """
         opacity = (np.arange(self.opacity_levels) + 0.5) / self.opacity_levels
-        return (np.rint(np.log(opacity / (1 - opacity)) * 4096) / 4096).astype(np.float32)
+        return (np.rint(elementary.logit(opacity) * 4096) / 4096).astype(np.float32)
 
     def opacity_thresholds(self) -> np.ndarray:
         """``(opacity_levels - 1,)`` float32: the logits of opacities ``level / levels``, from which a level begins."""
         opacity = np.arange(1, self.opacity_levels) / self.opacity_levels
-        return np.log(opacity / (1 - opacity)).astype(np.float32)
+        return elementary.logit(opacity).astype(np.float32)
 
     def sh_per_unit(self) -> np.ndarray:
         """``(2 * sh_range + 1, 3)`` float32, by fineness: luma, orange and green, in steps, of a unit of the sums.
@@ -111,8 +113,8 @@ class Steps:
             ``(opacity_levels,)`` int64, the logarithm of each opacity; and that of a step of scales, times ``2**16``.
         """
         levels = np.arange(self.opacity_levels)
-        covered = np.rint(16 * np.log2((levels + 0.5) / self.opacity_levels)).astype(np.int64)
-        return covered, round(self.scale_step / math.log(2) * (16 << 16))
+        covered = np.rint(16 * elementary.log2((levels + 0.5) / self.opacity_levels)).astype(np.int64)
+        return covered, round(self.scale_step / LN2 * (16 << 16))
 
 
 @dataclass
@@ -359,10 +361,10 @@ def finenesses(scales: np.ndarray, opacities: np.ndarray, steps: Steps) -> Finen
 def pivots(log_scales: np.ndarray, opacity_logits: np.ndarray) -> tuple[int, int]:
     """The median leverage and coverage of Gaussians, in 1/16 octaves, as :func:`finenesses` estimates them."""
     scales = np.sort(log_scales.astype(np.float64), axis=1)
-    opacity = -np.logaddexp(0.0, -opacity_logits.astype(np.float64).reshape(-1))
+    opacity = elementary.log_sigmoid(opacity_logits.reshape(-1))
     coverage = scales[:, 1] + scales[:, 2] + opacity
     leverage = coverage + 2 * (scales[:, 2] - scales[:, 1])
-    in_octaves = np.median([leverage, coverage], axis=1) * (16 / math.log(2))
+    in_octaves = np.median([leverage, coverage], axis=1) * (16 / LN2)
     return int(np.clip(in_octaves[0], -32768, 32767)), int(np.clip(in_octaves[1], -32768, 32767))
 
 

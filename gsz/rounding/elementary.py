@@ -25,16 +25,22 @@ _FACTORIALS = tuple(1.0 / math.factorial(number) for number in range(14, 1, -1))
 
 
 def log(values: npt.ArrayLike) -> Float64s:
-    """The natural logarithm of positive numbers, to 2e-15 of it."""
-    fraction, exponent = np.frexp(np.asarray(values, np.float64))
+    """The natural logarithm, to 2e-15 of it; of 0 minus infinity, of less NaN."""
+    exact = np.asarray(values, np.float64)
+    ordinary = (exact > 0.0) & (exact < np.inf)
+    fraction, exponent = np.frexp(np.where(ordinary, exact, 1.0))
     small = fraction < ROOT_HALF
     fraction = np.where(small, 2.0 * fraction, fraction)
     ratio = (fraction - 1.0) / (fraction + 1.0)
     square = ratio * ratio
     total = np.zeros_like(ratio)
     for factor in SERIES:
-        total = total * square + factor
-    return (exponent - small) * LN2 + total * ratio
+        total *= square
+        total += factor
+    logs = (exponent - small) * LN2 + total * ratio
+    if ordinary.all():
+        return logs
+    return np.where(ordinary, logs, np.where(exact == 0.0, -np.inf, np.where(exact == np.inf, np.inf, np.nan)))
 
 
 def log2(values: npt.ArrayLike) -> Float64s:
@@ -46,6 +52,12 @@ def logit(probabilities: npt.ArrayLike) -> Float64s:
     """The inverse of the sigmoid, for probabilities strictly between 0 and 1."""
     exact = np.asarray(probabilities, np.float64)
     return log(exact / (1.0 - exact))
+
+
+def log_sigmoid(logits: npt.ArrayLike) -> Float64s:
+    """The logarithm of the sigmoid, ``-log(1 + exp(-x))``, to 2e-15 of it or 1e-16, whichever is more."""
+    exact = np.asarray(logits, np.float64)
+    return np.minimum(exact, 0.0) - log(1.0 + exp2(np.abs(exact) / -LN2))
 
 
 def exp2(values: npt.ArrayLike) -> Float64s:

@@ -78,6 +78,7 @@ class SogCodec(ShSettings, Codec):
             "version": reader.version,
             "count": reader.count,
             "sh_degree": reader.sh_degree,
+            "antialiased": reader.antialiased,
             "palette": reader.palette_size,
             "antialiased": reader.antialiased,
             "bytes": {**sizes, "tables": size_of(META)},

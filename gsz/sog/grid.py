@@ -53,7 +53,7 @@ class SogGrid(Grid):
         levels, tables, signs = self._levels(arrays_of(splats))
         values = levels.values(tables)
         palette = levels.palette
-        return type(splats)(
+        return splats.replace(
             # Bounds by axis would matter little: positions leave the model's own box rarely and not far.
             means=straight_through(splats.means, values.means),
             log_scales=straight_through(splats.log_scales, values.log_scales, *_ends(self.ranges.scales)),

@@ -45,7 +45,7 @@ class SpzGrid(Grid):
         values = levels.values(self.fractional_bits, axes)
         reach = LARGEST_FIXED * 2.0**-self.fractional_bits
         tables = TABLES.here
-        return type(splats)(
+        return splats.replace(
             means=straight_through(splats.means, values.means, -reach, reach),
             log_scales=straight_through(splats.log_scales, values.log_scales, *_ends(tables.log_scales)),
             quaternions=straight_through_rotation(splats.quaternions, values.quaternions, signs),

@@ -28,6 +28,9 @@ FLAG_ANTIALIASED, FLAG_EXTENSIONS = 1, 2
 GZIP_MAGIC = b"\x1f\x8b"
 MOST_FRACTIONAL_BITS = 23
 
+FLAG_ANTIALIASED = 1
+FLAG_EXTENSIONS = 2
+
 Planes = dict[str, Bytes]
 """Per attribute ``(N, bytes a Gaussian)``."""
 

@@ -87,6 +87,15 @@ def test_importance_may_be_set_on_every_grid(codec: Codec) -> None:
     assert_same_up_to_order(codec.decode(grid.encode(splats)), grid.snap(splats))
 
 
+def test_a_model_that_was_trained_with_antialiasing_says_so_in_formats_that_can(codec: Codec) -> None:
+    for antialiased in (False, True):
+        splats = random_model(20).replace(antialiased=antialiased)
+        grid = codec.fit(splats)
+        decoded = codec.decode(grid.encode(splats))
+        assert decoded.antialiased == (antialiased and "antialiased" in codec.keeps)
+        assert_same_up_to_order(decoded, grid.snap(splats))
+
+
 def test_encoding_is_deterministic_and_leaves_the_model_alone(codec: Codec) -> None:
     splats = random_model(300)
     before = splats.clone()

@@ -77,13 +77,13 @@ ROOTS: dict[str, Callable[[Float64s], Float64s]] = {
 def squares() -> tuple[Float64s, Float64s]:
     """Numbers from 2**52 to 2**54, and their roots by integer arithmetic alone."""
     rng = np.random.default_rng(0)
-    roots = rng.integers(1 << 26, 1 << 27, COUNT // 4)
+    roots = rng.integers((1 << 26) + 1, 1 << 27, COUNT // 4)
     values = np.concatenate(
         [
             rng.integers(1 << 52, 1 << 53, COUNT // 2),
             rng.integers(1 << 52, 1 << 53, COUNT // 4) << 1,
             # The hard ones: squares of short numbers and their neighbors.
-            (roots * roots + rng.integers(-1, 2, len(roots))) << 0,
+            roots * roots + rng.integers(-1, 2, len(roots)),
         ]
     ).astype(np.float64)
     nearest = [(math.isqrt(int(value) << 54) + 1) >> 1 for value in values.tolist()]
@@ -95,7 +95,7 @@ def test_square_roots_are_the_nearest_numbers(name: str) -> None:
     """The root of ``v`` is the whole number nearest to that of ``v * 2**52``, times ``2**-26``, and likewise for other
     exponents."""
     values, roots = squares()
-    for exponent in (0, -560, -101, 60, 400):
+    for exponent in (0, -450, -101, 60, 400):
         found = ROOTS[name](values * 4.0**exponent)
         assert_all(name, found, roots * 2.0**exponent, values * 4.0**exponent)
     for value in (0.0, 1.0, 4.0, np.inf):
@@ -108,8 +108,8 @@ def assert_all(name: str, found: npt.NDArray[Any], right: npt.NDArray[Any], *arg
         first = int(wrong[0])
         given = ", ".join(float(argument[first]).hex() for argument in arguments)
         pytest.fail(
-            f"{name} is not correctly rounded on this processor for {len(wrong)} of {len(right)} numbers: of {given} it is "
-            f"{float(found[first]).hex()}, and {float(right[first]).hex()} would be right"
+            f"{name} is not correctly rounded on this processor for {len(wrong)} of {len(right)} numbers: "
+            f"of {given} it is {float(found[first]).hex()}, and {float(right[first]).hex()} would be right"
         )
 
 
@@ -175,14 +175,12 @@ def test_kernels_round_products_before_they_add_them(dtype: type) -> None:
 @pytest.fixture
 def wrong_roots(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """PyTorch's square roots become the neighbors of the right ones, above or below, at random; how many there were."""
-    right, calls = torch.sqrt, [0]
-    generator = torch.Generator().manual_seed(0)
+    calls, rng = [0], np.random.default_rng(0)
 
     def wrong(values: Tensor) -> Tensor:
         calls[0] += values.numel()
-        roots = right(values)
-        towards = torch.randint(0, 3, roots.shape, generator=generator) - 1.0
-        return torch.nextafter(roots, towards.to(roots) * math.inf).where(towards != 0, roots).clamp(min=0)
+        roots = np.sqrt(values.numpy())
+        return torch.from_numpy(np.nextafter(roots, rng.choice([0.0, np.inf], roots.shape)))
 
     monkeypatch.setattr(torch, "sqrt", wrong)
     monkeypatch.setattr(Tensor, "sqrt", wrong)
@@ -267,72 +265,27 @@ def test_tables_are_the_nearest_numbers_to_the_true_ones() -> None:
         np.testing.assert_array_equal(means[axis, levels], nearest_float32(true))
 
 
-LIBRARY_FUNCTIONS = frozenset(
-    [
-        "exp",
-        "exp2",
-        "expm1",
-        "log",
-        "log10",
-        "log1p",
-        "log2",
-        "logaddexp",
-        "logaddexp2",
-        "logit",
-        "sigmoid",
-        "logsigmoid",
-        "softmax",
-        "softplus",
-        "power",
-        "pow",
-        "float_power",
-        "cbrt",
-        "rsqrt",
-        "hypot",
-        "norm",
-        "ldexp2",
-        "geomspace",
-        "logspace",
-        "sin",
-        "cos",
-        "tan",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "arctan2",
-        "sinh",
-        "cosh",
-        "tanh",
-        "gumbel",
-        "normal",
-        "exponential",
-        "laplace",
-        "mean",
-        "average",
-        "std",
-        "var",
-        "nanmean",
-        "einsum",
-        "dot",
-        "vdot",
-        "inner",
-        "matmul",
-        "tensordot",
-        "interp",
-        "polyfit",
-        "lerp",
-        "addcmul",
-        "addcdiv",
-        "addmm",
-        "addmv",
-        "baddbmm",
-        "fsum",
-    ]
+TRANSCENDENTAL = (
+    "exp exp2 expm1 log log10 log1p log2 logaddexp logaddexp2 logit sigmoid logsigmoid softmax softplus power pow "
+    "float_power cbrt rsqrt hypot norm geomspace logspace sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh"
 )
+RANDOM = "normal standard_normal gumbel exponential laplace gamma"
+SUMS = "mean average nanmean std var fsum einsum dot vdot inner matmul tensordot addmm addmv baddbmm"
+CONTRACTED = "interp polyfit lerp addcmul addcdiv"
+LIBRARY_FUNCTIONS = frozenset(" ".join([TRANSCENDENTAL, RANDOM, SUMS, CONTRACTED]).split())
 """What libraries compute in an order or to a precision of their own. Square roots are tested above."""
 
 ALLOWED = {
-    "gsz/native/rate.py": {"log2", "sigmoid", "lerp"},  # An estimate for a loss, which no file holds.
+    # An estimate of a file's size, for a loss.
+    "gsz/native/rate.py": {"log2", "sigmoid", "lerp"},
+    # Unit quaternions times units: of each sum only one term is not 0.
+    "gsz/native/symbols.py": {"matmul"},
+    # NumPy adds up float32 numbers in an order that its source fixes, whatever the processor.
+    "gsz/native/codec.py": {"mean"},
+    # Whether a model looks activated.
+    "gsz/cleaning.py": {"exp"},
+    # What training with a filter left in a PLY file is made up for before there is a grid.
+    "gsz/ply.py": {"exp", "expm1", "log", "logaddexp"},
 }
 
 
@@ -343,8 +296,8 @@ def library_calls(path: Path) -> set[str]:
         if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult):
             found.add("matmul")
         if isinstance(node, ast.Attribute) and node.attr in LIBRARY_FUNCTIONS:
-            ours = isinstance(node.value, ast.Name) and node.value.id == "elementary"
-            found |= set() if ours else {node.attr}
+            library = node.value.id if isinstance(node.value, ast.Name) else ""
+            found |= set() if library in ("elementary", "opacities", "frames") else {node.attr}
     return found
 
 
