@@ -14,7 +14,8 @@ import numpy.typing as npt
 from gsz.contract import Codec, CodecError
 from gsz.errors import UserError
 from gsz.ply_header import PlyElement, PlyHeader, Records, read_header
-from gsz.splats import SH_C0, Splats, byte_opacity_logits
+from gsz.rounding.opacity import LOGITS_OF_BYTES
+from gsz.splats import SH_C0, Splats
 
 CHUNK = 256
 """Gaussians that share a row of the ``chunk`` element; the last chunk may have fewer."""
@@ -59,7 +60,7 @@ class CompressedPlyCodec(Codec):
             means=_within(chunks, "min_{}", "max_{}", "xyz", positions, source),
             log_scales=_within(chunks, "min_scale_{}", "max_scale_{}", "xyz", scales, source),
             quaternions=_quaternions(_fields(word["packed_rotation"], 2, 10, 10, 10)),
-            opacity_logits=byte_opacity_logits(color[:, 3]),
+            opacity_logits=LOGITS_OF_BYTES[color[:, 3]],
             sh_dc=(rgb - 0.5) / SH_C0,
             sh_rest=_sh_rest(elements.get("sh"), count, source),
         )

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from gsz.coding.morton import morton_order
 from gsz.contract import Codec, CodecError, Grid, ModelT
+from gsz.fast3dgs_limits import HALF_MAX, LARGEST_SCALE, LEVELS, SMALLEST_SCALE
 from gsz.splats import MAX_SH_DEGREE, Splats, sh_coefficients
 
 if TYPE_CHECKING:
@@ -43,19 +44,9 @@ GAUSSIANS_PER_BYTE = 4
 Real models take a hundred times more. It bounds what a decoder allocates: 944 bytes of model for a byte of file.
 """
 
-LEVELS = 255
-"""Steps of the 8-bit grids: symbols are 0 to 255."""
-
 AVERAGING = 0.01
 """How far a grid's range moves towards the model's in one iteration, as in Fast-3DGS' program."""
 
-SMALLEST_SCALE = float(np.finfo(np.float32).eps)
-"""The least step of an 8-bit grid, as PyTorch's observers have it; it matters for all-zero SH only."""
-
-LARGEST_SCALE = float(np.finfo(np.float32).max) / (LEVELS + 1)
-"""The greatest step: 255 of them stay within float32."""
-
-HALF_MAX = float(np.finfo(np.float16).max)
 HALF_FINE = 2.0**-12
 """Half-precision numbers at least this large have 12 significant bits, subnormal ones included."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gsz.fast3dgs import HALF_MAX, LARGEST_SCALE, LEVELS, SMALLEST_SCALE
+from gsz.fast3dgs_limits import HALF_MAX, LARGEST_SCALE, LEVELS, SMALLEST_SCALE
 
 
 def range_of(values: Tensor) -> tuple[Tensor, Tensor]:

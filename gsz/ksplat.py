@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from gsz.contract import Codec, CodecError
 from gsz.rounding.elementary import log
-from gsz.splats import MAX_SH_DEGREE, SH_C0, Splats, byte_opacity_logits, sh_coefficients
+from gsz.rounding.opacity import LOGITS_OF_BYTES
+from gsz.splats import MAX_SH_DEGREE, SH_C0, Splats, sh_coefficients
 
 HEADER = np.dtype(
     {
@@ -178,7 +179,7 @@ def _model(table: npt.NDArray[np.void], means: npt.NDArray[np.floating], header:
         means=means,
         log_scales=log(table["scales"]),
         quaternions=table["wxyz"],
-        opacity_logits=byte_opacity_logits(table["rgba"][:, 3]),
+        opacity_logits=LOGITS_OF_BYTES[table["rgba"][:, 3]],
         sh_dc=(table["rgba"][:, :3] / 255 - 0.5) / SH_C0,
         sh_rest=_by_coefficient(sh),
     )

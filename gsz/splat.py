@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from gsz.contract import Codec, CodecError
 from gsz.rounding.elementary import log
-from gsz.splats import SH_C0, Splats, byte_opacity_logits
+from gsz.rounding.opacity import LOGITS_OF_BYTES
+from gsz.splats import SH_C0, Splats
 
 RECORD = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("wxyz", "u1", 4)])
 LEAST_SCALE = 1e-30
@@ -58,7 +59,7 @@ class SplatCodec(Codec):
             quaternions=np.where(
                 quaternions.any(axis=1, keepdims=True), quaternions, np.array([1, 0, 0, 0], np.float32)
             ),
-            opacity_logits=byte_opacity_logits(rows["rgba"][:, 3]),
+            opacity_logits=LOGITS_OF_BYTES[rows["rgba"][:, 3]],
             sh_dc=(rows["rgba"][:, :3] / 255 - 0.5) / SH_C0,
             sh_rest=np.zeros((len(rows), 0, 3), np.float32),
         )

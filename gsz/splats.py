@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from gsz.errors import UserError
-from gsz.rounding.elementary import logit
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -22,21 +21,12 @@ MAX_SH_DEGREE = 3
 SH_C0 = 0.28209479177387814
 """The spherical harmonic of degree 0: a color of 0 to 1 is ``0.5 + SH_C0 * sh_dc``."""
 
-LEAST_OPACITY = 1e-6
-"""Opacities of 0 and 1, which have no logit, are read as if they were this far inside, as splat-transform does."""
-
 ArrayT = TypeVar("ArrayT", bound=Any)
 
 
 def sh_coefficients(degree: int) -> int:
     """The number ``K`` of spherical harmonics of degree 1 and up: 0, 3, 8 or 15."""
     return (degree + 1) ** 2 - 1
-
-
-def byte_opacity_logits(levels: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-    """The logits of opacities of 0 to 255, the viewers' formats' levels."""
-    opacities = np.clip(np.arange(256) / 255, LEAST_OPACITY, 1 - LEAST_OPACITY)
-    return logit(opacities).astype(np.float32)[levels]
 
 
 def parameter_shapes(count: int, sh_degree: int) -> dict[str, tuple[int, ...]]:

@@ -24,6 +24,7 @@ from gsz.native.harmonics import Palette
 from gsz.native.settings import DEFAULT_QUALITY, GRIDS, GridSettings, preset
 from gsz.native.streams import ATTRIBUTES, Coding, Hints, Layout, Sink, Values, column_sizes
 from gsz.native.symbols import Steps
+from gsz.native.target import settings_for_size
 from gsz.rounding import elementary
 from gsz.rounding.elementary import LN2
 from gsz.splats import Splats
@@ -333,12 +334,14 @@ class GszCodec(Codec):
 
     def for_size(self, splats: Splats, size: int) -> GszCodec | None:
         """See :class:`gsz.contract.Codec`. The grid ``fast3dgs`` has no steps to choose."""
-        from gsz.native.target import settings_for_size
-
         if self.grid == "fast3dgs":
             return None
+
+        def bytes_of(settings: GridSettings) -> int:
+            return len(replace(self, settings=settings).fit(splats).encode(splats))
+
         try:
-            return replace(self, settings=settings_for_size(splats, size, self.layers))
+            return replace(self, settings=settings_for_size(size, len(splats), bytes_of))
         except UserError:
             return None
 

@@ -33,10 +33,17 @@ MOST_CLASSES = 8
 _REACH = 4
 """A table extends so many symbols beyond those that occur; further out the cost stays level."""
 
+_MOST_SYMBOLS = 1 << 16
+"""A table has no more symbols than these about the median, whatever a single value is."""
+
 
 def symbol_costs(occurring: np.ndarray) -> tuple[int, np.ndarray]:
     """The first symbol of a table, and the float32 bits that it and those after it cost; further out cost is level."""
-    low, high = int(occurring.min(initial=0)) - _REACH, int(occurring.max(initial=0)) + _REACH
+    middle = int(np.median(occurring)) if occurring.size else 0
+    least, most = middle - _MOST_SYMBOLS // 2, middle + _MOST_SYMBOLS // 2
+    # One symbol far out, of a value that has diverged, counts as if it were at the end of the table.
+    occurring = np.clip(occurring, least, most)
+    low, high = max(least, int(occurring.min(initial=0))) - _REACH, min(most, int(occurring.max(initial=0))) + _REACH
     counts = np.bincount((occurring - low).astype(np.int64).reshape(-1), minlength=high - low + 1) + 0.25
     return low, -np.log2(counts / counts.sum()).astype(np.float32)
 

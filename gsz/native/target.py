@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from gsz.errors import UserError
-from gsz.native.codec import GszCodec
 from gsz.native.settings import QUALITIES, GridSettings
-from gsz.splats import Splats
 
 _COARSE_TRIALS = 7
 _FINE_TRIALS = 7
@@ -45,10 +44,14 @@ def scaled(settings: GridSettings, factor: float) -> GridSettings:
     return replace(settings, **{name: getattr(settings, name) * factor for name in names})
 
 
-def settings_for_size(splats: Splats, size: int, layers: int = 3) -> GridSettings:
-    """The finest steps on which ``splats`` take at most ``size`` bytes, and within 2 % of it.
+def settings_for_size(size: int, count: int, bytes_of: Callable[[GridSettings], int]) -> GridSettings:
+    """The finest steps on which a model takes at most ``size`` bytes, and within 2 % of it.
 
     Where even the finest preset takes less, that is the answer.
+
+    Args:
+        count: Gaussians of the model, for the message.
+        bytes_of: How long the model's file is on a grid of such steps.
 
     Raises:
         UserError: not even the coarsest preset is small enough; the message says how small it is.
@@ -56,8 +59,7 @@ def settings_for_size(splats: Splats, size: int, layers: int = 3) -> GridSetting
     presets = len(QUALITIES)
 
     def attempt(settings: GridSettings) -> tuple[GridSettings, int]:
-        data = GszCodec(settings=settings, layers=layers).fit(splats).encode(splats)
-        return settings, len(data)
+        return settings, bytes_of(settings)
 
     best, taken = attempt(settings_at(0))
     if taken <= size:
@@ -65,7 +67,7 @@ def settings_for_size(splats: Splats, size: int, layers: int = 3) -> GridSetting
     best, taken = attempt(settings_at(presets - 1))
     if taken > size:
         raise UserError(
-            f"{size} bytes are too few for {len(splats)} Gaussians, which take {taken} on the coarsest grid; "
+            f"{size} bytes are too few for {count} Gaussians, which take {taken} on the coarsest grid; "
             "prune the model or allow more"
         )
     # Along the presets first; opacities change in jumps, so the real steps alone close the gap.

@@ -10,10 +10,9 @@ import numpy.typing as npt
 from numba import njit
 
 from gsz.kernels import SERIAL
-from gsz.rounding import elementary
+from gsz.rounding import elementary, opacity
 from gsz.rounding.arrays import Array, Float32s, Float64s, with_tensor_form
 from gsz.rounding.elementary import LN2, ROOT_HALF, SERIES
-from gsz.splats import byte_opacity_logits
 
 MOST_THRESHOLDS = 255
 
@@ -163,7 +162,7 @@ def midpoints_of(codebook: Float32s) -> Float32s:
     return ((codebook[1:].astype(np.float64) + codebook[:-1]) / 2).astype(np.float32)
 
 
-OPACITY_LOGITS = byte_opacity_logits(np.arange(256))
+OPACITY_LOGITS = opacity.LOGITS_OF_BYTES
 """The logit of each opacity byte; 0 and 255 stand a millionth inside, as splat-transform reads them."""
 
 OPACITY_MIDPOINTS = elementary.logit((np.arange(255) + 0.5) / 255).astype(np.float32)

@@ -80,6 +80,5 @@ class SogCodec(ShSettings, Codec):
             "sh_degree": reader.sh_degree,
             "antialiased": reader.antialiased,
             "palette": reader.palette_size,
-            "antialiased": reader.antialiased,
             "bytes": {**sizes, "tables": size_of(META)},
         }

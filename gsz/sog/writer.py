@@ -40,7 +40,7 @@ def write(levels: Levels, ranges: Ranges, order: npt.NDArray[np.int64], antialia
         "sh0": {"codebook": _decimals(ranges.colors), "files": FILES["sh0"]},
     }
     if antialiased:
-        meta["model"] = "antialiased"
+        meta |= {"antialias": True, "model": "antialiased"}  # Readers look for the one or the other.
     images = {name: _write_webp(_image(numbers, order)) for name, numbers in columns.items()}
     if (palette := levels.palette) is not None:
         labels = palette.labels

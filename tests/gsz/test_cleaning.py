@@ -13,6 +13,7 @@ import gsz
 from gsz import registry
 from gsz.cleaning import CUT_SH, FLAT_LOG_SCALE, OPAQUE_LOGIT, clean, deactivate, doubts
 from gsz.errors import UserError
+from gsz.native.rate import symbol_costs
 from gsz.registry import CodecError
 from gsz.splats import Splats
 from tests.helpers import degenerate_models, random_model
@@ -174,6 +175,17 @@ def test_no_broken_value_reaches_a_file(name: str, tmp_path: Path) -> None:
     read = gsz.read(tmp_path / "model.out")
     assert len(read) == written.count
     read.check_finite("model.out")
+
+
+@pytest.mark.parametrize("value", [1e8, 1e18])
+def test_no_table_of_the_rate_is_as_long_as_one_value(value: float) -> None:
+    """Fine-tuning may make a color diverge that was sound when it was read."""
+    symbols = np.arange(-50, 50)
+    low, costs = symbol_costs(np.append(symbols, int(value)))
+    plain_low, plain_costs = symbol_costs(symbols)
+    assert low == plain_low and len(costs) < 1 << 17
+    # What occurs costs less than what does not, as it does without that value.
+    assert costs[0] > costs[-50 - low] and plain_costs[0] > plain_costs[-50 - low]
 
 
 def activated(*names: str) -> Splats:

@@ -213,7 +213,7 @@ def test_a_size_is_met_within_two_percent_and_never_exceeded() -> None:
         assert 0.98 * size <= length <= size
     assert size_at(splats, 2 * finest) == finest
     with pytest.raises(UserError, match="100 bytes are too few for 4000 Gaussians"):
-        settings_for_size(splats, 100)
+        settings_for_size(100, 4000, lambda settings: len(GszCodec(settings=settings).fit(splats).encode(splats)))
     assert GszCodec().for_size(splats, 100) is None
     assert GszCodec(grid="fast3dgs").for_size(splats, finest) is None
 
