@@ -135,6 +135,7 @@ def test_models_at_the_edges(name, model):
     zeros = torch.zeros(count)
     change = regrow.choose(zeros, zeros, zeros + 1.0, dropped=count // 4, at_most=count // 3)
     assert len(change.split) == count // 3
+    model = model.replace(antialiased=True, offset=np.array([1.0, 2.0, 3.0]))
     before = model.clone()
     grown = change.apply(model)
     assert len(grown) == count - count // 4
@@ -142,3 +143,4 @@ def test_models_at_the_edges(name, model):
     assert np.array_equal(table(grown), table(change.apply(model)))
     assert np.array_equal(table(before), table(model))
     grown.check_finite(name)
+    assert grown.antialiased and grown.offset is model.offset
