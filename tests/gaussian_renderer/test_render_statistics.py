@@ -6,6 +6,9 @@ and pixels that end; and that the result does not depend on the number of thread
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import numba
 import numpy as np
 import pytest
@@ -53,6 +56,7 @@ def assert_close(measured: Tensor, exact: list[Tensor], tolerance: float) -> Non
 
 
 # No pixel of the first scenes ends early, or only behind many faint Gaussians. In the last most do.
+Family = Callable[[np.random.Generator], GaussianModel]
 FAMILIES = [ordinary, needles, huge, tiny, all_around, near_plane, dark]
 
 
@@ -133,14 +137,20 @@ def exact_levers(camera: Camera, model: GaussianModel) -> tuple[Tensor, Tensor]:
     return torch.where(weights > 0, weights * along, 0.0), reference.is_fragile
 
 
+@cache
+def case_with_levers(family: Family) -> tuple[Camera, GaussianModel, Tensor, Tensor, Tensor]:
+    """A scene, a target, and the exact levers, which take far longer than what is compared: made for all backends."""
+    rng = np.random.default_rng([208, FAMILIES.index(family) if family in FAMILIES else 99])
+    camera, model = make_camera(rng), family(rng)
+    target = torch.from_numpy(rng.uniform(size=(HEIGHT, WIDTH, 3))).float()
+    return camera, model, target, *exact_levers(camera, model)
+
+
 @pytest.mark.parametrize("family", [*FAMILIES, saturated])
 def test_tilts_are_those_of_the_dense_reference(backend, family):
     """Pixels whose thresholds float32 may decide otherwise are given a target that leaves no residual."""
-    rng = np.random.default_rng([208, FAMILIES.index(family) if family in FAMILIES else 99])
-    camera, model = make_camera(rng), family(rng)
-    levers, is_fragile = exact_levers(camera, model)
+    camera, model, target, levers, is_fragile = case_with_levers(family)
     shown = render(camera, model, BACKGROUND, backend=backend).image
-    target = torch.from_numpy(rng.uniform(size=(HEIGHT, WIDTH, 3))).float()
     target = torch.where(is_fragile[..., None], shown, target)
     residual = shown.double() - target.double()
     measured = measure(backend, camera, model, target).tilt
