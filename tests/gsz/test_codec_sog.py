@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 
-from gsz import registry
 from gsz.errors import UserError
 from gsz.registry import CodecError
 from gsz.rounding import palettes
@@ -296,6 +295,13 @@ def test_a_description_without_its_images_names_the_first_that_is_missing(tmp_pa
     path.write_bytes(members_of(encode(random_model(10)))["meta.json"])
     with pytest.raises(UserError, match=r"means_l\.webp: cannot be read"):
         registry.read(path)
+
+
+def test_the_bytes_of_a_description_alone_are_refused_with_the_remedy() -> None:
+    meta = members_of(encode(random_model(10)))["meta.json"]
+    assert SogCodec.recognises(meta)
+    with pytest.raises(CodecError, match=r"^meta\.json: an unbundled SOG .*bundle"):
+        SogCodec().decode(meta, "meta.json")
 
 
 def test_names_in_the_zip_may_be_others() -> None:
