@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from gsz import registry
 from gsz.errors import UserError
 from gsz.registry import CodecError
 from gsz.rounding import palettes
