@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from gsz.errors import UserError
-from gsz.sizes import parse_size
 from scene.cameras import MAX_SIDE
 from scene.model_dir import OPTIONS_FILE, find_options
+from utils.options import OptionalSize
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +47,8 @@ class SceneOptions:
     """Degree of the spherical harmonics, 0 to 3. By default that of the trained model; 3 where one is trained."""
     skip_missing: bool = False
     """Go on without the views whose photographs are missing."""
-    cache_memory: str | None = None
+    cache_memory: OptionalSize = None
     """How much of the decoded photographs is kept, such as 4GB; by default half of what is free on --data_device."""
-
-    @property
-    def cache_bytes(self) -> int | None:
-        """The bound of ``cache_memory`` in bytes; ``None`` where it is not given.
-
-        Raises:
-            UserError: it is no size.
-        """
-        return None if self.cache_memory is None else parse_size(self.cache_memory)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: Path) -> SceneOptions:

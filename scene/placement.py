@@ -157,6 +157,18 @@ _UP_MARGIN_OTHER = 2.5
 """How many times the votes of the best direction near the y axis it takes besides."""
 
 
+class NoPlaceError(UserError):
+    """There are no views of one kind of a model.
+
+    Attributes:
+        reason: What was tried, and why it came to nothing.
+    """
+
+    def __init__(self, reason: str, kind: Kind) -> None:
+        super().__init__(f"{reason}; try --views {'inside' if kind == 'orbit' else 'orbit'}")
+        self.reason = reason
+
+
 class CameraPlacer:
     """An endless sequence of candidate cameras for a model, none of which stands inside a Gaussian.
 
@@ -169,7 +181,8 @@ class CameraPlacer:
         seed: Of everything that is random.
 
     Raises:
-        UserError: an option makes no sense. Later, by ``next``: there is no free place left to stand.
+        UserError: an option makes no sense. Later, by ``next``: there is no free place left to stand
+            (:class:`NoPlaceError`).
     """
 
     def __init__(self, splats: GaussianModel, options: PlacementOptions, seed: int = 0) -> None:
@@ -188,13 +201,21 @@ class CameraPlacer:
 
     def __next__(self) -> Camera:
         candidate = self._orbit_candidate if self.kind == "orbit" else self._inside_candidate
+        exposed = 0
         for _ in range(_MAX_TRIES):
             position, forward, zoom = candidate(self._next_point())
-            if self._is_usable(position):
+            if self.kind == "inside" and not self._space.is_surrounded(position):
+                exposed += 1
+            elif self._is_free(position):
                 return self._camera(position, forward, zoom)
-        raise UserError(
-            f"no free place to look from was found {'around' if self.kind == 'orbit' else 'inside'} the model; "
-            f"try --views {'inside' if self.kind == 'orbit' else 'orbit'}"
+        tried = f"{_MAX_TRIES - exposed} are in or close to Gaussians"
+        if self.kind == "inside":
+            tried += f" and {exposed} have too little around them"
+        where = "around" if self.kind == "orbit" else "inside"
+        raise NoPlaceError(
+            f"no free place to look from was found {where} the model "
+            f"(--views {self.kind}: of {_MAX_TRIES} places, {tried})",
+            self.kind,
         )
 
     def _next_point(self) -> Array:
@@ -221,18 +242,39 @@ class CameraPlacer:
         azimuth, elevation = self._random.random(2)
         return position, _direction(self.shape.up, azimuth, _between(_INSIDE_SINES, elevation)), 1.0
 
-    def _is_usable(self, position: Array) -> bool:
-        if self.kind == "inside" and not self._space.is_surrounded(position):
-            return False
+    def _is_free(self, position: Array) -> bool:
         clearance = _CLEARANCE * self.shape.radius
         return self._space.clearance(position) >= clearance and self._space.density(position) <= MAX_DENSITY
 
     def _camera(self, position: Array, forward: Array, zoom: float = 1.0) -> Camera:
-        world_to_camera = np.eye(4)
-        rotation = _look_rotation(forward, self.shape.up)
-        world_to_camera[:3, :3], world_to_camera[:3, 3] = rotation, -rotation @ position
-        width, height, focal = self._width, self._height, zoom * self._focal
-        return Camera("", width, height, focal, focal, width / 2, height / 2, world_to_camera)
+        return _camera_at(position, forward, self.shape.up, (self._width, self._height), zoom * self._focal)
+
+
+def cameras_all_around(shape: Shape, count: int, side: int) -> list[Camera]:
+    """About ``count`` cameras far outside of a model, in all directions evenly, that have it in a square image.
+
+    Args:
+        side: Of the image, in pixels.
+    """
+    directions = _half_sphere_points(count // 2)
+    distance = max(_FAR * shape.radius, _LEAST_DISTANCE)
+    focal = side / 2.0 * distance / (_FRAME * shape.radius)
+    return [
+        _camera_at(shape.center + distance * outward, -outward, shape.up, (side, side), focal)
+        for outward in np.concatenate([directions, -directions])
+    ]
+
+
+_FAR = 4.0
+_FRAME = 1.25
+"""Distance and half the width of what is in the image, in radii."""
+
+
+def _camera_at(position: Array, forward: Array, up: Array, size: tuple[int, int], focal: float) -> Camera:
+    world_to_camera = np.eye(4)
+    rotation = _look_rotation(forward, up)
+    world_to_camera[:3, :3], world_to_camera[:3, 3] = rotation, -rotation @ position
+    return Camera("", *size, focal, focal, size[0] / 2, size[1] / 2, world_to_camera)
 
 
 class FreeSpace:

@@ -132,10 +132,10 @@ def image_cache(options: SceneOptions) -> ImageCache:
     """An empty cache on the device and of the size that the options say.
 
     Raises:
-        UserError: there is no such device, or the size is none.
+        UserError: there is no such device.
     """
     device = _usable_device(options.data_device)
-    limit = options.cache_bytes
+    limit = options.cache_memory
     return ImageCache(half_of_free_memory(device) if limit is None else limit, device)
 
 

@@ -28,7 +28,8 @@ from compress.views import Views
 from gaussian_renderer import render as render_view
 from gsz.errors import UserError
 from programs import measuring
-from programs.own_renders import MAX_NEAR_SHARE, Looker, OwnRenders, known_cameras, placed_cameras
+from programs.own_renders import OwnRenders, known_cameras
+from programs.placed_views import MAX_NEAR_SHARE, Looker, hidden_share, kinds_by_likelihood, placed_cameras
 from quality.metrics import measure
 from quality.summary import ViewMetrics
 from scene import Camera, model_dir, open_scene
@@ -155,6 +156,53 @@ def test_a_room_is_looked_at_from_within():
     assert np.linalg.norm(forward.mean(0)) < 0.6  # They look every way around.
 
 
+def sphere(count: int = 1500) -> np.ndarray:
+    directions = np.random.default_rng(11).normal(size=(count, 3))
+    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+HOLLOW = {
+    "sphere": blobs(2.0 * sphere(), size=0.15),
+    "cube": blobs(box_surface(-np.ones(3), np.ones(3), 2500), size=0.06),
+    "egg": blobs(sphere() * (3.0, 1.0, 1.5) + 10.0, size=0.12),
+    "thick sphere": blobs(np.concatenate([2.0 * sphere(), 1.9 * sphere()[::2]]), size=0.15),
+}
+
+
+@pytest.mark.parametrize("splats", HOLLOW.values(), ids=HOLLOW)
+def test_what_is_hollow_and_closed_is_looked_at_from_outside(splats: GaussianModel):
+    """Its middle is as empty as a room's, but from outside there is nothing that one cannot see."""
+    shape = Shape.of(splats)
+    assert shape.kind == "inside"
+    assert hidden_share(splats, shape) < 0.005
+    cameras = placed_cameras(splats, PlacementOptions(view_count=12, view_size="80x60"))
+    offsets = np.stack([camera.center for camera in cameras]) - shape.center
+    assert np.linalg.norm(offsets, axis=1).min() > np.median(
+        np.linalg.norm(splats.means.numpy() - shape.center, axis=1)
+    )
+
+
+def test_a_room_hides_what_is_in_it():
+    """The shelf has a ninth of the blobs, a third of them too near to its wall to count as hidden behind it."""
+    assert 0.02 < hidden_share(room(), Shape.of(room())) < 0.11
+    assert kinds_by_likelihood(room()) == ["inside", "orbit"]
+    open_top = room()
+    open_top = open_top.select(open_top.means[:, 1] > -2.99)
+    assert kinds_by_likelihood(open_top)[0] == "inside"
+
+
+def test_where_one_side_has_no_views_the_other_is_tried():
+    """A circle of stones is empty in the middle, and each stone hides its inside; but nowhere is one surrounded."""
+    angles = np.arange(6) * np.pi / 3
+    stones = [ball((3 * np.cos(angle), 0.0, 3 * np.sin(angle)), 0.5, 400) for angle in angles]
+    circle = GaussianModel.concatenate(stones)
+    assert kinds_by_likelihood(circle) == ["inside", "orbit"]
+    cameras = placed_cameras(circle, PlacementOptions(view_count=8, view_size="80x60"))
+    assert min(np.linalg.norm(camera.center) for camera in cameras) > 1.5
+    with pytest.raises(UserError, match=r"no free place.* and 4\d\d have too little around them\); try --views orbit"):
+        placed_cameras(circle, PlacementOptions(views="inside", view_count=8, view_size="80x60"))
+
+
 @pytest.mark.parametrize("kind", ["orbit", "inside"])
 def test_the_choice_can_be_overruled(kind):
     assert CameraPlacer(ball(), PlacementOptions(views=kind)).kind == kind
@@ -226,9 +274,9 @@ def test_a_wall_before_the_camera_is_noticed():
     look = Looker(splats, near=0.8)
     free, blocked = look(camera_at([4, 0, 0], [0, 0, 0])), look(camera_at([0, 0, -4], [0, 0, 0]))
     away = look(camera_at([4, 0, 0], [8, 0, 0]))
-    assert free.near_share == 0.0 and free.coverage > 0.05 and free.is_clear("orbit")
-    assert blocked.near_share > 0.5 and not blocked.is_clear("orbit")
-    assert away.coverage == 0.0 and not away.is_clear("orbit")
+    assert free.near_share == 0.0 and free.coverage > 0.05 and free.fault("orbit") is None
+    assert blocked.near_share > 0.5 and "right before" in (blocked.fault("orbit") or "")
+    assert away.coverage == 0.0 and "nothing" in (away.fault("orbit") or "")
     # A blob of 0.05 at a distance of 4 covers 1 / 80 of the focal length, which is 0.87 widths.
     assert free.blur == pytest.approx(0.05 / 4 * 0.866, rel=0.3)
 
@@ -263,13 +311,20 @@ def test_sides_that_photographs_taught_nothing_are_left_out():
 def test_a_model_that_cannot_be_seen_is_refused():
     faint = ball()
     faint.opacity_logits[:] = -9.0
-    with pytest.raises(UserError, match=r"see the model well.*--views inside"):
+    with pytest.raises(UserError) as caught:
         placed_cameras(faint, PlacementOptions(view_count=4, view_size="80x60"))
+    message = str(caught.value)
+    assert (
+        "only 0 of 80 cameras placed around it see the model well (--views orbit: 80 show next to nothing)" in message
+    )
+    assert "--views inside: " in message and "; look at it in a viewer" in message and "\n" not in message
+    with pytest.raises(UserError, match=r"see the model well \(--views orbit.*; try --views inside"):
+        placed_cameras(faint, PlacementOptions(views="orbit", view_count=4, view_size="80x60"))
 
 
 def test_a_solid_has_no_place_inside():
     solid = blobs(np.random.default_rng(8).uniform(-1, 1, (4000, 3)), size=0.2)
-    with pytest.raises(UserError, match=r"no free place.*--views orbit"):
+    with pytest.raises(UserError, match=r"no free place.*\(--views inside: of 500 places, .*; try --views orbit"):
         next(CameraPlacer(solid, PlacementOptions(views="inside")))
 
 

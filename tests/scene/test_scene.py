@@ -21,9 +21,10 @@ from PIL import Image
 
 import scene.images
 from gsz.errors import UserError
-from scene import Camera, Photographs, cameras_extent, image_cache, open_scene
+from scene import Camera, Photographs, image_cache, open_scene
 from scene.cache import ImageCache, half_of_free_memory
 from scene.options import SceneOptions
+from scene.scene import cameras_extent
 from scene.splits import at_resolution_option
 from tests import synthetic_scenes as scenes
 
@@ -313,14 +314,13 @@ def test_photographs_load_without_any_cache(tmp_path: Path) -> None:
 def test_the_bound_is_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scenes.write_colmap_scene(tmp_path, 6)
     one = 80 * 60 * 3
-    small = open_scene(SceneOptions(tmp_path, cache_memory=f"{4 * one}B"))
+    small = open_scene(SceneOptions(tmp_path, cache_memory=4 * one))
     opened = reads(monkeypatch)
     for _ in range(2):
         for view in small.train:
             small.images.load(view)
     assert len(small.train) == 5 and len(opened) == 6
-    with pytest.raises(UserError, match="size 'much'"):
-        open_scene(SceneOptions(tmp_path, cache_memory="much"))
+    assert tyro.cli(SceneOptions, args=["--cache_memory", "3GB"]).cache_memory == 3 * 10**9
 
 
 def test_without_a_bound_half_of_what_is_free_is_taken() -> None:
@@ -329,7 +329,7 @@ def test_without_a_bound_half_of_what_is_free_is_taken() -> None:
     free = int(available.split()[1]) * 1024
     limit = image_cache(SceneOptions()).limit_bytes
     assert 0 < limit <= 0.75 * free
-    assert image_cache(SceneOptions(cache_memory="3MB")).limit_bytes == 3_000_000
+    assert image_cache(SceneOptions(cache_memory=3_000_000)).limit_bytes == 3_000_000
 
 
 def test_the_cache_takes_no_more_memory_than_it_counts() -> None:
@@ -445,7 +445,7 @@ def test_options_of_a_trained_model() -> None:
     source = Path("model/cfg_args")
     assert SceneOptions.from_mapping(values, source) == SceneOptions(Path("data/garden"), "images_4", 4, eval=True)
     # What says nothing of the model is not taken over.
-    assert SceneOptions.from_mapping({"skip_missing": True, "cache_memory": "1MB"}, source) == SceneOptions()
+    assert SceneOptions.from_mapping({"skip_missing": True, "cache_memory": 10**6}, source) == SceneOptions()
 
 
 @pytest.mark.parametrize(
