@@ -59,7 +59,7 @@ def test_codecs_of_the_registry() -> None:
     assert registry.codec("ply") == registry.get("ply")
     with pytest.raises(UserError, match=r"codec 'mp3' is unknown; choose one of .*ply"):
         registry.codec("mp3:bits=3")
-    with pytest.raises(UserError, match="codec 'sog' has no setting 'grid'; it has .*palette"):
+    with pytest.raises(UserError, match=r"codec 'sog' has no setting 'grid'; it has .*palette"):
         registry.codec("sog:grid=native")
     with pytest.raises(UserError, match="'low'"):
         registry.codec("gsz:low")
