@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # Idle threads sleep: spinning ones would take the cores from the rasterizer's own on a busy machine.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-interop lint clean
+.PHONY: demo test test-interop test-cluster lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python scripts/demo.py --quality low
@@ -24,6 +24,10 @@ test-interop: $(VENV)/.installed-dev .interop/.installed
 	.interop/venv/bin/python -m pip install --quiet --disable-pip-version-check gsply==0.4.6 zstandard imagecodecs
 	@touch $@
 
+# Batches over a Ray cluster of two nodes on this machine.
+test-cluster: $(VENV)/.installed-cluster
+	$(BIN)/python -m pytest tests/cluster
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -39,6 +43,10 @@ $(VENV)/.installed: requirements.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.installed-cluster: requirements-cluster.txt $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
 	@touch $@
 
 clean:
