@@ -61,10 +61,10 @@ def log_sigmoid(logits: npt.ArrayLike) -> Float64s:
 
 
 def exp2(values: npt.ArrayLike) -> Float64s:
-    """2 to the power of numbers, to 2e-15 of it."""
-    exact = np.asarray(values, np.float64)
+    """2 to the power of numbers, to 2e-15 of it; of NaN NaN."""
+    exact = np.clip(np.asarray(values, np.float64), -1100.0, 1100.0)  # Beyond are 0 and infinity.
     exponent = np.rint(exact)
-    return np.ldexp(1.0 + _expm1((exact - exponent) * LN2), exponent.astype(np.int32))
+    return np.ldexp(1.0 + _expm1((exact - exponent) * LN2), np.nan_to_num(exponent).astype(np.int32))
 
 
 def signed_exp(logs: Float64s) -> Float64s:
