@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gsz.errors import UserError
+from quality.precision import exact_convolutions
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ class VggLpips:
         self._scale = torch.tensor(_SCALE, device=device).view(1, 3, 1, 1)
 
     @torch.inference_mode()
+    @exact_convolutions()
     def __call__(self, image: Tensor, target: Tensor) -> float:
         """
         Raises:
@@ -192,6 +194,7 @@ def _packaged_lpips(device: torch.device | str) -> Lpips | None:
         return None
 
     @torch.inference_mode()
+    @exact_convolutions()
     def distance(image: Tensor, target: Tensor) -> float:
         first, second = (part.to(device).permute(2, 0, 1).unsqueeze(0) for part in (image, target))
         return float(network(first, second))

@@ -18,6 +18,7 @@ from numba import njit, prange
 from torch import Tensor
 
 from gsz.kernels import INLINE, PARALLEL, match_torch_threads
+from quality.precision import exact_convolutions
 
 f32 = np.float32
 
@@ -266,17 +267,29 @@ def _window(dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor(_weights, dtype=dtype, device=device)
 
 
+class _Blur(torch.autograd.Function):
+    """The window over ``(1, 3, H, W)`` planes, by two one-dimensional convolutions in full precision.
+
+    It is symmetric, so the gradient is the window over the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, planes: Tensor) -> Tensor:
+        weights = _window(planes.dtype, planes.device)
+        across = weights.view(1, 1, 1, WINDOW).expand(_CHANNELS, 1, 1, WINDOW)
+        down = weights.view(1, 1, WINDOW, 1).expand(_CHANNELS, 1, WINDOW, 1)
+        with exact_convolutions():
+            rows = torch.nn.functional.conv2d(planes, across, padding=(0, _RADIUS), groups=_CHANNELS)
+            return torch.nn.functional.conv2d(rows, down, padding=(_RADIUS, 0), groups=_CHANNELS)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _Blur.apply(gradients[0])
+
+
 def _separable_ssim(image: Tensor, target: Tensor) -> Tensor:
-    """SSIM by two one-dimensional convolutions; any device, any float type."""
-    weights = _window(image.dtype, image.device)
-    across = weights.view(1, 1, 1, WINDOW).expand(_CHANNELS, 1, 1, WINDOW)
-    down = weights.view(1, 1, WINDOW, 1).expand(_CHANNELS, 1, WINDOW, 1)
-
-    def blur(planes: Tensor) -> Tensor:
-        convolve = torch.nn.functional.conv2d
-        rows = convolve(planes, across, padding=(0, _RADIUS), groups=_CHANNELS)
-        return convolve(rows, down, padding=(_RADIUS, 0), groups=_CHANNELS)
-
+    """SSIM by convolutions; any device, any float type."""
+    blur = _Blur.apply
     x, y = image.permute(2, 0, 1)[None], target.permute(2, 0, 1)[None]
     mean_x, mean_y = blur(x), blur(y)
     variance_x, variance_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2

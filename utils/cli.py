@@ -114,7 +114,7 @@ class _Bar:
 
     def __init__(self, label: str, unit: str) -> None:
         self._label, self._unit = label, unit
-        self._left = TimeLeft()
+        self._left = TimeLeft(lambda: time.monotonic())
         self._last_line = time.monotonic()
         self._bar: tqdm | None = None
 

@@ -35,6 +35,9 @@ class _Watch:
         """Answer signals from here on."""
         for number in _SIGNALS:
             signal.signal(number, self._interrupt)
+        # Where nobody is there yet to catch the interruption: while the program is being imported.
+        shown_by_python = sys.excepthook
+        sys.excepthook = lambda *error: self.end() if self.received else shown_by_python(*error)
         # Python answers a signal between two of its instructions, which a long computation keeps it from. The number of
         # the signal is written to this pipe at once, and a thread of its own reads it there.
         reading, writing = os.pipe()

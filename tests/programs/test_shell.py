@@ -1,4 +1,4 @@
-"""Proves how programs answer: at once, in one line where they fail or are stopped, quietly where they write logs."""
+"""Proves how programs answer: at once, in one line where they fail or are stopped, and quietly in logs."""
 
 from __future__ import annotations
 
