@@ -8,7 +8,7 @@ import torch
 
 from compress.averaging import RunningAverage
 from compress.prune import has_sh_rest
-from compress.recipe import Pace, Recipe
+from compress.recipe import Recipe
 from compress.views import Views
 from gsz.registry import Codec, Grid
 from quality.losses import finite_loss, photometric_loss
@@ -29,7 +29,7 @@ def finetune(
     iterations: int,
     seed: tuple[int, ...],
     progress: Callable[[float | None], None] = lambda loss: None,
-    pace: Pace | None = None,
+    lr_factor: float = 1.0,
 ) -> tuple[GaussianModel, Grid]:
     """Fine-tune a model on a codec's grid.
 
@@ -44,7 +44,7 @@ def finetune(
         iterations: May be zero: then only the grid is fitted.
         seed: Fixes the order of the views.
         progress: Called after every iteration, with the loss now and then and ``None`` otherwise.
-        pace: How the stage goes; ``None`` is the recipe's pace of a round.
+        lr_factor: What the learning rates of scales, rotations, opacities and ``sh_dc`` are multiplied with.
 
     Returns:
         The fine-tuned model, or its average, and the grid to encode it with.
@@ -52,18 +52,17 @@ def finetune(
     Raises:
         UserError: the loss is not finite.
     """
-    pace = pace or recipe.pace(final=False)
     splats = splats.clone()
     grid = codec.fit(splats)
     if len(splats) == 0:
         return splats, grid
     without_sh_rest = ~has_sh_rest(splats) if recipe.sh_prune_fraction > 0.0 else None
     splats.requires_grad_()
-    rates = recipe.learning_rates(views.extent, pace.factor)
+    rates = recipe.learning_rates(views.extent, lr_factor)
     groups = [{"params": [tensor], "lr": rates[name]} for name, tensor in splats.named_parameters() if tensor.numel()]
     optimizer = torch.optim.Adam(groups, eps=ADAM_EPSILON, fused=True)
-    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, pace.decay, total_iters=max(iterations - 1, 1))
-    average = RunningAverage(splats, pace.average) if pace.average and iterations else None
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, recipe.lr_decay, total_iters=max(iterations - 1, 1))
+    average = RunningAverage(splats, recipe.average) if recipe.average else None
     for iteration, camera in zip(range(iterations), views.shuffled(seed), strict=False):
         grid.observe(splats)
         snapped = grid.snap(splats)

@@ -19,7 +19,7 @@ from compress.importance import Exchange, Scores
 from compress.journal import FINAL, UNCOMPRESSED, Journal, JournalRow, Verdict
 from compress.judging import Roles
 from compress.prune import prune_sh
-from compress.recipe import Pace, Recipe
+from compress.recipe import Recipe
 from compress.regrow import Change
 from compress.run_dir import RunDir, RunState
 from compress.to_size import Encoded, encode, encode_by_score, encode_to_size
@@ -223,8 +223,7 @@ class _Loop:
     def _stage(self, name: str, splats: GaussianModel, iterations: int, score_seconds: float = 0.0) -> None:
         """Fine-tune, encode, decode, measure; then make it the state to resume from."""
         clock = _Clock()
-        pace = self.recipe.pace(final=False)
-        splats, grid = self._finetune(splats, self.codec, self.roles.training, iterations, pace)
+        splats, grid = self._finetune(splats, self.codec, self.roles.training, iterations)
         finetune_seconds = clock.lap()
         data = encode(splats, self.codec, grid).data
         encode_seconds = clock.lap()
@@ -302,7 +301,7 @@ class _Loop:
             return self._scores(splats, codec, views).gaussians
 
         def tune(splats: GaussianModel, codec: Codec, iterations: int, part: int = 0) -> tuple[GaussianModel, Grid]:
-            return self._finetune(splats, codec, views, iterations, self.recipe.pace(final=True), part)
+            return self._finetune(splats, codec, views, iterations, part, self.recipe.final_lr_factor)
 
         if size is None:
             splats, grid = tune(splats, codec, iterations)
@@ -317,10 +316,10 @@ class _Loop:
         return encoded
 
     def _finetune(
-        self, splats: GaussianModel, codec: Codec, views: Views, iterations: int, pace: Pace, part: int = 0
+        self, splats: GaussianModel, codec: Codec, views: Views, iterations: int, part: int = 0, lr_factor: float = 1.0
     ) -> tuple[GaussianModel, Grid]:
         seed = (self.recipe.seed, self.stages_done, part)
-        return finetune(splats, codec, views, self.recipe, iterations, seed, self._iterations, pace)
+        return finetune(splats, codec, views, self.recipe, iterations, seed, self._iterations, lr_factor)
 
     def _scores(self, splats: GaussianModel, codec: Codec, views: Views | None = None) -> Scores:
         """The recipe's score of the values that a codec's file would hold."""

@@ -21,22 +21,6 @@ ScoreName = Literal["gradient_sum", "gradient_per_view", "removal_error", "remov
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How a stage of fine-tuning goes.
-
-    Attributes:
-        decay: Learning rates fall in a straight line to this fraction of themselves.
-        factor: What the rates of scales, rotations, opacities and ``sh_dc`` are multiplied with.
-        average: How much of itself a running average of the model, with which the stage ends, keeps in an iteration;
-            with 0 the stage ends with the model itself.
-    """
-
-    decay: float = 1.0
-    factor: float = 1.0
-    average: float = 0.0
-
-
-@dataclass(frozen=True)
 class Recipe:
     """How a model is scored, pruned, fine-tuned and written.
 
@@ -102,16 +86,15 @@ class Recipe:
     rate_weight: Number = 0.00005
     """Weight of the file's estimated size, in bits a Gaussian, in the loss of fine-tuning. Codecs that can estimate it
     (gsz) are fine-tuned with this in place of the sh_rest_penalty; 0 leaves the penalty to all."""
+    average: Number = 0.998
+    """Every stage ends with the average of its models: a running one that keeps this fraction of itself in an
+    iteration, and less while the stage is young. On a coarse grid this brings to rest what rounding makes waver. 0
+    takes the model of the last iteration, as published."""
     lr_decay: Number = 1.0
-    """Learning rates of the final stage fall in a straight line to this fraction of themselves. 1 keeps them constant;
-    0.01 brings to rest what a coarse grid's rounding makes waver, where final_average does not."""
-    round_lr_decay: Number = 1.0
-    """The same for the first stage and each round."""
+    """Learning rates fall in a straight line to this fraction of themselves over each stage. 1 keeps them constant;
+    without an average 0.01 brings models to rest."""
     final_lr_factor: Number = 4.0
     """What the learning rates of scales, rotations, opacities and sh_dc are multiplied with in the final stage."""
-    final_average: Number = 0.998
-    """The file holds the average of the model over the final stage: a running one that keeps this fraction of itself in
-    an iteration. 0 takes the model of the last iteration, as published."""
     means_lr: Number = 1.6e-6
     """Learning rate of the means, times the scene's extent: that of the end of 3DGS training."""
     log_scales_lr: Number = 0.005
@@ -146,10 +129,9 @@ class Recipe:
         for name in ("sh_prune_fraction", "dssim_weight", "regrow_fraction"):
             require(name, 0.0 <= getattr(self, name) <= 1.0, "must lie between 0 and 1")
         require("prune_fraction", 0.0 < self.prune_fraction < 1.0, "must lie between 0 and 1")
-        for name in ("lr_decay", "round_lr_decay"):
-            require(name, 0.0 < getattr(self, name) <= 1.0, "must be above 0 and at most 1")
+        require("lr_decay", 0.0 < self.lr_decay <= 1.0, "must be above 0 and at most 1")
         require("final_lr_factor", 0.0 < self.final_lr_factor < math.inf, "must be a number above 0")
-        require("final_average", 0.0 <= self.final_average < 1.0, "must be at least 0 and below 1")
+        require("average", 0.0 <= self.average < 1.0, "must be at least 0 and below 1")
         require("target_count", self.target_count is None or self.target_count > 0, "must be at least 1")
         require("keep_ratio", self.keep_ratio is None or 0.0 < self.keep_ratio <= 1.0, "must lie between 0 and 1")
         require("seed", 0 <= self.seed < 2**63, "must be from 0 to 2^63 - 1")
@@ -195,10 +177,6 @@ class Recipe:
     def fewest_left(self, count: int) -> int:
         """How many of ``count`` Gaussians are left if quality lets all rounds be done."""
         return fewest_left(count, self.prune_fraction, self.max_rounds)
-
-    def pace(self, *, final: bool) -> Pace:
-        """How a stage of fine-tuning goes."""
-        return Pace(self.lr_decay, self.final_lr_factor, self.final_average) if final else Pace(self.round_lr_decay)
 
     def learning_rates(self, extent: float, factor: float = 1.0) -> dict[str, float]:
         """Adam's learning rate of each of the six tensors, for a scene of this extent in world units.

@@ -199,7 +199,7 @@ def test_the_rate_of_the_means_follows_the_scene(views: Views):
 def test_decaying_rates_end_a_stage_with_smaller_steps(views: Views):
     steps = []
     for decay in (1.0, 0.01):
-        recipe = replace(Recipe(), round_lr_decay=decay, sh_rest_penalty=0.0)
+        recipe = replace(Recipe(), lr_decay=decay, sh_rest_penalty=0.0, average=0.0)
         shorter, _ = finetune(tiny_splats(), registry.get("ply"), views, recipe, 30, (0, 0))
         longer, _ = finetune(tiny_splats(), registry.get("ply"), views, recipe, 60, (0, 0))
         steps.append(float((longer.sh_dc - shorter.sh_dc).abs().mean()))

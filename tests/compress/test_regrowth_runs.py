@@ -141,7 +141,7 @@ def test_pruned_harmonics_stay_pruned_in_children(coarse: tuple[Path, Path], tmp
     assert any(splits) and not result.splats.sh_rest.any()
 
 
-# --- The final stage -------------------------------------------------------------------------------------------------
+# --- Averages and rates ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -151,28 +151,26 @@ def views(coarse: tuple[Path, Path]) -> Views:
 
 
 def tune(splats: GaussianModel, views: Views, recipe: Recipe, iterations: int) -> GaussianModel:
-    return finetune(splats, registry.get("ply"), views, recipe, iterations, (0,), pace=recipe.pace(final=True))[0]
+    return finetune(splats, registry.get("ply"), views, recipe, iterations, (0,), lr_factor=recipe.final_lr_factor)[0]
 
 
-def test_the_final_stage_ends_with_the_average_of_its_models(views: Views):
+def test_a_stage_ends_with_the_average_of_its_models(views: Views):
     """With a decay of next to nothing each iteration's model is the average; a long one lies between them all."""
-    recipe = Recipe().with_settings({"final_average": 0, "final_lr_factor": 1}, "test")
+    recipe = Recipe().with_settings({"average": 0, "final_lr_factor": 1}, "test")
     splats = tiny_splats(30)
     path = [tune(splats, views, recipe, count) for count in range(1, 9)]
-    averaged = tune(splats, views, recipe.with_settings({"final_average": 0.9}, "test"), 8)
+    averaged = tune(splats, views, recipe.with_settings({"average": 0.9}, "test"), 8)
     expected = splats.clone().means.double()
     for updates, model in enumerate(path):
         weight = min(0.9, (1 + updates) / (10 + updates))
         expected = weight * expected + (1 - weight) * model.means.double()
     torch.testing.assert_close(averaged.means.double(), expected, rtol=1e-5, atol=1e-7)
-    assert np.array_equal(
-        table(tune(splats, views, recipe.with_settings({"final_average": 0.9}, "test"), 0)), table(splats)
-    )
+    assert np.array_equal(table(tune(splats, views, recipe.with_settings({"average": 0.9}, "test"), 0)), table(splats))
 
 
 def test_the_factor_speeds_up_all_but_positions_and_view_dependence(views: Views):
     """Adam's first step is as long as its learning rate."""
-    plain = Recipe().with_settings({"final_average": 0, "final_lr_factor": 1}, "test")
+    plain = Recipe().with_settings({"average": 0, "final_lr_factor": 1}, "test")
     splats = tiny_splats(30)
     slow, fast = (
         tune(splats, views, recipe, 1) for recipe in (plain, plain.with_settings({"final_lr_factor": 4}, "test"))
