@@ -84,7 +84,8 @@ class PlacementOptions:
     """Where cameras are placed around or in a model that comes without any."""
 
     views: Literal["auto", "orbit", "inside"] = "auto"
-    """Look at the model from around (orbit) or from within (inside); auto decides by whether its middle is empty."""
+    """Look at the model from around (orbit) or from within (inside); auto decides by whether its middle is empty and
+    there is something in it that cannot be seen from outside."""
     view_count: int = 96
     """Cameras to place."""
     view_size: str = "800x600"

@@ -27,7 +27,7 @@ from compress.loop import Result
 from compress.views import Views
 from gaussian_renderer import render as render_view
 from gsz.errors import UserError
-from programs import measuring
+from programs import compression, measuring
 from programs.own_renders import OwnRenders, known_cameras
 from programs.placed_views import MAX_NEAR_SHARE, Looker, hidden_share, kinds_by_likelihood, placed_cameras
 from quality.metrics import measure
@@ -458,6 +458,19 @@ def test_the_checkpoints_background_is_kept(checkpoint: Path, tmp_path: Path):
     render.main(["-m", str(tmp_path / "out"), "--skip_train"])
     corners = [measuring.read_image(path)[0, 0].min() for path in (tmp_path / "out" / "test").rglob("gt/*.png")]
     assert max(corners) == 1.0
+
+
+@pytest.mark.parametrize("with_photographs", [False, True])
+@pytest.mark.parametrize("text", ["Namespace(white_background={})", "Namespace(a=Odd(), white_background={})"])
+def test_the_checkpoints_background_counts_with_photographs_too(tmp_path: Path, with_photographs: bool, text: str):
+    arguments = ["-m", str(tmp_path / "out"), "--pretrained_dir", str(tmp_path)]
+    arguments += ["-s", str(tmp_path / "scene")] if with_photographs else []
+    for white in (True, False):
+        (tmp_path / "cfg_args").write_text(text.format(white))
+        options = compression.with_background_of_checkpoint(train.parse(arguments))
+        assert options.scene.white_background is white
+    (tmp_path / "cfg_args").write_text("nothing that could be read")
+    assert compression.with_background_of_checkpoint(train.parse(arguments)).scene.white_background is False
 
 
 # --- What is refused -------------------------------------------------------------------------------------------------
