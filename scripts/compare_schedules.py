@@ -82,7 +82,14 @@ VARIANTS = {
     "40 % a round": Variant({"prune_fraction": 0.4}),
     "more iterations in the rounds": Variant({}, final_share=0.15),
     "more iterations at the end": Variant({}, final_share=0.7),
-    "constant rates": Variant({"lr_decay": 1.0}),
+    "no regrowth": Variant({"regrow_fraction": 0.0}),
+    "regrowth of at most 5 % a round": Variant({"regrow_fraction": 0.05}),
+    "rates of the final stage as in the rounds": Variant({"final_lr_factor": 1.0}),
+    "rates of the final stage twice those of the rounds": Variant({"final_lr_factor": 2.0}),
+    "rates that decay, no average": Variant({"lr_decay": 0.01, "average": 0.0, "final_lr_factor": 1.0}),
+    "rates that decay, no average, no regrowth": Variant(
+        {"lr_decay": 0.01, "average": 0.0, "final_lr_factor": 1.0, "regrow_fraction": 0.0}
+    ),
     "no penalty on sh_rest": Variant({"sh_rest_penalty": 0.0}),
     "penalty 0.01": Variant({"sh_rest_penalty": 0.01}),
     "sh_rest of 10 % a round": Variant({"sh_prune_fraction": 0.1}),
