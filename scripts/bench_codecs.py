@@ -208,7 +208,8 @@ def bench_codec(codec: Codec, splats: GaussianModel, judge: Judge) -> Result:
     codec.decode(codec.fit(sample).encode(sample))
     grid, fit_s = timed(lambda: codec.fit(splats))
     data, encode_s = timed(lambda: grid.encode(splats))
-    decoded, decode_s = timed(lambda: codec.decode(data))
+    arrays, decode_s = timed(lambda: codec.decode(data))
+    decoded = GaussianModel.of(arrays)
     snapped = grid.snap(splats).detach()
     lossy = errors(splats, snapped)
     law_holds = same_up_to_order(decoded, snapped)
@@ -266,7 +267,8 @@ def bench_peer(write: Writer, path: Path, judge: Judge) -> Result:
     """The file that another program makes of a PLY. Its Gaussians are in another order, so errors are not compared."""
     data, encode_s = write(path)
     codec = registry.identify(data, "the converter's file")
-    decoded, decode_s = timed(lambda: codec.decode(data))
+    arrays, decode_s = timed(lambda: codec.decode(data))
+    decoded = GaussianModel.of(arrays)
     return _result(data, codec, decoded, judge, encode_s, decode_s)
 
 
