@@ -7,8 +7,6 @@ of any layout and type, and refusals of images that do not fit.
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
 import numba
 import numpy as np
@@ -199,12 +197,3 @@ def test_images_that_do_not_fit_are_refused():
 def test_an_empty_image_has_no_similarity():
     empty = torch.zeros(0, 40, 3)
     assert math.isnan(ssim(empty, empty).item())
-
-
-@pytest.mark.parametrize("module", ["quality.ssim", "quality.lpips", "quality.metrics"])
-def test_whoever_convolves_keeps_float32_on_cuda(module):
-    """In a process of its own, which has not imported anything else of ours: ``metrics.py`` chooses no backend."""
-    command = f"import torch; before = torch.backends.cudnn.allow_tf32; import {module}; "
-    command += "print(before, torch.backends.cudnn.allow_tf32)"
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "False"]
