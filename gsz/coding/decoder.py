@@ -13,8 +13,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from gsz.coding.alphabet import LANES, PROBABILITY_BITS
-from gsz.coding.tables import LOW, ONE, Column, StreamError, at
+from gsz.coding.alphabet import CHUNK, LANES, PROBABILITY_BITS
+from gsz.coding.tables import LOW, NO_SLOTS, ONE, Column, StreamError, at
 from gsz.kernels import kernel
 
 STATE_BYTES = 4 * LANES
@@ -42,6 +42,7 @@ class Decoder:
         self._words[: self._length] = np.frombuffer(data, "<u2", offset=STATE_BYTES)
         self._states = np.zeros(LANES + 2, np.uint64)
         self._states[:LANES] = np.frombuffer(data, "<u4", LANES)
+        self._long = np.empty(0, np.uint32)
 
     def tokens(self, column: Column, count: int, contexts: np.ndarray | None = None) -> np.ndarray:
         """The next ``(count,)`` uint8 tokens of a column, which are its values where its alphabet is plain.
@@ -52,7 +53,8 @@ class Decoder:
             self._states[_LANE] = (int(self._states[_LANE]) + count) % LANES
             return np.zeros(count, np.uint8)
         tables = column.tables
-        tables.begin_decoding()
+        if tables.flat_slots is NO_SLOTS:
+            tables.begin_decoding()
         recent = np.empty(LANES + count, np.uint8)
         recent[:LANES] = column.history
         _decode_tokens(
@@ -74,14 +76,15 @@ class Decoder:
         """The next ``(count,)`` int64 values of a column, and their tokens."""
         tokens = self.tokens(column, count, contexts)
         alphabet = column.alphabet
+        if count >= len(self._long):
+            self._long = np.empty(max(count + 1, CHUNK + 1), np.uint32)
         values = np.empty(count, np.int64)
-        long = np.empty(count + 1, np.uint32)
         _decode_values(
             self._words,
             self._states,
             tokens,
             values,
-            long,
+            self._long,
             alphabet.signed,
             alphabet.direct_bits,
             alphabet.leading_bits,

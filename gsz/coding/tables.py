@@ -54,9 +54,8 @@ class Tables:
 
     def begin_decoding(self) -> None:
         """Have ``flat_slots``, the token of each of the 4096 numbers of each context, and keep it up to date."""
-        if len(self.flat_slots) == 0:
-            tokens = np.tile(np.arange(self.size, dtype=np.uint8), len(self.symbols))
-            self.flat_slots = np.repeat(tokens, self.flat_symbols & 0xFFFF)
+        tokens = np.tile(np.arange(self.size, dtype=np.uint8), len(self.symbols))
+        self.flat_slots = np.repeat(tokens, self.flat_symbols & 0xFFFF)
 
     def rebuild(self) -> None:
         """Bring the distributions of those contexts up to the counts that have learnt enough since they were."""

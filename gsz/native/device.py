@@ -183,7 +183,7 @@ class DeviceSteps:
         return vectors, DeviceFrames(4 * kind + largest, order, sign, norm)
 
     def _finenesses(self, scales: Tensor, opacities: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N,)`` int64 each; see :func:`gsz.native.symbols.finenesses`."""
+        """``(N,)`` int64 each; see :func:`gsz.native.symbols.fineness_of`."""
         steps = self._steps
         first, second, _ = (scales * self._scale_factors).long().unbind(1)
         coverage = ((first + second) * self._octaves_per_scale >> 16) + self._covered[opacities]

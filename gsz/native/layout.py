@@ -20,6 +20,10 @@ Hints = dict[str, np.ndarray]
 packing needs again."""
 
 
+AS_IT_IS = np.minimum(np.arange(256), 16).astype(np.uint8)
+"""The map of a hint that is its own context."""
+
+
 @dataclass(frozen=True)
 class ColumnPlan:
     """One column of a layout.
@@ -27,7 +31,8 @@ class ColumnPlan:
     Attributes:
         attribute: the stream it belongs to.
         alphabet: how its integers become tokens.
-        first: name of the earlier column of the stream, or of the hint, that contexts look at; and its map.
+        first: name of the earlier column of the stream, or of the hint, that contexts look at; and its map, which is
+            :data:`AS_IT_IS` for a hint of at most 16.
         second: another one.
         previous: map of the column's own token eight Gaussians before.
         summed: whether each item is a difference from the one eight before. Encoders are given differences, see
@@ -48,8 +53,11 @@ class ColumnPlan:
 
     def contexts(self, seen: dict[str, np.ndarray]) -> np.ndarray | None:
         """``(n,)`` uint8 contexts of items, by the hints and tokens so far; None where they look at none."""
-        parts = [table[seen[name]] for name, table in (self.first, self.second) if name]
-        return sum(parts[1:], start=parts[0]) if parts else None
+        (first, first_map), (second, second_map) = self.first, self.second
+        if not first:
+            return None
+        contexts = seen[first] if first_map is AS_IT_IS else np.take(first_map, seen[first])
+        return contexts + np.take(second_map, seen[second]) if second else contexts
 
 
 Layout = dict[str, ColumnPlan]

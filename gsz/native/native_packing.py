@@ -12,17 +12,34 @@ import numpy as np
 from gsz.coding.alphabet import Alphabet, buckets
 from gsz.coding.morton import deinterleave, interleave
 from gsz.coding.tables import StreamError
-from gsz.native.layout import DC_COLUMNS, ColumnPlan, Columns, Hints, Layout, from_ycocg, lane_differences, to_ycocg
+from gsz.kernels import kernel
+from gsz.native.layout import (
+    AS_IT_IS,
+    DC_COLUMNS,
+    ColumnPlan,
+    Columns,
+    Hints,
+    Layout,
+    from_ycocg,
+    lane_differences,
+    to_ycocg,
+)
 from gsz.native.packing import Packed, Packing
 from gsz.native.steps import MEAN_LIMIT, RECONSTRUCTED, SCALE_LIMIT, Steps
-from gsz.native.symbols import Symbols, dequantize_into, dequantize_sh, finenesses, quantize
+from gsz.native.symbols import (
+    Finenesses,
+    Octaves,
+    Symbols,
+    dequantize_into,
+    dequantize_sh,
+    fineness_of,
+    quantize,
+)
 from gsz.splats import Splats
 
-_EACH = buckets(list(range(1, 17)))
-"""A context for each fineness."""
 _OPACITY = buckets([4, 12, 32], 10)
 _SCALE = buckets([12, 18, 24, 30, 36, 42, 50, 60, 80])
-_ROTATION = ColumnPlan("rotations", Alphabet(5, 4, 16, signed=True), first=("rotation_fineness", _EACH))
+_ROTATION = ColumnPlan("rotations", Alphabet(5, 4, 16, signed=True), first=("rotation_fineness", AS_IT_IS))
 
 _PARAMETERS = struct.Struct("<3dd7d4dBBHhhi")
 """Center, radius; steps of scales, rotations, DC, SH and its Co and Cg, SH threshold; SH values; mean bits, ranges of
@@ -145,18 +162,13 @@ class NativePacking(Packing):
                 raise StreamError("a level is out of range")
             return hints | {"opacity_level": levels.astype(np.uint8)}
         if attribute == "rotations":
-            scales = self._scales(columns)
-            fineness = finenesses(scales, hints["opacity_level"], self.steps)
+            count = len(columns["scale"])
+            scales = np.empty((count, 3), np.int32)
+            fineness = Finenesses(np.empty(count, np.uint8), np.empty(count, np.uint8))
+            symbols = (columns[name].astype(np.int64, copy=False) for name in ("scale", "gap", "thin"))
+            _shapes(*symbols, hints["opacity_level"], self.top, Octaves.of(self.steps), scales, fineness)
             return hints | {"scales": scales, "rotation_fineness": fineness.rotations, "sh_fineness": fineness.sh}
         return hints
-
-    def _scales(self, columns: Columns) -> np.ndarray:
-        """``(N, 3)`` int32 scale symbols."""
-        first = self.top - columns["scale"].astype(np.int64, copy=False)
-        second = ((first + 1) >> 1) - columns["gap"]
-        third = ((second + 1) >> 1) - columns["thin"]
-        limit = 4 * SCALE_LIMIT
-        return _side_by_side(*(np.clip(scale, -limit, limit) for scale in (first, second, third)))
 
     def finish(self, columns: Columns, hints: Hints, rows: Splats) -> None:
         symbols = Symbols(
@@ -201,3 +213,16 @@ def _side_by_side(first: np.ndarray, second: np.ndarray, third: np.ndarray) -> n
     for column, values in enumerate((first, second, third)):
         table[:, column] = values
     return table
+
+
+@kernel
+def _shapes(scale, gap, thin, levels, top, octaves, scales, fineness):
+    """Fill in ``(N, 3)`` scale symbols and what follows from them. Those of a strange file are cut off."""
+    limit = 4 * SCALE_LIMIT
+    for i in range(len(scale)):
+        first = top - scale[i]
+        second = ((first + 1) >> 1) - gap[i]
+        third = ((second + 1) >> 1) - thin[i]
+        for axis, symbol in enumerate((first, second, third)):
+            scales[i, axis] = -limit if symbol < -limit else (limit if symbol > limit else symbol)
+        fineness_of(i, scales, levels, octaves, fineness)

@@ -8,7 +8,7 @@ zero, and otherwise an escape and three values, of which Y goes first and the ot
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -33,17 +33,22 @@ CROWDS = 3
 VALUE_KINDS = 7
 """Contexts of values tell the classes 2 to 8 apart."""
 
-_FINENESS = buckets(list(range(1, 17)), 4)
+_FINENESSES = 17
 _VALUE = Alphabet(5, 1, 14, signed=True)
 
 
+_MASKS = np.arange(1 << GROUPS[-1][1])
+
+
 def _densities(known: int) -> np.ndarray:
-    """``(16,)`` uint8: by how many of the first ``known`` bits of a mask are ones, the bit length of it in eighths."""
-    eighths = 8 * np.arange(16)
+    """``(2**15,)`` uint8: of each mask of ``known`` bits, the bit length of how many eighths of them are ones."""
+    eighths = 8 * np.bitwise_count(_MASKS)
     return sum((eighths >= max(known, 1) << power).astype(np.uint8) for power in range(DENSITIES - 1))
 
 
 _DENSITY = {begin: _densities(begin) for begin, _ in GROUPS}
+_FULLNESS = (np.bitwise_count(_MASKS) >> 2).astype(np.uint8)
+"""Of each mask, which of :data:`COUNTS` it has."""
 
 
 class Colors(Protocol):
@@ -65,17 +70,17 @@ class Palette:
         digits = np.delete(np.arange(ESCAPE + 1), ESCAPE // 2)
         symbols = np.stack([digits // 9, digits // 3 % 3, digits % 3], axis=1) - 1
         fineness = np.repeat(np.arange(colors.sh_finenesses, dtype=np.uint8), ESCAPE)
-        self._triples = self._of(np.tile(symbols, (colors.sh_finenesses, 1)), fineness)
+        self._triples = self._of(np.tile(symbols, (colors.sh_finenesses, 1)).astype(np.int16), fineness)
 
     def extended(self, symbols: np.ndarray, fineness: np.ndarray) -> tuple[np.ndarray, int]:
         """``(finenesses * ESCAPE + n, 3)`` float32: those of the triples, and from the number that is returned on,
-        those of ``(n, 3)`` other symbols.
+        those of ``(n, 3)`` int16 other symbols.
         """
         return np.concatenate([self._triples, self._of(symbols, fineness)]), len(self._triples)
 
     def _of(self, symbols: np.ndarray, fineness: np.ndarray) -> np.ndarray:
         colors = np.empty((len(symbols), 1, 3), np.float32)
-        self._colors.dequantize_sh(colors, symbols.astype(np.int16), fineness)
+        self._colors.dequantize_sh(colors, symbols, fineness)
         return colors[:, 0]
 
 
@@ -90,7 +95,7 @@ class ShCoding:
     def __init__(self, classes: int, coefficients: int):
         self._groups = [(begin, end) for begin, end in GROUPS if begin < coefficients]
         self._classes = Column(
-            Alphabet(4, 0, 4), classes, contexts=1 + int(_FINENESS.max()), previous=buckets([1, 2, 3])
+            Alphabet(4, 0, 4), classes, contexts=KINDS * _FINENESSES - 3, previous=buckets([1, 2, 3])
         )
         self._masks = [
             Column(Alphabet(end - begin, 0, end - begin), contexts=KINDS * DENSITIES) for begin, end in self._groups
@@ -106,86 +111,87 @@ class ShCoding:
     def encode(self, coder: Encoder, sh: np.ndarray, fineness: np.ndarray) -> None:
         """Append a chunk of ``(n, 3 K)`` int16 harmonics of ``(n,)`` uint8 ``fineness``."""
         classes, masks = survey(sh)
-        coder.integers(self._classes, classes, _FINENESS[fineness])
+        coder.integers(self._classes, classes, fineness * np.uint8(KINDS))
         rows = np.flatnonzero(classes > 0).astype(np.uint16)
         kinds, masks = classes[rows], masks[rows]
-        base = _kind_base(kinds)
         for (begin, end), column in zip(self._groups, self._masks, strict=True):
-            known = masks & np.uint16((1 << begin) - 1)
-            coder.integers(column, (masks >> begin) & ((1 << (end - begin)) - 1), _mask_contexts(base, known, begin))
-        members, bounds = _members_of(masks, self._groups[-1][1])
-        triples, escapes = np.empty(len(members), np.int64), np.empty((3, len(members)), np.int64)
-        count = _triples_of(sh, rows, members, bounds, triples, escapes)
-        tokens = coder.integers(self._triples, triples, _triple_contexts(kinds, masks, members))
-        _, kinds, crowds = _escapes(kinds, members, tokens)
-        values = escapes[:, :count]
-        contexts = crowds
-        for column, of_color in zip(self._values, values, strict=True):
-            coder.integers(column, of_color, contexts)
-            contexts = _beside(kinds, values[0])
+            contexts = _mask_contexts(kinds, masks & np.uint16((1 << begin) - 1), begin)
+            coder.integers(column, (masks >> begin) & ((1 << (end - begin)) - 1), contexts)
+        members, contexts, bounds = self._members_of(kinds, masks)
+        triples, values = np.empty(len(members), np.int64), np.empty((3, len(members)), np.int64)
+        count = _triples_of(sh, rows, members, bounds, triples, values)
+        escapes = _Escapes.of(kinds, members, coder.integers(self._triples, triples, contexts))
+        y, co, cg = values[:, :count]
+        coder.integers(self._values[0], y, escapes.contexts)
+        beside = escapes.contexts_beside(y)
+        coder.integers(self._values[1], co, beside)
+        coder.integers(self._values[2], cg, beside)
 
     def decode(self, coder: Decoder, sh_rest: np.ndarray, fineness: np.ndarray, palette: Palette) -> None:
         """Fill in a chunk of ``(n, K, 3)`` float32 harmonics of ``(n,)`` uint8 ``fineness``."""
-        classes = coder.tokens(self._classes, len(sh_rest), _FINENESS[fineness])
+        classes = coder.tokens(self._classes, len(sh_rest), fineness * np.uint8(KINDS))
         rows = np.flatnonzero(classes > 0).astype(np.uint16)
-        kinds = classes[rows]
-        base = _kind_base(kinds)
-        masks = np.zeros(len(rows), np.uint16)
+        kinds, masks = classes[rows], np.zeros(len(rows), np.uint16)
         for (begin, _), column in zip(self._groups, self._masks, strict=True):
-            group = coder.tokens(column, len(rows), _mask_contexts(base, masks, begin))
+            group = coder.tokens(column, len(rows), _mask_contexts(kinds, masks, begin))
             masks |= group.astype(np.uint16) << begin
-        members, bounds = _members_of(masks, self._groups[-1][1])
-        tokens = coder.tokens(self._triples, len(members), _triple_contexts(kinds, masks, members))
-        escaped, kinds, crowds = _escapes(kinds, members, tokens)
-        y, _ = coder.integers(self._values[0], len(escaped), crowds)
-        beside = _beside(kinds, y)
-        co, cg = (coder.integers(column, len(escaped), beside)[0] for column in self._values[1:])
-        symbols = np.stack([y, co, cg], axis=1)
-        colors, escapes_begin = palette.extended(symbols, fineness[rows[escaped]])
-        flat = sh_rest.reshape(-1)
+        members, contexts, bounds = self._members_of(kinds, masks)
+        tokens = coder.tokens(self._triples, len(members), contexts)
+        escapes = _Escapes.of(kinds, members, tokens)
+        symbols = np.empty((len(escapes.contexts), 3), np.int16)
+        symbols[:, 0], _ = coder.integers(self._values[0], len(symbols), escapes.contexts)
+        beside = escapes.contexts_beside(symbols[:, 0])
+        for color, column in enumerate(self._values[1:], 1):
+            symbols[:, color], _ = coder.integers(column, len(symbols), beside)
+        colors, escapes_begin = palette.extended(symbols, fineness[rows[escapes.masks]])
+        flat, width = sh_rest.reshape(-1), 3 * sh_rest.shape[1]
         flat[:] = 0.0
-        _place(flat, 3 * sh_rest.shape[1], rows, members, tokens, bounds, fineness, colors.reshape(-1), escapes_begin)
+        _place(flat, width, rows, members, tokens, bounds, fineness, colors.reshape(-1), escapes_begin)
+
+    def _members_of(self, kinds: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The coefficients in masks, coefficient by coefficient.
+
+        Returns:
+            ``(m,)`` uint16 indices of their masks; ``(m,)`` uint8 contexts of their triples, by the class and by how
+            full the mask is; and ``(K + 1,)`` where the members of each coefficient begin.
+        """
+        count = int(np.bitwise_count(masks).sum(dtype=np.int64))
+        members, contexts = np.empty(count + 1, np.uint16), np.empty(count + 1, np.uint8)
+        bounds = np.zeros(self._groups[-1][1] + 1, np.int64)
+        own = (np.minimum(kinds, KINDS) - np.uint8(1)) * np.uint8(COUNTS) + np.take(_FULLNESS, masks)
+        _members(masks, own, members, contexts, bounds)
+        return members[:-1], contexts[:-1], bounds
 
 
-def _kind_base(kinds: np.ndarray) -> np.ndarray:
-    """What the contexts of masks and triples have from the classes, which are 1 and up: 0 to ``KINDS - 1``."""
-    return np.minimum(kinds, KINDS) - np.uint8(1)
+def _mask_contexts(kinds: np.ndarray, masks: np.ndarray, known: int) -> np.ndarray:
+    """``(n,)`` uint8 contexts of masks: by the class, and by how many of the first ``known`` bits are ones."""
+    return (np.minimum(kinds, KINDS) - np.uint8(1)) * np.uint8(DENSITIES) + np.take(_DENSITY[known], masks)
 
 
-def _mask_contexts(base: np.ndarray, masks: np.ndarray, known: int) -> np.ndarray:
-    """By the class, and by how many of the first ``known`` bits of the mask are ones."""
-    return base * np.uint8(DENSITIES) + _DENSITY[known][np.bitwise_count(masks)]
+class _Escapes(NamedTuple):
+    """The triples of a chunk that are escapes.
 
-
-def _triple_contexts(kinds: np.ndarray, masks: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """By the class, and by how full the mask is."""
-    own = _kind_base(kinds) * np.uint8(COUNTS) + (np.bitwise_count(masks) >> np.uint8(2))
-    return own[members]
-
-
-def _members_of(masks: np.ndarray, coefficients: int) -> tuple[np.ndarray, np.ndarray]:
-    """The coefficients in masks, coefficient by coefficient.
-
-    Returns:
-        ``(n,)`` uint16 indices of their masks, and ``(K + 1,)`` where the members of each coefficient begin.
+    Attributes:
+        masks: ``(m,)`` uint16 indices of the masks that they belong to.
+        kinds: ``(m,)`` uint8, the classes of their Gaussians from 2 on, as numbers below :data:`VALUE_KINDS`.
+        contexts: ``(m,)`` uint8, those of Y: by the kind, and by how many escapes the Gaussian has.
     """
-    members = np.empty(int(np.bitwise_count(masks).sum(dtype=np.int64)) + 1, np.uint16)
-    bounds = np.zeros(coefficients + 1, np.int64)
-    _members(masks, members, bounds)
-    return members[:-1], bounds
 
+    masks: np.ndarray
+    kinds: np.ndarray
+    contexts: np.ndarray
 
-def _escapes(kinds: np.ndarray, members: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which masks the escapes among triples belong to, the kinds of their Gaussians, and the contexts of their Y."""
-    escaped = members[np.flatnonzero(tokens == ESCAPE)]
-    crowd = np.bincount(escaped, minlength=len(kinds))[escaped]
-    own = np.clip(kinds[escaped], 2, VALUE_KINDS + 1) - np.uint8(2)
-    return escaped, own, own * np.uint8(CROWDS) + (crowd > 1) + (crowd > 4)
+    @staticmethod
+    def of(kinds: np.ndarray, members: np.ndarray, tokens: np.ndarray) -> _Escapes:
+        escapes = _Escapes(*(np.empty(len(members) + 1, kind) for kind in (np.uint16, np.uint8, np.uint8)))
+        count = _find_escapes(kinds, members, tokens, np.zeros(len(kinds), np.uint8), *escapes)
+        return _Escapes(*(array[:count] for array in escapes))
 
-
-def _beside(kinds: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The contexts of Co and Cg: Y in steps that grow with the kind."""
-    return (5 * kinds + np.clip(y >> kinds, -2, 2) + 2).astype(np.uint8)
+    def contexts_beside(self, y: np.ndarray) -> np.ndarray:
+        """``(m,)`` uint8 contexts of Co and Cg: Y in steps that grow with the kind."""
+        contexts = np.empty(len(y), np.uint8)
+        _beside(self.kinds, y.astype(np.int16), contexts)
+        return contexts
 
 
 def survey(sh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -212,14 +218,39 @@ def _survey(sh, classes, masks):
 
 
 @kernel
-def _members(masks, members, bounds):
+def _members(masks, own, members, contexts, bounds):
     found = at(0)
     for k in range(len(bounds) - 1):
         for j in range(at(len(masks))):
             # Written always and kept if there is something: there is nothing to mispredict.
             members[found] = j
+            contexts[found] = own[j]
             found += at((masks[j] >> k) & 1)
         bounds[k + 1] = found
+
+
+@kernel
+def _find_escapes(kinds, members, tokens, crowd, masks, own, contexts):
+    """Returns how many escapes there are. ``crowd`` is all zero, and is given how many each Gaussian has."""
+    found = at(0)
+    for j in range(at(len(members))):
+        masks[found] = members[j]
+        found += at(tokens[j] == ESCAPE)
+    for j in range(found):
+        crowd[at(masks[j])] += 1
+    for j in range(found):
+        kind, escapes = np.int64(kinds[at(masks[j])]) - 2, crowd[at(masks[j])]
+        kind = 0 if kind < 0 else (VALUE_KINDS - 1 if kind >= VALUE_KINDS else kind)
+        own[j] = kind
+        contexts[j] = kind * CROWDS + (escapes > 1) + (escapes > 4)
+    return found
+
+
+@kernel
+def _beside(kinds, y, contexts):
+    for j in range(len(kinds)):
+        steps = np.int64(y[j]) >> kinds[j]
+        contexts[j] = 5 * np.int64(kinds[j]) + (0 if steps < -2 else (4 if steps > 2 else steps + 2))
 
 
 @kernel

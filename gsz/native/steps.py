@@ -42,7 +42,7 @@ class Steps:
         sh_values: ``(RECONSTRUCTED,)`` float64; what magnitudes 0, 1, ... stand for, in steps. The first is 0.
         rotation_pivot: leverage, in 1/16 octaves, of the Gaussians whose rotations have exactly ``rotation_step``.
         rotation_range: by how many half octaves that step may be divided or multiplied, 0 to 8; see
-            :func:`gsz.native.symbols.finenesses`.
+            :func:`gsz.native.symbols.fineness_of`.
         sh_pivot: the same for coverage and ``sh_step``.
         sh_range: the same for ``sh_step``.
         sh_threshold: fraction of a step beyond which a magnitude is rounded up; only encoders use it.

@@ -171,7 +171,7 @@ def quantize(model: Splats, steps: Steps) -> Quantized:
         symbols.opacities,
         1 / steps.scale_step,
         1 / steps.rotation_steps,
-        _Octaves.of(steps),
+        Octaves.of(steps),
         symbols.scales,
         symbols.rotations,
         fineness,
@@ -241,21 +241,8 @@ def dequantize_sh(sh_rest: np.ndarray, symbols: np.ndarray, fineness: np.ndarray
     _dequantize_sh(symbols, fineness, steps.sh_steps, steps.sh_values, sh_rest.reshape(symbols.shape))
 
 
-def finenesses(scales: np.ndarray, opacities: np.ndarray, steps: Steps) -> Finenesses:
-    """How finely each Gaussian's rotation and harmonics are stored, from its opacity and scales, all in integers.
-
-    An error of color shows in proportion to what a Gaussian covers, so where bits are scarce the step of harmonics
-    should fall with the square root of it. Coverage is estimated as opacity times the product of the two largest
-    scales. An error of rotation shows the more, the longer a Gaussian is besides: its leverage is its coverage times
-    the square of the ratio of its two largest scales.
-    """
-    fineness = Finenesses(np.empty(len(scales), np.uint8), np.empty(len(scales), np.uint8))
-    _finenesses(scales, opacities, _Octaves.of(steps), fineness)
-    return fineness
-
-
 def pivots(log_scales: np.ndarray, opacity_logits: np.ndarray) -> tuple[int, int]:
-    """The median leverage and coverage of Gaussians, in 1/16 octaves, as :func:`finenesses` estimates them."""
+    """The median leverage and coverage of Gaussians, in 1/16 octaves, as :func:`fineness_of` estimates them."""
     scales = np.sort(log_scales.astype(np.float64), axis=1)
     opacity = elementary.log_sigmoid(opacity_logits.reshape(-1))
     coverage = scales[:, 1] + scales[:, 2] + opacity
@@ -280,7 +267,7 @@ def shape_gradients(
     return quaternions, log_scales
 
 
-class _Octaves(NamedTuple):
+class Octaves(NamedTuple):
     """What finenesses are computed from."""
 
     covered: np.ndarray
@@ -291,9 +278,9 @@ class _Octaves(NamedTuple):
     sh_range: int
 
     @staticmethod
-    def of(steps: Steps) -> _Octaves:
+    def of(steps: Steps) -> Octaves:
         pivots_and_ranges = (steps.rotation_pivot, steps.rotation_range, steps.sh_pivot, steps.sh_range)
-        return _Octaves(steps.covered, steps.octaves_per_scale, *pivots_and_ranges)
+        return Octaves(steps.covered, steps.octaves_per_scale, *pivots_and_ranges)
 
 
 def _padded_thresholds(steps: Steps) -> np.ndarray:
@@ -352,7 +339,7 @@ def _quantize_shapes(
             frames.order[i, axis] = source
             scale = np.float64(log_scales[i, source]) * per_scale / (1 << axis)
             scales[i, axis] = _clamp(scale, SCALE_LIMIT >> axis)
-        _fineness(i, scales, levels, octaves, fineness)
+        fineness_of(i, scales, levels, octaves, fineness)
 
         # In Numba float() keeps single precision.
         w, x = np.float64(quaternions[i, 0]), np.float64(quaternions[i, 1])
@@ -389,7 +376,14 @@ def _times(w, x, y, z, right, conjugate):
 
 
 @inline
-def _fineness(i, scales, levels, octaves, fineness):
+def fineness_of(i, scales, levels, octaves, fineness):
+    """Fill in the :class:`Finenesses` of Gaussian ``i``, by its opacity and scales and all in integers.
+
+    An error of color shows in proportion to what a Gaussian covers, so where bits are scarce the step of harmonics
+    should fall with the square root of it. Coverage is estimated as opacity times the product of the two largest
+    scales. An error of rotation shows the more, the longer a Gaussian is besides: its leverage is its coverage times
+    the square of the ratio of its two largest scales.
+    """
     first, second = np.int64(scales[i, 0]), 2 * np.int64(scales[i, 1])
     coverage = (((first + second) * octaves.per_scale) >> 16) + octaves.covered[levels[i]]
     leverage = coverage + ((2 * (first - second) * octaves.per_scale) >> 16)
@@ -397,12 +391,6 @@ def _fineness(i, scales, levels, octaves, fineness):
     fineness.rotations[i] = min(max(half, -octaves.rotation_range), octaves.rotation_range) + octaves.rotation_range
     half = (coverage - octaves.sh_pivot + 8) >> 4
     fineness.sh[i] = min(max(half, -octaves.sh_range), octaves.sh_range) + octaves.sh_range
-
-
-@kernel
-def _finenesses(scales, levels, octaves, fineness):
-    for i in range(len(scales)):
-        _fineness(i, scales, levels, octaves, fineness)
 
 
 @kernel
