@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 # other last bits. What is to be summed in vectors is written so.
 SERIAL: dict[str, Any] = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
 """Options of a kernel that runs on one thread."""
+# Kernels say ``a if a < b else b``, since each use of min() takes 20 ms to compile.
 INLINE: dict[str, Any] = {"error_model": "numpy", "nogil": True, "inline": "always"}
 """Options of a function that becomes a part of each kernel that calls it. It is compiled with each of them."""
 

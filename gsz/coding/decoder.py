@@ -128,8 +128,8 @@ def _decode_tokens(words, states, recent, contexts, previous, counts, symbols, s
     group = at(0)
     while group < count:
         # Beyond the end there are zeros enough for a turn of each lane.
-        position = min(position, last)
-        turns = min(at(LANES), count - group)
+        position = position if position < last else last
+        turns = count - group if count - group < at(LANES) else at(LANES)
         for turn in range(at(LANES)):
             if turn >= turns:
                 break
@@ -170,10 +170,10 @@ def _decode_values(words, states, tokens, values, long, signed, direct_bits, lea
         left = (token >> leading_bits) + direct_bits - leading_bits
         value = at((token & ((1 << leading_bits) - 1)) | (1 << leading_bits)) << at(left)
         left, shift = at(left), at(0)
-        position = min(position, last)
+        position = position if position < last else last
         # A piece may have no bits and then changes nothing, so that there are nearly always as many.
         for _ in range(2 if left <= at(2 * PROBABILITY_BITS) else _MOST_PIECES):
-            width = min(left - shift, at(PROBABILITY_BITS))
+            width = left - shift if left - shift < at(PROBABILITY_BITS) else at(PROBABILITY_BITS)
             rest = at(PROBABILITY_BITS) - width
             state = states[lane]
             slot = state & at(ONE - 1)

@@ -123,7 +123,7 @@ def _model(buffer, end, values, recent, contexts, previous, counts, symbols, siz
         if signed:
             value = (value << 1) ^ (value >> 63)
         while left > 0:
-            width = min(left, PROBABILITY_BITS)
+            width = left if left < PROBABILITY_BITS else PROBABILITY_BITS
             start = (value & ((1 << width) - 1)) << (PROBABILITY_BITS - width)
             buffer[place] = (start << 16) | (1 << (PROBABILITY_BITS - width))
             place += at(1)

@@ -126,7 +126,7 @@ def _rebuild(counts, built_at, symbols, slots, scratch, size):
         own, before = built_at[mark], built_at[mark + at(1)]
         if before != _NEVER and at(4) * own < at(5) * before + at(4) and everything < at(2) * built_at[mark + at(2)]:
             continue
-        built_at[mark + at(1)], built_at[mark + at(2)] = own, max(everything, at(64))
+        built_at[mark + at(1)], built_at[mark + at(2)] = own, (everything if everything > at(64) else at(64))
         row = context * size
         # The parent goes first, once, as if it were a context of its own.
         for turn in range(at(parent_is_known), at(2)):

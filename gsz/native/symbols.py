@@ -376,6 +376,13 @@ def _times(w, x, y, z, right, conjugate):
 
 
 @inline
+def _half_octaves(sixteenths, span):
+    """The nearest number of half octaves within ``span`` of zero, plus ``span``."""
+    half = ((sixteenths + 8) >> 4) + span
+    return 0 if half < 0 else (half if half < 2 * span else 2 * span)
+
+
+@inline
 def fineness_of(i, scales, levels, octaves, fineness):
     """Fill in the :class:`Finenesses` of Gaussian ``i``, by its opacity and scales and all in integers.
 
@@ -387,10 +394,8 @@ def fineness_of(i, scales, levels, octaves, fineness):
     first, second = np.int64(scales[i, 0]), 2 * np.int64(scales[i, 1])
     coverage = (((first + second) * octaves.per_scale) >> 16) + octaves.covered[levels[i]]
     leverage = coverage + ((2 * (first - second) * octaves.per_scale) >> 16)
-    half = (leverage - octaves.rotation_pivot + 8) >> 4
-    fineness.rotations[i] = min(max(half, -octaves.rotation_range), octaves.rotation_range) + octaves.rotation_range
-    half = (coverage - octaves.sh_pivot + 8) >> 4
-    fineness.sh[i] = min(max(half, -octaves.sh_range), octaves.sh_range) + octaves.sh_range
+    fineness.rotations[i] = _half_octaves(leverage - octaves.rotation_pivot, octaves.rotation_range)
+    fineness.sh[i] = _half_octaves(coverage - octaves.sh_pivot, octaves.sh_range)
 
 
 @kernel
@@ -412,10 +417,12 @@ def _dequantize_means(symbols, center, radius, step, means):
         for axis in range(3):
             size = abs(symbols[i, axis]) * step
             if size > 1.0:
-                exponent = min(int(size) - 1, LARGEST_EXPONENT)
+                exponent = int(size) - 1 if size < LARGEST_EXPONENT + 1 else LARGEST_EXPONENT
                 size = math.ldexp(size - exponent, exponent)
             value = math.copysign(size, symbols[i, axis]) * radius + center[axis]
-            means[i, axis] = min(max(value, -LARGEST_MEAN), LARGEST_MEAN)
+            means[i, axis] = (
+                -LARGEST_MEAN if value < -LARGEST_MEAN else (value if value < LARGEST_MEAN else LARGEST_MEAN)
+            )
 
 
 @kernel
@@ -426,7 +433,8 @@ def _dequantize_shapes(scales, rotations, fineness, scale_step, rotation_steps, 
         step = rotation_steps[fineness[i]]
         x, y, z = rotations[i, 0] * step, rotations[i, 1] * step, rotations[i, 2] * step
         # A strange file may hold a vector part longer than 1; it is then a quaternion without a scalar part.
-        quaternions[i, 0] = math.sqrt(max(1.0 - (x * x + y * y + z * z), 0.0))
+        square = 1.0 - (x * x + y * y + z * z)
+        quaternions[i, 0] = math.sqrt(square) if square > 0.0 else 0.0
         quaternions[i, 1] = x
         quaternions[i, 2] = y
         quaternions[i, 3] = z
