@@ -37,10 +37,12 @@ def _layout() -> Layout:
     for name, stream in _STREAMS.items():
         for index in range(FLOAT_WIDTHS[name]):
             for byte in _BYTES:
-                looks_at = {"first": (f"{name}_{index}_3", _COARSE)} if byte == 2 else {}
-                if byte == 3 and index > 0:
-                    looks_at = {"first": (f"{name}_{index - 1}_3", _COARSE)}
-                layout[f"{name}_{index}_{byte}"] = ColumnPlan(stream, _BYTE, **looks_at)
+                plan = ColumnPlan(stream, _BYTE)
+                if byte == 2:
+                    plan = ColumnPlan(stream, _BYTE, first=(f"{name}_{index}_3", _COARSE))
+                elif byte == 3 and index > 0:
+                    plan = ColumnPlan(stream, _BYTE, first=(f"{name}_{index - 1}_3", _COARSE))
+                layout[f"{name}_{index}_{byte}"] = plan
     return layout | DC_COLUMNS
 
 
@@ -126,21 +128,21 @@ class PackedFast3dgs(Packed):
     def columns(self, rows: np.ndarray) -> Columns:
         count, coefficients = len(rows), self.splats.sh_rest.shape[1]
         means = np.empty((3, count), np.int64)
-        floats = {name: np.empty((FLOAT_WIDTHS[name], 4, count), np.uint8) for name in _STREAMS}
+        planes = {name: np.empty((FLOAT_WIDTHS[name], 4, count), np.uint8) for name in _STREAMS}
         dc = np.empty((3, count), np.int32)
         sh = np.empty((count, coefficients, 3), np.int16)
         for begin in range(0, count, ROWS_AT_ONCE):
             here = slice(begin, begin + ROWS_AT_ONCE)
             part = self.splats.map(lambda values: np.take(values, rows[here], axis=0))  # noqa: B023
             means[:, here] = self._ordinals("means", part.means).T
-            for name, columns in floats.items():
-                _split(self._ordinals(name, getattr(part, name)).T, name in self.grid.wide, columns[..., here])
+            for name, of_float in planes.items():
+                _split(self._ordinals(name, getattr(part, name)).T, name in self.grid.wide, of_float[..., here])
             dc[:, here] = self._ycocg("dc", part.sh_dc[:, 0])
             sh[here] = np.stack(self._ycocg("rest", part.sh_rest), axis=-1)
         columns: Columns = {f"mean_{axis}": lane_differences(means[axis]) for axis in range(3)}
-        for name, planes in floats.items():
-            for index, byte in np.ndindex(*planes.shape[:2]):
-                columns[f"{name}_{index}_{byte}"] = planes[index, byte]
+        for name, of_float in planes.items():
+            for index, byte in np.ndindex(*of_float.shape[:2]):
+                columns[f"{name}_{index}_{byte}"] = of_float[index, byte]
         y, co, cg = dc
         return columns | {"y": y, "co": co, "cg": cg, "sh": sh.reshape(count, 3 * coefficients)}
 

@@ -28,12 +28,12 @@ class Block(NamedTuple):
 
     Attributes:
         begin: index of its first Gaussian in the layer.
-        count: number of its Gaussians.
+        end: behind its last.
         chunks: ``(begin, end)`` of each chunk, within the block.
     """
 
     begin: int
-    count: int
+    end: int
     chunks: list[tuple[int, int]]
 
 
@@ -101,7 +101,7 @@ class LayerCoding:
             for attribute, stream in zip(ATTRIBUTES, streams, strict=True):
                 coders[attribute] = Decoder(stream)
             for block in _blocks(len(layer)):
-                rows = layer.select(slice(block.begin, block.begin + block.count))
+                rows = layer.select(slice(block.begin, block.end))
                 columns: Columns = {}
                 hints: Hints = {}
                 for attribute in ATTRIBUTES:
@@ -144,7 +144,7 @@ def _blocks(count: int) -> list[Block]:
     blocks: list[Block] = []
     for begin, end in chunks(count):
         if not blocks or end - blocks[-1].begin > _BLOCK:
-            blocks.append(Block(begin, 0, []))
+            blocks.append(Block(begin, begin, []))
         first, _, bounds = blocks[-1]
-        blocks[-1] = Block(first, end - first, [*bounds, (begin - first, end - first)])
+        blocks[-1] = Block(first, end, [*bounds, (begin - first, end - first)])
     return blocks

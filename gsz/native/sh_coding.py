@@ -43,7 +43,8 @@ _MASKS = np.arange(1 << GROUPS[-1][1])
 def _densities(known: int) -> np.ndarray:
     """``(2**15,)`` uint8: of each mask of ``known`` bits, the bit length of how many eighths of them are ones."""
     eighths = 8 * np.bitwise_count(_MASKS)
-    return sum((eighths >= max(known, 1) << power).astype(np.uint8) for power in range(DENSITIES - 1))
+    reached = np.array([eighths >= max(known, 1) << power for power in range(DENSITIES - 1)])
+    return reached.sum(axis=0, dtype=np.uint8)
 
 
 _DENSITY = {begin: _densities(begin) for begin, _ in GROUPS}

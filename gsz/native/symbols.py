@@ -151,7 +151,7 @@ def quantize(model: Splats, steps: Steps) -> Quantized:
         norm=np.empty(count, np.float32),
     )
     # Kernels are compiled for arrays that may be written.
-    model = model.numpy().map(lambda array: np.require(array, requirements="CW"))
+    model = model.numpy().map(lambda array: np.require(array, requirements=("C", "W")))
     _quantize_points(
         model.means,
         model.opacity_logits.reshape(-1),
