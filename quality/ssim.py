@@ -10,17 +10,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
 
-from gsz.kernels import INLINE, PARALLEL, match_torch_threads
 from quality.precision import exact_convolutions
+from utils.kernels import INLINE, PARALLEL, Kernels, match_torch_threads
 
 f32 = np.float32
+njit = Kernels(Path(__file__).resolve().parent).njit
 
 WINDOW = 11
 _SIGMA = 1.5

@@ -30,17 +30,16 @@ import numpy as np
 import torch
 import tyro
 from _root import ROOT
-from numba import njit
 from torch import Tensor
 from tqdm import tqdm
 
 from gaussian_renderer import cpu, render
 from gaussian_renderer.cpu import blending
+from gaussian_renderer.cpu.compiled import njit
 from gaussian_renderer.cpu.lanes import CHUNK, PARTS
 from gaussian_renderer.cpu.lanes import lanes as simd
 from gaussian_renderer.cpu.layout import ALPHA_MIN, TILE
 from gsz.files import atomic_path, write_text
-from gsz.kernels import SERIAL
 from quality.losses import photometric_loss
 from quality.ssim import SSIMTarget, ssim
 from scene import model_dir
@@ -48,6 +47,7 @@ from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from utils import cli
 from utils.cli import say
+from utils.kernels import SERIAL
 from utils.tables import cell, format_table
 
 DEMO = ROOT / "demo" / "snowmiku" / "pretrained"

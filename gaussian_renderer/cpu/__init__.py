@@ -19,8 +19,8 @@ from gaussian_renderer.cpu.spherical_harmonics import SH0
 from gaussian_renderer.rendering import Rendering, Splats, ViewStatistics
 from gaussian_renderer.screen_axes import ScreenAxes
 from gsz.errors import UserError
-from gsz.kernels import match_torch_threads
 from scene.cameras import Camera
+from utils.kernels import match_torch_threads
 
 __all__ = ["DESCRIPTION", "Frame", "render", "render_frame", "render_statistics"]
 

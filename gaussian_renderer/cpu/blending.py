@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections import namedtuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from gaussian_renderer.cpu.compiled import njit
 from gaussian_renderer.cpu.lanes import CHUNK, PARTS
 from gaussian_renderer.cpu.lanes import lanes as simd
 from gaussian_renderer.cpu.layout import (
@@ -35,7 +36,7 @@ from gaussian_renderer.cpu.layout import (
     U,
     V,
 )
-from gsz.kernels import INLINE, PARALLEL
+from utils.kernels import INLINE, PARALLEL
 
 f32 = np.float32
 

@@ -19,8 +19,9 @@ import math
 from collections import namedtuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from gaussian_renderer.cpu.compiled import njit
 from gaussian_renderer.cpu.layout import (
     ALPHA_MIN,
     BLUE,
@@ -51,7 +52,7 @@ from gaussian_renderer.cpu.layout import (
 )
 from gaussian_renderer.cpu.spherical_harmonics import SH0, basis, direction_gradient
 from gaussian_renderer.cpu.tiles import count_pairs
-from gsz.kernels import PARALLEL, SERIAL
+from utils.kernels import PARALLEL, SERIAL
 
 f32 = np.float32
 

@@ -17,7 +17,7 @@ of ``(w u)²``.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from gaussian_renderer.cpu.blending import (
     AHEAD,
@@ -30,10 +30,11 @@ from gaussian_renderer.cpu.blending import (
     prefetch_record,
     reached_chunks,
 )
+from gaussian_renderer.cpu.compiled import njit
 from gaussian_renderer.cpu.lanes import CHUNK, PARTS
 from gaussian_renderer.cpu.lanes import lanes as simd
 from gaussian_renderer.cpu.layout import ALPHA_MIN, BLUE, GREEN, RED, SLOPE_X, SLOPE_Y, TILE
-from gsz.kernels import PARALLEL
+from utils.kernels import PARALLEL
 
 f32 = np.float32
 

@@ -7,9 +7,9 @@ build vector types; results differ from theirs by rounding.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from gsz.kernels import INLINE
+from gaussian_renderer.cpu.compiled import njit
+from utils.kernels import INLINE
 
 f32 = np.float32
 

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
-from numba import config, njit, types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-from gsz.kernels import SERIAL
+from gaussian_renderer.cpu.compiled import njit
+from utils.kernels import SERIAL
 
 LANES = 8
 

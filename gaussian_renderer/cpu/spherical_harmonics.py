@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from gsz.kernels import SERIAL
+from gaussian_renderer.cpu.compiled import njit
+from utils.kernels import SERIAL
 
 f32 = np.float32
 

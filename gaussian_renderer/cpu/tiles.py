@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from gaussian_renderer.cpu.compiled import njit
 from gaussian_renderer.cpu.layout import CUTOFF, FALLOFF_Y, SKEW, SLOPE_X, SLOPE_Y, TILE, U, V
-from gsz.kernels import PARALLEL, SERIAL
+from utils.kernels import PARALLEL, SERIAL
 
 f32 = np.float32
 

@@ -1,16 +1,15 @@
-"""Morton (Z-curve) order of positions: neighbours in space become neighbours in the file, which compresses better."""
+"""Morton (Z-curve) order of positions: neighbors in space become neighbors in the file, which compresses better."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from gsz.kernels import INLINE, SERIAL
+from gsz.kernels import inline, kernel
 
 BITS_PER_AXIS = 21
 """Three of these fill a 63-bit code."""
-DIGIT_BITS = 11
-DIGITS = 6
+_DIGIT_BITS = 11
+_DIGITS = 6
 """So many digits make up a code."""
 
 
@@ -36,52 +35,49 @@ def morton_codes(positions: np.ndarray) -> np.ndarray:
     """``(N,)`` int64 places along the curve of :func:`morton_order`."""
     if len(positions) == 0:
         return np.empty(0, np.int64)
-    median = np.array([np.median(positions[:, axis].astype(np.float64)) for axis in range(3)])
-    distances = np.abs(positions - median)
-    scale = np.median(distances, overwrite_input=True) or distances.max() or 1.0
-    return interleave(_contracted_cells(positions, median, scale))
-
-
-@njit(**SERIAL)
-def _contracted_cells(positions, median, scale):
+    columns = positions.astype(np.float64).T
+    deviations = [column - np.median(column) for column in columns]
+    distances = np.abs(deviations)
+    scale = np.median(distances) or distances.max() or 1.0
     cells = np.empty(positions.shape, np.int32)
     half = ((1 << BITS_PER_AXIS) - 1) / 2
-    for i in range(len(positions)):
-        for axis in range(3):
-            deviation = np.float64(positions[i, axis]) - median[axis]
-            # Dividing by scale + distance, rather than by scale first, cannot overflow.
-            cells[i, axis] = np.rint((deviation / (scale + abs(deviation)) + 1) * half)
-    return cells
+    for axis, (deviation, distance) in enumerate(zip(deviations, distances, strict=True)):
+        # Dividing by scale + distance, rather than by scale first, cannot overflow.
+        cells[:, axis] = np.rint((deviation / (scale + distance) + 1) * half)
+    return interleave(cells)
 
 
-@njit(**SERIAL)
-def stable_order(codes):
-    """The ``(N,)`` int64 indices that sort ``(N,)`` int64 codes, none of them negative; equal ones keep their order.
-
-    Sorts by one digit after the other, from the lowest on.
-    """
-    counts = np.zeros((DIGITS, 1 << DIGIT_BITS), np.int64)
-    mask = (1 << DIGIT_BITS) - 1
-    for i in range(len(codes)):
-        for digit in range(DIGITS):
-            counts[digit, (codes[i] >> (DIGIT_BITS * digit)) & mask] += 1
-    order = np.arange(len(codes))
-    codes, other_codes, other_order = codes.copy(), np.empty_like(codes), np.empty_like(order)
-    for digit in range(DIGITS):
-        if counts[digit].max() == len(codes):
-            continue
-        places = np.cumsum(counts[digit]) - counts[digit]
-        for i in range(len(codes)):
-            value = (codes[i] >> (DIGIT_BITS * digit)) & mask
-            other_codes[places[value]] = codes[i]
-            other_order[places[value]] = order[i]
-            places[value] += 1
-        codes, other_codes = other_codes, codes
-        order, other_order = other_order, order
+def stable_order(codes: np.ndarray) -> np.ndarray:
+    """The ``(N,)`` int64 indices that sort ``(N,)`` int64 codes, none of them negative; equal ones keep their order."""
+    counts = np.zeros((_DIGITS, 1 << _DIGIT_BITS), np.int64)
+    _count_digits(codes, counts)
+    order, codes = np.arange(len(codes)), codes.copy()
+    next_order, next_codes = np.empty_like(order), np.empty_like(codes)
+    # One digit after the other, from the lowest on.
+    for digit, of_value in enumerate(counts):
+        if of_value.max() < len(codes):
+            _sort_by_digit(codes, order, _DIGIT_BITS * digit, np.cumsum(of_value) - of_value, next_codes, next_order)
+            codes, order, next_codes, next_order = next_codes, next_order, codes, order
     return order
 
 
-@njit(**INLINE)
+@kernel
+def _count_digits(codes, counts):
+    for i in range(len(codes)):
+        for digit in range(_DIGITS):
+            counts[digit, (codes[i] >> (_DIGIT_BITS * digit)) & ((1 << _DIGIT_BITS) - 1)] += 1
+
+
+@kernel
+def _sort_by_digit(codes, order, shift, places, next_codes, next_order):
+    for i in range(len(codes)):
+        value = (codes[i] >> shift) & ((1 << _DIGIT_BITS) - 1)
+        next_codes[places[value]] = codes[i]
+        next_order[places[value]] = order[i]
+        places[value] += 1
+
+
+@inline
 def _spread(value):
     """The low 21 bits of ``value``, two zeros between each and the next."""
     value = (value | (value << 32)) & 0x1F00000000FFFF
@@ -91,7 +87,7 @@ def _spread(value):
     return (value | (value << 2)) & 0x1249249249249249
 
 
-@njit(**INLINE)
+@inline
 def _gather(value):
     """Every third bit of ``value``, from the lowest on: the inverse of :func:`_spread`."""
     value &= 0x1249249249249249
@@ -102,24 +98,34 @@ def _gather(value):
     return (value ^ (value >> 32)) & 0x1FFFFF
 
 
-@njit(**SERIAL)
-def interleave(cells, zero=0):
+def interleave(cells: np.ndarray, zero: int = 0) -> np.ndarray:
     """``(N,)`` int64 Morton codes of ``(N, 3)`` int32 cells, whose smallest coordinate is ``-zero``.
 
     Bit ``i`` of ``cells + zero``, which have 21, along axis ``a`` becomes bit ``3 * i + a``.
     """
     codes = np.empty(len(cells), np.int64)
-    for i in range(len(cells)):
-        x, y = _spread(np.int64(cells[i, 0]) + zero), _spread(np.int64(cells[i, 1]) + zero)
-        codes[i] = x | (y << 1) | (_spread(np.int64(cells[i, 2]) + zero) << 2)
+    _interleave(cells, zero, codes)
     return codes
 
 
-@njit(**SERIAL)
-def deinterleave(codes, zero=0):
+def deinterleave(codes: np.ndarray, zero: int = 0) -> np.ndarray:
     """The inverse of :func:`interleave`; any int64 are taken."""
     cells = np.empty((len(codes), 3), np.int32)
+    _deinterleave(codes, zero, cells)
+    return cells
+
+
+@kernel
+def _interleave(cells, zero, codes):
+    for i in range(len(cells)):
+        code = np.int64(0)
+        for axis in range(3):
+            code |= _spread(np.int64(cells[i, axis]) + zero) << axis
+        codes[i] = code
+
+
+@kernel
+def _deinterleave(codes, zero, cells):
     for i in range(len(codes)):
         for axis in range(3):
             cells[i, axis] = _gather(codes[i] >> axis) - zero
-    return cells

@@ -7,12 +7,13 @@ import zlib
 from dataclasses import dataclass, field
 
 from gsz.contract import CodecError
-from gsz.native.streams import ATTRIBUTES
+from gsz.native.layers import MAX_LAYERS
+from gsz.native.layout import ATTRIBUTES
+from gsz.splats import sh_coefficients
 
 MAGIC = b"\x89GSZ\r\n\x1a\n"
 """As PNG's: a file that went through a text-mode transfer no longer begins with it."""
 VERSION = 1
-MAX_LAYERS = 16
 
 _PREFIX = struct.Struct("<8sHBBBBHI")
 """Magic, version, grid, SH degree, layers, columns, bytes of grid parameters, CRC-32 of the header without itself."""
@@ -27,7 +28,7 @@ class Header:
     """What precedes the streams.
 
     Attributes:
-        grid: number of the grid, see :mod:`gsz.native.codec`.
+        grid: number of the packing, see :mod:`gsz.native.packings`.
         sh_degree: 0 to 3.
         parameters: the grid's own numbers, at most 65535 bytes.
         column_sizes: tokens in use of each column and classes of the harmonics, 1 to 256 each.
@@ -45,7 +46,7 @@ class Header:
     @property
     def coefficients(self) -> int:
         """Harmonics above degree 0."""
-        return (self.sh_degree + 1) ** 2 - 1
+        return sh_coefficients(self.sh_degree)
 
     @property
     def size(self) -> int:
@@ -54,6 +55,20 @@ class Header:
 
     def layer_bytes(self, layer: int) -> int:
         return sum(length for length, _ in self.sections[layer])
+
+    def bytes_by_attribute(self) -> dict[str, int]:
+        """Bytes of the streams of all layers, and of their padding."""
+        names = (*ATTRIBUTES, "padding")
+        return {name: sum(sections[index][0] for sections in self.sections) for index, name in enumerate(names)}
+
+    def whole_layers(self, available: int) -> int:
+        """How many layers lie wholly within the first ``available`` bytes of the file."""
+        end = self.size
+        for layer in range(len(self.counts)):
+            end += self.layer_bytes(layer)
+            if end > available:
+                return layer
+        return len(self.counts)
 
     def pack(self) -> bytes:
         parts = [self.parameters, bytes(size - 1 for size in self.column_sizes)]

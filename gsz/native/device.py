@@ -3,10 +3,10 @@
 The values are those of the kernels in :mod:`gsz.native.symbols` bit for bit, on whatever device, because
 every step is an operation that has only one right result: comparisons, integer arithmetic, gathering from tables, and
 additions, multiplications, divisions and square roots (see :func:`gsz.rounding.tensors.square_root`) that IEEE 754
-rounds correctly. Each is a kernel of its own, so
-that no compiler can contract a product and a sum into one rounding, and sums of three or four terms are written out in
-the order of the kernels. What takes a logarithm or an exponential stands in tables that the CPU computes once. Nothing
-is divided by a Python number, which PyTorch on CUDA replaces by a product with its reciprocal.
+rounds correctly. Each is a kernel of its own, so that no compiler can contract a product and a sum into one rounding,
+and sums of three or four terms are written out in the order of the kernels. What takes a logarithm or an exponential
+stands in tables that the CPU computes once. Nothing is divided by a Python number, which PyTorch on CUDA replaces by a
+product with its reciprocal.
 """
 
 from __future__ import annotations
@@ -18,11 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gsz.native.symbols import (
-    AXIS_ORDERS,
+from gsz.native.steps import (
     DC_LIMIT,
-    FLIP_SIGNS,
-    FLIPS,
     LARGEST_EXPONENT,
     LARGEST_MEAN,
     MEAN_LIMIT,
@@ -30,9 +27,9 @@ from gsz.native.symbols import (
     ROTATION_LIMIT,
     SCALE_LIMIT,
     SH_LIMIT,
-    TURNS,
     Steps,
 )
+from gsz.native.symbols import AXIS_ORDERS, FLIP_SIGNS, FLIPS, TURNS
 from gsz.rounding.tensors import nearest_levels, square_root
 from gsz.splats import Splats
 
@@ -53,12 +50,12 @@ class DeviceFrames(NamedTuple):
     norm: Tensor
 
 
-class Harmonics(NamedTuple):
+class ShOnGrid(NamedTuple):
     """The spherical harmonics of a model in steps.
 
     Attributes:
-        fineness: ``(N,)`` int64, rows of :attr:`gsz.native.symbols.Steps.sh_steps`.
-        in_steps: ``(N, K, 3)`` float32 luma, orange and green.
+        fineness: ``(N,)`` int64, rows of :attr:`gsz.native.steps.Steps.sh_steps`.
+        in_steps: ``(N, K, 3)`` float32 Y, Co and Cg.
         symbols: ``(N, K, 3)`` float32, the whole numbers they are rounded to.
     """
 
@@ -72,7 +69,7 @@ class DeviceSteps:
 
     Attributes:
         device: where the tables are, and the models that are passed must be.
-        sh_per_unit: see :meth:`gsz.native.symbols.Steps.sh_per_unit`.
+        sh_per_unit: see :attr:`gsz.native.steps.Steps.sh_per_unit`.
     """
 
     def __init__(self, steps: Steps, device: torch.device):
@@ -82,13 +79,13 @@ class DeviceSteps:
             return torch.as_tensor(np.array(values), dtype=dtype).to(device)
 
         self._steps = steps
-        self._centre = table(steps.centre)
+        self._center = table(steps.center)
         self._mean_limit = table(MEAN_LIMIT)
         self._powers = table(np.ldexp(1.0, np.arange(LARGEST_EXPONENT + 1)))
-        self._opacity_thresholds = table(steps.opacity_thresholds(), torch.float32)
-        self._opacity_logits = table(steps.opacity_logits(), torch.float32)
-        covered, self._octaves_per_scale = steps.coverage()
-        self._covered = table(covered, torch.int64)
+        self._opacity_thresholds = table(steps.opacity_thresholds, torch.float32)
+        self._opacity_logits = table(steps.opacity_logits, torch.float32)
+        self._octaves_per_scale = steps.octaves_per_scale
+        self._covered = table(steps.covered, torch.int64)
         # First at least second, second at least third, first at least third: these three bits name the order.
         self._compared = table([0, 1, 0], torch.int64), table([1, 2, 2], torch.int64)
         self._bits = table([4, 2, 1], torch.int64)
@@ -104,15 +101,15 @@ class DeviceSteps:
         self._flips, self._flip_signs = table(FLIPS, torch.int64), table(FLIP_SIGNS)
         self._rotation_steps = table(steps.rotation_steps)
         self._rotations_per_unit = table(1 / steps.rotation_steps)
-        self.sh_per_unit = table(steps.sh_per_unit(), torch.float32)
-        self._sh_steps = table(np.multiply.outer(steps.sh_steps, [1, *steps.sh_colours]))
+        self.sh_per_unit = table(steps.sh_per_unit, torch.float32)
+        self._sh_steps = table(steps.sh_steps)
         # Entry SH_LIMIT + symbol.
         magnitudes = np.arange(SH_LIMIT + 1.0)
         magnitudes[:RECONSTRUCTED] = steps.sh_values
         self._sh_values = table([*-magnitudes[:0:-1], *magnitudes])
 
     def snap(self, splats: Splats) -> tuple[Splats, DeviceFrames]:
-        """What ``dequantise(*quantise(splats))`` is on the CPU."""
+        """What ``dequantize(quantize(splats))`` is on the CPU."""
         kind, order, scales = self._scales(splats.log_scales)
         vectors, frames = self._canonical(splats.quaternions, kind, order)
         opacities = self._opacities(splats)
@@ -128,7 +125,7 @@ class DeviceSteps:
         )
         return snapped, frames
 
-    def harmonics(self, splats: Splats) -> Harmonics:
+    def harmonics(self, splats: Splats) -> ShOnGrid:
         """The spherical harmonics on their grid."""
         _, _, scales = self._scales(splats.log_scales)
         _, fineness = self._finenesses(scales, self._opacities(splats))
@@ -148,7 +145,7 @@ class DeviceSteps:
 
     def _snap_means(self, means: Tensor) -> Tensor:
         steps = self._steps
-        value = (means.double() - self._centre) * (1 / steps.radius)
+        value = (means.double() - self._center) * (1 / steps.radius)
         size = value.abs()
         fraction, exponent = torch.frexp(size)
         size = torch.where(size > 1.0, exponent + (2.0 * fraction - 1.0), size)
@@ -157,7 +154,7 @@ class DeviceSteps:
         # Within 1 the exponent is 0 and the size stays as it is.
         exponent = (size.floor() - 1.0).clamp(0, LARGEST_EXPONENT)
         size = (size - exponent) * self._powers[exponent.long()]
-        value = torch.copysign(size, symbols) * steps.radius + self._centre
+        value = torch.copysign(size, symbols) * steps.radius + self._center
         return value.clamp(-LARGEST_MEAN, LARGEST_MEAN).float()
 
     def _opacities(self, splats: Splats) -> Tensor:
@@ -186,7 +183,7 @@ class DeviceSteps:
         return vectors, DeviceFrames(4 * kind + largest, order, sign, norm)
 
     def _finenesses(self, scales: Tensor, opacities: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N,)`` int64 each; see :func:`gsz.native.symbols.finenesses`."""
+        """``(N,)`` int64 each; see :func:`gsz.native.symbols.fineness_of`."""
         steps = self._steps
         first, second, _ = (scales * self._scale_factors).long().unbind(1)
         coverage = ((first + second) * self._octaves_per_scale >> 16) + self._covered[opacities]
@@ -201,17 +198,17 @@ class DeviceSteps:
         scalar = square_root((1.0 - _sum(vectors * vectors)).clamp(min=0.0))
         return torch.cat([scalar, vectors], 1).float()
 
-    def _harmonics(self, sh_rest: Tensor, fineness: Tensor) -> Harmonics:
+    def _harmonics(self, sh_rest: Tensor, fineness: Tensor) -> ShOnGrid:
         red, green, blue = sh_rest.unbind(2)
         sums = torch.stack([red + green + blue, red - blue, red - 2.0 * green + blue], 2)
         in_steps = sums * self.sh_per_unit[fineness][:, None]
-        return Harmonics(fineness, in_steps, _rounded(in_steps, SH_LIMIT, 1 - self._steps.sh_threshold))
+        return ShOnGrid(fineness, in_steps, _rounded(in_steps, SH_LIMIT, 1 - self._steps.sh_threshold))
 
-    def _sh_rest(self, harmonics: Harmonics) -> Tensor:
+    def _sh_rest(self, harmonics: ShOnGrid) -> Tensor:
         values = self._sh_values[(harmonics.symbols + SH_LIMIT).long()]
-        luma, orange, green = (values * self._sh_steps[harmonics.fineness][:, None]).unbind(2)
-        grey = luma + green
-        return torch.stack([grey + orange, luma - 2.0 * green, grey - orange], 2).float()
+        y, co, cg = (values * self._sh_steps[harmonics.fineness][:, None]).unbind(2)
+        gray = y + cg
+        return torch.stack([gray + co, y - 2.0 * cg, gray - co], 2).float()
 
 
 def _multiplications(right: np.ndarray) -> np.ndarray:

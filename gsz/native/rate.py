@@ -9,24 +9,19 @@ on where they are.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
-from gsz.kernels import INLINE, SERIAL
-from gsz.native import symbols
+from gsz.kernels import inline, kernel
 from gsz.native.container import Header
 from gsz.native.device import DeviceSteps
-from gsz.native.harmonics import sh_classes
-from gsz.native.streams import ATTRIBUTES
-from gsz.native.symbols import Steps
+from gsz.native.sh_coding import survey
+from gsz.native.steps import Steps
+from gsz.native.symbols import quantize
 from gsz.splats import Splats
-
-if TYPE_CHECKING:
-    from gsz.native.codec import GszGrid
 
 MOST_CLASSES = 8
 """Higher classes of harmonics share a table with this one."""
@@ -79,9 +74,9 @@ COLUMNS = {
     "scale": "scales",
     "gap": "scales",
     "thin": "scales",
-    "luma": "dc",
-    "green": "dc",
-    "orange": "dc",
+    "y": "dc",
+    "cg": "dc",
+    "co": "dc",
 }
 """The columns whose symbols are priced, and the attribute that each belongs to."""
 
@@ -90,25 +85,22 @@ class RateModel:
     """The costs of a model on a grid, as they were when this was made.
 
     Args:
-        grid: a native grid.
+        steps: the grid.
+        steps_there: the same for models on the device of ``splats``: ``steps`` for the CPU, tensors for any other.
         splats: at least one Gaussian.
+        encoded: their file.
     """
 
-    def __init__(self, grid: GszGrid, splats: Splats):
+    def __init__(self, steps: Steps, steps_there: Steps | DeviceSteps, splats: Splats, encoded: bytes):
         splats = splats.map(Tensor.detach)
         device = splats.means.device
-        self.steps: Steps = grid.steps
-        self._steps = grid.steps_on(device)
+        self._steps, self._steps_there = steps, steps_there
         self._count, self._device = len(splats), device
-        data = grid.encode(splats)
-        header = Header.parse(data, "model")
-        spent = {
-            name: 8 * sum(sections[index][0] for sections in header.sections) for index, name in enumerate(ATTRIBUTES)
-        }
+        header = Header.parse(encoded, "model")
+        spent = {name: 8 * size for name, size in header.bytes_by_attribute().items()}
         self._constant = float(8 * header.size + spent["means"] + spent["rotations"])
-        quantised, _ = symbols.quantise(splats, self.steps)
-        self._harmonics = _harmonic_tables(quantised.sh)
-        self._harmonics_on_device = torch.from_numpy(self._harmonics).to(device)
+        self._sh_costs = _sh_costs(quantize(splats, steps).symbols.sh)
+        self._sh_costs_there = torch.from_numpy(self._sh_costs).to(device)
         columns = self._columns(splats)
         self._tables = ColumnCosts(columns.round().long().cpu().numpy().T, device)
         estimated = dict.fromkeys(COLUMNS.values(), 0.0)
@@ -116,7 +108,7 @@ class RateModel:
             estimated[attribute] += bits
         scaling = [spent[attribute] / max(estimated[attribute], 1.0) for attribute in COLUMNS.values()]
         self._scaling = torch.tensor(scaling).to(device)
-        self._sh_scaling = spent["sh"] / max(float(self._harmonic_bits(splats)), 1.0)
+        self._sh_scaling = spent["sh"] / max(float(self._sh_bits(splats)), 1.0)
 
     def fits(self, splats: Splats) -> bool:
         """Whether these may be the Gaussians whose statistics were taken: as many, on the same device."""
@@ -125,11 +117,11 @@ class RateModel:
     def bits(self, splats: Splats) -> Tensor:
         """The estimated size of the file in bits, a scalar with gradients to opacity, scales and harmonics."""
         columns = (self._tables.sums(self._columns(splats)) * self._scaling).sum()
-        return columns + self._harmonic_bits(splats) * self._sh_scaling + self._constant
+        return columns + self._sh_bits(splats) * self._sh_scaling + self._constant
 
     def _columns(self, splats: Splats) -> Tensor:
         """``(N, C)`` real numbers that are rounded to the symbols of each of :data:`COLUMNS`."""
-        steps = self.steps
+        steps = self._steps
         scales = splats.log_scales.sort(dim=1, descending=True).values / steps.scale_step
         red, green, blue = (splats.sh_dc[:, 0] / steps.dc_step).unbind(1)
         columns = [
@@ -143,44 +135,43 @@ class RateModel:
         ]
         return torch.stack(columns, 1)
 
-    def _harmonic_bits(self, splats: Splats) -> Tensor:
+    def _sh_bits(self, splats: Splats) -> Tensor:
         """Class by class. Gaussians of class 0 have no harmonics to pay for and feel no pull."""
         if splats.sh_rest.shape[1] == 0:
-            return torch.zeros((), device=splats.means.device)
-        if isinstance(self._steps, DeviceSteps):
-            bits, gradient = _harmonic_bits_on_device(self._steps, splats.map(Tensor.detach), self._harmonics_on_device)
+            return torch.zeros((), device=self._device)
+        if isinstance(self._steps_there, Steps):
+            bits, gradient = self._sh_bits_on_cpu(splats.map(Tensor.detach))
         else:
-            bits, gradient = self._harmonic_bits_on_cpu(splats.map(Tensor.detach))
+            bits, gradient = _sh_bits_on_device(self._steps_there, splats.map(Tensor.detach), self._sh_costs_there)
         return _WithGradient.apply(splats.sh_rest, bits, gradient)
 
-    def _harmonic_bits_on_cpu(self, splats: Splats) -> tuple[Tensor, Tensor]:
-        quantised, _ = symbols.quantise(splats, self.steps)
-        fineness = symbols.finenesses(quantised.scales, quantised.opacities, self.steps)
-        classes = np.minimum(sh_classes(quantised.sh), MOST_CLASSES)
+    def _sh_bits_on_cpu(self, splats: Splats) -> tuple[Tensor, Tensor]:
+        quantized = quantize(splats, self._steps)
+        classes, _ = survey(quantized.symbols.sh)
         values = splats.sh_rest.contiguous()
         gradient = torch.zeros_like(values)
-        flat = quantised.sh.shape
-        bits = _harmonic_bits(
+        flat = quantized.symbols.sh.shape
+        bits = _sh_bits_and_gradient(
             values.numpy().reshape(flat),
-            fineness.sh,
-            self.steps.sh_per_unit(),
-            classes,
-            self._harmonics,
+            quantized.finenesses.sh,
+            self._steps.sh_per_unit,
+            np.minimum(classes, MOST_CLASSES),
+            self._sh_costs,
             gradient.numpy().reshape(flat),
         )
         return torch.tensor(bits, dtype=torch.float32), gradient
 
 
-def _harmonic_tables(sh: np.ndarray) -> np.ndarray:
-    """``(MOST_CLASSES + 1, 3, M)`` float32: what each magnitude costs in Gaussians of each class and each colour."""
-    classes = np.minimum(sh_classes(sh), MOST_CLASSES)
+def _sh_costs(sh: np.ndarray) -> np.ndarray:
+    """``(MOST_CLASSES + 1, 3, M)`` float32: what each magnitude of Y, Co and Cg costs in Gaussians of each class."""
+    classes = np.minimum(survey(sh)[0], MOST_CLASSES)
     magnitudes = np.abs(sh.astype(np.int64)).reshape(len(sh), -1, 3)
     width = int(magnitudes.max(initial=0)) + 2
     tables = np.zeros((MOST_CLASSES + 1, 3, width), np.float32)
     for kind in np.unique(classes[classes > 0]).tolist():
-        for colour in range(3):
-            low, bits = symbol_costs(magnitudes[classes == kind][..., colour])
-            tables[kind, colour] = bits[np.clip(np.arange(width) - low, 0, len(bits) - 1)]
+        for color in range(3):
+            low, bits = symbol_costs(magnitudes[classes == kind][..., color])
+            tables[kind, color] = bits[np.clip(np.arange(width) - low, 0, len(bits) - 1)]
     return tables
 
 
@@ -198,49 +189,49 @@ class _WithGradient(torch.autograd.Function):
         return gradient * gradients[0], None, None
 
 
-def _harmonic_bits_on_device(steps: DeviceSteps, splats: Splats, tables: Tensor) -> tuple[Tensor, Tensor]:
+def _sh_bits_on_device(steps: DeviceSteps, splats: Splats, costs: Tensor) -> tuple[Tensor, Tensor]:
     """What harmonics cost, interpolated, and the ``(N, K, 3)`` gradient."""
     harmonics = steps.harmonics(splats)
     # The exponent of a whole number is its bit length.
     _, kinds = torch.frexp(harmonics.symbols.abs().amax((1, 2)))
     table = kinds.clamp(max=MOST_CLASSES)[:, None, None] * 3 + torch.arange(3, device=steps.device)
-    width = tables.shape[2]
+    width = costs.shape[2]
     size = harmonics.in_steps.abs().clamp(max=width - 1)
     # At the end of a table the cost is that of its last entry, and level.
     below = size.floor().clamp(max=width - 2)
     place = table * width + below.long()
-    costs = tables.reshape(-1)
+    costs = costs.reshape(-1)
     slope = costs[place + 1] - costs[place]
     bits = (costs[place] + slope * (size - below)).sum(dtype=torch.float64).float()
     slope = slope.masked_fill(size >= width - 1, 0.0) * harmonics.in_steps.sign()
-    luma, orange, green = (slope * steps.sh_per_unit[harmonics.fineness][:, None]).unbind(2)
-    even = luma + green
-    return bits, torch.stack([even + orange, luma - 2.0 * green, even - orange], 2)
+    y, co, cg = (slope * steps.sh_per_unit[harmonics.fineness][:, None]).unbind(2)
+    even = y + cg
+    return bits, torch.stack([even + co, y - 2.0 * cg, even - co], 2)
 
 
-@njit(**SERIAL)
-def _harmonic_bits(values, kinds, per_unit, classes, tables, gradient):
+@kernel
+def _sh_bits_and_gradient(values, fineness, per_unit, classes, costs, gradient):
     bits = 0.0
-    last = tables.shape[2] - 1
+    last = costs.shape[2] - 1
     for i in range(values.shape[0]):
         if classes[i] == 0:
             continue
-        luma_scale, orange_scale, green_scale = per_unit[kinds[i], 0], per_unit[kinds[i], 1], per_unit[kinds[i], 2]
-        costs = tables[classes[i]]
+        per_y, per_co, per_cg = per_unit[fineness[i], 0], per_unit[fineness[i], 1], per_unit[fineness[i], 2]
+        of_class = costs[classes[i]]
         for j in range(0, values.shape[1], 3):
             red, green, blue = values[i, j], values[i, j + 1], values[i, j + 2]
-            luma, luma_slope = _interpolated(costs[0], last, (red + green + blue) * luma_scale)
-            orange, orange_slope = _interpolated(costs[1], last, (red - blue) * orange_scale)
-            verdure, green_slope = _interpolated(costs[2], last, (red - 2 * green + blue) * green_scale)
-            bits += luma + orange + verdure
-            even = luma_slope * luma_scale + green_slope * green_scale
-            gradient[i, j] = even + orange_slope * orange_scale
-            gradient[i, j + 1] = luma_slope * luma_scale - 2 * green_slope * green_scale
-            gradient[i, j + 2] = even - orange_slope * orange_scale
+            y, y_slope = _interpolated(of_class[0], last, (red + green + blue) * per_y)
+            co, co_slope = _interpolated(of_class[1], last, (red - blue) * per_co)
+            cg, cg_slope = _interpolated(of_class[2], last, (red - 2 * green + blue) * per_cg)
+            bits += y + co + cg
+            even = y_slope * per_y + cg_slope * per_cg
+            gradient[i, j] = even + co_slope * per_co
+            gradient[i, j + 1] = y_slope * per_y - 2 * cg_slope * per_cg
+            gradient[i, j + 2] = even - co_slope * per_co
     return bits
 
 
-@njit(**INLINE)
+@inline
 def _interpolated(costs, last, value):
     """What a real number of steps costs, and the slope there."""
     size = abs(value)

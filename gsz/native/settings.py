@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gsz.errors import UserError
 
@@ -14,7 +14,7 @@ class GridSettings:
     """The resolution of each attribute's grid.
 
     Attributes:
-        mean_step: step of positions near the scene's centre, as a fraction of the median of the second largest scale;
+        mean_step: step of positions near the scene's center, as a fraction of the median of the second largest scale;
             it grows with the distance from the centre outside of the robust radius of the scene.
         scale_step: step of the largest log-scale (natural logarithm); 1/20 is 5 % in size. The second has twice and
             the third four times this step.
@@ -22,8 +22,8 @@ class GridSettings:
         rotation_step: step of the quaternion's vector part, for Gaussians of median leverage.
         rotation_range: by how many half octaves it follows what a Gaussian covers and how long it is; 0 to 8.
         dc_step: step of degree-0 harmonics; 0.0035 of them is one grey level of 255.
-        sh_step: step of the luma of the other harmonics.
-        sh_chroma: by how much coarser their colours are stored: times the steps at which errors of colour are equal.
+        sh_step: step of the Y of the other harmonics.
+        sh_chroma: by how much coarser their Co and Cg are stored: times the steps at which errors of color are equal.
         sh_threshold: from which fraction of a step harmonics are rounded up; 0.5 is plain rounding, more widens the
             zone that becomes zero.
         sh_range: by how many half octaves the step of harmonics follows what a Gaussian covers; 0 to 8.
@@ -81,6 +81,3 @@ def preset(quality: str) -> GridSettings:
     if quality not in QUALITIES:
         raise UserError(f"gsz quality {quality!r} is unknown; choose one of {', '.join(QUALITIES)}")
     return QUALITIES[quality]
-
-
-__all__ = ["DEFAULT_QUALITY", "GRIDS", "QUALITIES", "GridSettings", "preset", "replace"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from gsz.contract import ModelT
 from gsz.native import symbols
 from gsz.native.device import DeviceSteps
-from gsz.native.symbols import Steps
+from gsz.native.steps import Steps
 from gsz.splats import Splats
 
 
@@ -36,9 +36,9 @@ class _Snap(torch.autograd.Function):
             snapped, device_frames = steps.snap(model)
             ctx.back = partial(steps.shape_gradients, device_frames)
         else:
-            quantised, frames = symbols.quantise(model, steps)
-            snapped = symbols.dequantise(quantised, steps).map(torch.from_numpy)
-            ctx.back = partial(_shape_gradients, frames)
+            quantized = symbols.quantize(model, steps)
+            snapped = symbols.dequantize(quantized, steps).map(torch.from_numpy)
+            ctx.back = partial(_shape_gradients, quantized.frames)
         return tuple(tensor for _, tensor in snapped.named_parameters())
 
     @staticmethod

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from gsz.errors import UserError
 from gsz.native.settings import QUALITIES, GridSettings
 
 _COARSE_TRIALS = 7
 _FINE_TRIALS = 7
 _CLOSE = 0.99
 """The search ends with a file of at least so much of the size asked for."""
+_SMALLEST_FACTOR = 0.4
+"""How far the real steps may shrink to use up what the jumps of opacity levels leave over."""
 
 
 def settings_at(level: float) -> GridSettings:
@@ -44,51 +45,43 @@ def scaled(settings: GridSettings, factor: float) -> GridSettings:
     return replace(settings, **{name: getattr(settings, name) * factor for name in names})
 
 
-def settings_for_size(size: int, count: int, bytes_of: Callable[[GridSettings], int]) -> GridSettings:
-    """The finest steps on which a model takes at most ``size`` bytes, and within 2 % of it.
+def settings_for_size(size: int, bytes_of: Callable[[GridSettings], int]) -> GridSettings | None:
+    """The finest steps whose file takes at most ``size`` bytes, and within 2 % of it.
 
     Where even the finest preset takes less, that is the answer.
 
     Args:
-        count: Gaussians of the model, for the message.
-        bytes_of: How long the model's file is on a grid of such steps.
+        bytes_of: the size of the file with given steps. It is called up to 16 times.
 
-    Raises:
-        UserError: not even the coarsest preset is small enough; the message says how small it is.
+    Returns:
+        None where not even the coarsest preset is small enough.
     """
     presets = len(QUALITIES)
-
-    def attempt(settings: GridSettings) -> tuple[GridSettings, int]:
-        return settings, bytes_of(settings)
-
-    best, taken = attempt(settings_at(0))
-    if taken <= size:
-        return best
-    best, taken = attempt(settings_at(presets - 1))
+    if bytes_of(settings_at(0)) <= size:
+        return settings_at(0)
+    best = settings_at(presets - 1)
+    taken = bytes_of(best)
     if taken > size:
-        raise UserError(
-            f"{size} bytes are too few for {count} Gaussians, which take {taken} on the coarsest grid; "
-            "prune the model or allow more"
-        )
+        return None
     # Along the presets first; opacities change in jumps, so the real steps alone close the gap.
-    fine, coarse, chosen = 0.0, presets - 1.0, best
+    fine, coarse = 0.0, presets - 1.0
     for _ in range(_COARSE_TRIALS):
         if taken >= _CLOSE * size:
             return best
         middle = (fine + coarse) / 2
-        settings, length = attempt(settings_at(middle))
+        length = bytes_of(settings_at(middle))
         if length <= size:
-            coarse, best, taken, chosen = middle, settings, length, settings
+            coarse, best, taken = middle, settings_at(middle), length
         else:
             fine = middle
-    small, large = 0.4, 1.0
+    chosen, small, large = best, _SMALLEST_FACTOR, 1.0
     for _ in range(_FINE_TRIALS):
         if taken >= _CLOSE * size:
             return best
         middle = (small + large) / 2
-        settings, length = attempt(scaled(chosen, middle))
+        length = bytes_of(scaled(chosen, middle))
         if length <= size:
-            large, best, taken = middle, settings, length
+            large, best, taken = middle, scaled(chosen, middle), length
         else:
             small = middle
     return best

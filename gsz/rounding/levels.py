@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from gsz.kernels import SERIAL
+from gsz.kernels import kernel
 from gsz.rounding import elementary, opacity
 from gsz.rounding.arrays import Array, Float32s, Float64s, with_tensor_form
 from gsz.rounding.elementary import LN2, ROOT_HALF, SERIES
@@ -37,7 +36,7 @@ def nearest_levels(values: Float32s, thresholds: Float32s) -> Array:
     return levels
 
 
-@njit(**SERIAL)
+@kernel
 def _nearest_levels(values, thresholds, levels):
     for index in range(values.size):
         value = values[index]
@@ -57,7 +56,7 @@ def whole(values: npt.NDArray[np.floating], low: int, high: int) -> Array:
     return rounded
 
 
-@njit(**SERIAL)
+@kernel
 def _whole(values, low, high, rounded):
     for index in range(values.size):
         value = np.rint(values[index])
@@ -81,7 +80,7 @@ def round_to_multiples(values: Float32s, scale: Float32s, steps: Float32s, low: 
     return rounded
 
 
-@njit(**SERIAL)
+@kernel
 def _round_to_multiples(values, scale, steps, low, high, rounded):
     for row in range(values.shape[0]):
         step = steps[row]
@@ -104,7 +103,7 @@ def multiples(levels: npt.NDArray[np.number], units: Float32s) -> Array:
     return values
 
 
-@njit(**SERIAL)
+@kernel
 def _multiples(levels, units, values):
     for row in range(levels.shape[0]):
         for column in range(levels.shape[1]):
@@ -120,7 +119,7 @@ def look_up(table: npt.NDArray[np.floating], levels: npt.NDArray[np.integer]) ->
     return values
 
 
-@njit(**SERIAL)
+@kernel
 def _look_up(table, levels, values):
     for index in range(levels.size):
         values[index] = table[levels[index]]
@@ -142,7 +141,7 @@ def signed_log(values: Float32s) -> Float64s:
     return logs
 
 
-@njit(**SERIAL)
+@kernel
 def _signed_log(values, logs):
     for index in range(values.size):
         size = abs(np.float64(values[index]))

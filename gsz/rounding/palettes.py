@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from gsz.kernels import SERIAL
+from gsz.kernels import kernel
 from gsz.rounding import elementary
 from gsz.rounding.arrays import Array, Float32s, Float64s, with_tensor_form
 
@@ -62,7 +61,7 @@ def sums_of(rows: Float32s, weights: Float32s, labels: Labels, count: int) -> tu
     return sums, masses
 
 
-@njit(**SERIAL)
+@kernel
 def _add_rows(rows, weights, labels, sums, masses):
     for row in range(rows.shape[0]):
         label = labels[row]
@@ -101,7 +100,7 @@ def _squares_of(columns: Float32s) -> Float32s:
     return squares
 
 
-@njit(**SERIAL)
+@kernel
 def _nearest(rows, columns, squares, labels, scores):
     """Labels of the centroids with the smallest sums of ``squares`` and the products of rows and columns.
 

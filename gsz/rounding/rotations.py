@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from gsz.kernels import SERIAL
+from gsz.kernels import kernel
 from gsz.rounding.arrays import Array, Float32s, with_tensor_form
 
 
@@ -40,7 +39,7 @@ def _dropped(quaternions: Float32s, real: int, always_real: bool) -> tuple[Array
     return dropped, signs, others
 
 
-@njit(**SERIAL)
+@kernel
 def _drop(quaternions, real, always_real, dropped, signs, others):
     for row in range(quaternions.shape[0]):
         squares = 0.0
@@ -78,7 +77,7 @@ def restore_dropped(dropped: npt.NDArray[np.integer], others: npt.NDArray[np.int
     return quaternions
 
 
-@njit(**SERIAL)
+@kernel
 def _restore(dropped, others, unit, quaternions):
     for row in range(others.shape[0]):
         # The squares are summed as integers: no order of addition, no rounding.

@@ -90,7 +90,7 @@ def log2_prominence(splats: Splats) -> Array:
 
     A length and not an area: the area in place of its root was no better, neither for palettes nor for steps. The
     native format measures the same thing by the area, as opacity times the product of the longer axes: in
-    :func:`gsz.native.symbols.finenesses` from the rounded values, since decoders repeat it, and where it sorts layers
+    :func:`gsz.native.symbols.fineness_of` from the rounded values, since decoders repeat it, and where it sorts layers
     from the unrounded ones.
     """
     opacities = _OPACITIES.beside(splats.opacity_logits)

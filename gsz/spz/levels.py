@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from gsz.kernels import SERIAL
+from gsz.kernels import kernel
 from gsz.rounding.arrays import Array, Bytes, Float32s, Placed, library_of
 from gsz.rounding.elementary import logit
 from gsz.rounding.levels import OPACITY_MIDPOINTS, look_up, multiples
@@ -170,7 +169,7 @@ def _fixed_means(plane: Bytes, version: int) -> npt.NDArray[Any]:
     return fixed
 
 
-@njit(**SERIAL)
+@kernel
 def _signed_24_bits(plane, numbers):
     for i in range(len(numbers)):
         # The sign comes back by shifting the 24 bits to the top of the word and down again.
@@ -187,7 +186,7 @@ def _rotation_fields(plane: Bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[n
     return largest, others
 
 
-@njit(**SERIAL)
+@kernel
 def _unpack_rotations(words, largest, others):
     for i in range(len(words)):
         word = np.int64(words[i])

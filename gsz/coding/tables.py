@@ -1,0 +1,160 @@
+"""The tables of an entropy coder, which learn as they go, and the columns that use them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from gsz.coding.alphabet import LANES, MAX_TOKENS, PROBABILITY_BITS, Alphabet
+from gsz.kernels import kernel
+
+ONE = 1 << PROBABILITY_BITS
+"""What the frequencies of a context sum to."""
+LOW = 1 << 16
+"""Least value of a state between symbols; a state starts here in the encoder and must end here in the decoder."""
+
+_PARENT_WEIGHT = 24
+"""How many counted symbols the shared distribution weighs in that of a context."""
+_MEMORY = 1 << 14
+"""Counted symbols a context keeps when a new stream begins, so that it can follow a change of statistics."""
+_NEVER = np.uint64(1 << 63)
+"""The number of symbols at which a context that was never built was built."""
+
+ANY = np.zeros(MAX_TOKENS, np.uint8)
+"""The map of a column whose contexts do not look at the column itself: every token means the same."""
+NO_SLOTS = np.empty(0, np.uint8)
+
+at = np.uint64
+"""Kernels index by unsigned numbers, because a signed index costs Numba a test for its being negative."""
+
+
+class StreamError(ValueError):
+    """The words of a stream do not end where their symbols do: the stream is damaged."""
+
+
+class Tables:
+    """The learning distributions of tokens below ``size`` in ``contexts`` contexts.
+
+    Attributes:
+        counts: how often each token occurred in each context.
+        symbols: for each token of each context, ``start << 16 | frequency``.
+    """
+
+    def __init__(self, contexts: int, size: int):
+        self.size = size
+        self.counts = np.zeros((contexts, size), np.uint64)
+        self.symbols = np.zeros((contexts, size), np.uint32)
+        self._built_at = np.full((contexts, 3), _NEVER)
+        self._scratch = np.empty(2 * size, np.uint64)
+        # Kernels take these views, which compile and are passed faster.
+        self.flat_counts, self.flat_symbols = self.counts.reshape(-1), self.symbols.reshape(-1)
+        self.flat_slots = NO_SLOTS
+        self.rebuild()
+
+    def begin_decoding(self) -> None:
+        """Have ``flat_slots``, the token of each of the 4096 numbers of each context, and keep it up to date."""
+        tokens = np.tile(np.arange(self.size, dtype=np.uint8), len(self.symbols))
+        self.flat_slots = np.repeat(tokens, self.flat_symbols & 0xFFFF)
+
+    def rebuild(self) -> None:
+        """Bring the distributions of those contexts up to the counts that have learnt enough since they were."""
+        built_at = self._built_at.reshape(-1)
+        _rebuild(self.flat_counts, built_at, self.flat_symbols, self.flat_slots, self._scratch, self.size)
+
+    def fade(self) -> None:
+        """Weaken old counts, at the start of a stream with statistics of its own."""
+        own = self.counts.sum(axis=1)
+        many = own > _MEMORY
+        self.counts[many] = self.counts[many] * np.uint64(_MEMORY) // own[many, None]
+        self._built_at[:, 1] = self.counts.sum(axis=1)
+
+
+class Column:
+    """One column of integers: its alphabet, its tables, and how the tables are chosen.
+
+    The context of an item is a number that the caller has for it, below ``contexts``, plus what a map makes of this
+    column's token :data:`LANES` items before.
+
+    Args:
+        size: tokens in use; by default all of the alphabet's.
+        previous: ``(256,)`` uint8 map.
+    """
+
+    def __init__(self, alphabet: Alphabet, size: int | None = None, contexts: int = 1, previous: np.ndarray = ANY):
+        self.alphabet = alphabet
+        self.size = min(size or alphabet.size, alphabet.size)
+        self.previous = previous
+        self.history = np.zeros(LANES, np.uint8)
+        self._contexts = contexts + int(previous.max())
+
+    @cached_property
+    def tables(self) -> Tables:
+        return Tables(self._contexts, self.size)
+
+    @property
+    def constant(self) -> bool:
+        """Whether all values are 0. The only symbol has all frequencies, so that coding it changes nothing."""
+        return self.size == 1
+
+    def begin(self) -> None:
+        """Start a new stream."""
+        self.history[:] = 0
+        self.tables.fade()
+
+
+@kernel
+def _rebuild(counts, built_at, symbols, slots, scratch, size):
+    """Bring ``symbols``, and ``slots`` where there are any, up to ``counts``. All arrays are flat.
+
+    Of a context, ``built_at`` has its number of symbols, the same when it was last built, and that of all contexts
+    then. ``scratch`` has room for ``2 * size`` numbers: the parent, and the context at hand.
+    """
+    size = at(size)
+    contexts = at(len(counts)) // size
+    everything = place = at(0)
+    for context in range(contexts):
+        own = at(0)
+        for _ in range(size):
+            own += counts[place]
+            place += at(1)
+        built_at[at(3) * context] = own
+        everything += own
+    parent_is_known = False
+    for context in range(contexts):
+        mark = at(3) * context
+        own, before = built_at[mark], built_at[mark + at(1)]
+        if before != _NEVER and at(4) * own < at(5) * before + at(4) and everything < at(2) * built_at[mark + at(2)]:
+            continue
+        built_at[mark + at(1)], built_at[mark + at(2)] = own, (everything if everything > at(64) else at(64))
+        row = context * size
+        # The parent goes first, once, as if it were a context of its own.
+        for turn in range(at(parent_is_known), at(2)):
+            total = heaviest = most = at(0)
+            for symbol in range(size):
+                weight = at(0)
+                if turn == at(0):
+                    for cell in range(symbol, at(len(counts)), size):
+                        weight += counts[cell]
+                    weight = weight * at(256) + at(4096) // (symbol + at(2))
+                else:
+                    weight = counts[row + symbol] * at(ONE) + scratch[symbol] * at(_PARENT_WEIGHT)
+                scratch[size + symbol] = weight
+                total += weight
+                if weight > most:
+                    heaviest, most = symbol, weight
+            left = at(ONE)
+            for symbol in range(size):
+                frequency = at(1) + scratch[size + symbol] * (at(ONE) - size) // total
+                scratch[turn * size + symbol] = frequency
+                left -= frequency
+            scratch[turn * size + heaviest] += left
+        parent_is_known = True
+        start = at(0)
+        for symbol in range(size):
+            frequency = scratch[size + symbol]
+            symbols[row + symbol] = start << at(16) | frequency
+            if len(slots) > 0:
+                for slot in range(start, start + frequency):
+                    slots[context * at(ONE) + slot] = symbol
+            start += frequency

@@ -1,0 +1,163 @@
+"""The grids of ``.gsz`` files, native and ``fast3dgs``."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from gsz.contract import Grid, ModelT
+from gsz.errors import UserError
+from gsz.fast3dgs import Fast3dgsGrid
+from gsz.kernels import announced
+from gsz.native import container
+from gsz.native.container import Header
+from gsz.native.fast3dgs_packing import PackedFast3dgs
+from gsz.native.layer_coding import LayerCoding
+from gsz.native.layers import split
+from gsz.native.layout import column_sizes
+from gsz.native.native_packing import PackedNative
+from gsz.native.packing import Packed
+from gsz.native.steps import Steps
+from gsz.splats import Splats
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from gsz.native.device import DeviceSteps
+    from gsz.native.rate import RateModel
+
+RATE_LIFE = 200
+"""For how many iterations of fine-tuning the same statistics of the rate are used."""
+
+
+class LayeredGrid(Grid):
+    """What both grids share: layers of falling importance.
+
+    Attributes:
+        layers: how many layers :meth:`encode` writes, at most; small models get fewer.
+    """
+
+    uses_importance = True
+
+    def __init__(self, layers: int = 1):
+        self.layers = layers
+
+    @abstractmethod
+    def _pack(self, splats: Splats) -> Packed:
+        """The model, of NumPy arrays, on the grid."""
+
+    @announced("the encoder of .gsz files")
+    def encode(self, splats: Splats, importance: npt.NDArray[np.floating] | None = None) -> bytes:
+        """The file. Gaussians are reordered by layer and position.
+
+        Args:
+            importance: ``(N,)``; by default, a Gaussian's is its opacity times the area of its two largest axes.
+        """
+        if len(splats) >= 1 << 32:
+            raise UserError(f"a .gsz file holds fewer than 2**32 Gaussians, not {len(splats)}; prune the model")
+        splats = splats.numpy()
+        packed = self._pack(splats)
+        columns = [packed.columns(rows) for rows in split(splats, self.layers, importance, packed.curve)]
+        header = Header(
+            grid=packed.packing.number,
+            sh_degree=splats.sh_degree,
+            parameters=packed.packing.pack(),
+            column_sizes=column_sizes(packed.packing.layout, columns),
+            counts=[len(layer["sh"]) for layer in columns],
+        )
+        coding = LayerCoding(packed.packing, header.coefficients, header.column_sizes)
+        return container.assemble(header, [coding.encode_layer(layer) for layer in columns])
+
+
+class GszGrid(LayeredGrid):
+    """The native grid. Its values are fixed when it is made.
+
+    Attributes:
+        steps: its resolution.
+    """
+
+    def __init__(self, steps: Steps, layers: int = 1):
+        super().__init__(layers)
+        self.steps = steps
+        self._on_device: DeviceSteps | None = None
+        self._rate: RateModel | None = None
+        self._rate_age = 0
+
+    def observe(self, splats: Splats) -> None:
+        """Keep the statistics behind :meth:`estimated_bits` up to date, once it has been asked for an estimate.
+
+        They are taken anew every :data:`RATE_LIFE` iterations and when the number of Gaussians has changed. Only then
+        does the CPU see a model that is on another device.
+        """
+        if self._rate is not None:
+            self._rate_age += 1
+            if self._rate_age >= RATE_LIFE or not self._rate.fits(splats):
+                self._take_statistics(splats)
+
+    def estimated_bits(self, splats: Splats) -> Tensor:
+        """An estimate of the size of :meth:`encode`'s file in bits: a scalar with gradients, for a rate term in a loss.
+
+        See :mod:`gsz.native.rate`. The first estimate, and one of another number of Gaussians than were observed, is
+        exact; the statistics behind it serve the later ones, until :meth:`observe` takes new ones.
+        """
+        if len(splats) == 0:
+            return splats.means.sum() * 0
+        if self._rate is None or not self._rate.fits(splats):
+            self._take_statistics(splats)
+        assert self._rate is not None
+        return self._rate.bits(splats)
+
+    def _take_statistics(self, splats: Splats) -> None:
+        from gsz.native.rate import RateModel
+
+        steps = self.steps_on(splats.means.device)
+        self._rate, self._rate_age = RateModel(self.steps, steps, splats, self.encode(splats)), 0
+
+    def snap(self, splats: ModelT) -> ModelT:
+        """See :class:`gsz.contract.Grid`.
+
+        The axes of a snapped Gaussian are sorted by scale, largest first, and its quaternion is turned to match:
+        the same Gaussian in other words. Gradients are turned back. A model on a CUDA device stays there and gets
+        the same values bit for bit; see :mod:`gsz.native.device`.
+        """
+        from gsz.native.snap import snap
+
+        return snap(self.steps_on(splats.means.device), splats)
+
+    def steps_on(self, device: torch.device) -> Steps | DeviceSteps:
+        """The steps for models on a device: as they are for the kernels of the CPU, and in tensors for any other."""
+        from gsz.native.device import DeviceSteps
+
+        if device.type == "cpu":
+            return self.steps
+        if self._on_device is None or self._on_device.device != device:
+            self._on_device = DeviceSteps(self.steps, device)
+        return self._on_device
+
+    def _pack(self, splats: Splats) -> PackedNative:
+        return PackedNative.of(splats, self.steps)
+
+
+class GszFast3dgsGrid(LayeredGrid):
+    """The values of the codec ``fast3dgs``, in a smaller file.
+
+    Attributes:
+        values: that codec's grid.
+    """
+
+    def __init__(self, values: Fast3dgsGrid, layers: int = 1):
+        super().__init__(layers)
+        self.values = values
+
+    def observe(self, splats: Splats) -> None:
+        self.values.observe(splats)
+
+    def snap(self, splats: ModelT) -> ModelT:
+        return self.values.snap(splats)
+
+    def _pack(self, splats: Splats) -> PackedFast3dgs:
+        return PackedFast3dgs.of(splats, self.values)

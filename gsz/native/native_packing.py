@@ -1,0 +1,228 @@
+"""The packing of the native grid: how its symbols become columns, and back."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from gsz.coding.alphabet import Alphabet, buckets
+from gsz.coding.morton import deinterleave, interleave
+from gsz.coding.tables import StreamError
+from gsz.kernels import kernel
+from gsz.native.layout import (
+    AS_IT_IS,
+    DC_COLUMNS,
+    ColumnPlan,
+    Columns,
+    Hints,
+    Layout,
+    from_ycocg,
+    lane_differences,
+    to_ycocg,
+)
+from gsz.native.packing import Packed, Packing
+from gsz.native.steps import MEAN_LIMIT, RECONSTRUCTED, SCALE_LIMIT, Steps
+from gsz.native.symbols import (
+    Finenesses,
+    Octaves,
+    Symbols,
+    dequantize_into,
+    dequantize_sh,
+    fineness_of,
+    quantize,
+)
+from gsz.splats import Splats
+
+_OPACITY = buckets([4, 12, 32], 10)
+_SCALE = buckets([12, 18, 24, 30, 36, 42, 50, 60, 80])
+_ROTATION = ColumnPlan("rotations", Alphabet(5, 4, 16, signed=True), first=("rotation_fineness", AS_IT_IS))
+
+_PARAMETERS = struct.Struct("<3dd7d4dBBHhhi")
+"""Center, radius; steps of scales, rotations, DC, SH and its Co and Cg, SH threshold; SH values; mean bits, ranges of
+rotations and SH packed in a byte, opacity levels, pivots of rotations and SH, largest scale."""
+
+
+class NativePacking(Packing):
+    """The columns of a native grid.
+
+    Attributes:
+        steps: the grid.
+        top: the largest scale symbol of the file.
+    """
+
+    number = 0
+    name = "native"
+    layout: ClassVar[Layout] = {
+        "distance": ColumnPlan("means", Alphabet(2, 2, 63), previous=buckets([36, 48, 60]), summed=True),
+        "opacity": ColumnPlan("opacities", Alphabet(7, 4, 8), previous=buckets([4, 8, 16, 32, 64, 96])),
+        "scale": ColumnPlan("scales", Alphabet(7, 3, 19), first=("opacity_level", _OPACITY), previous=_SCALE),
+        "gap": ColumnPlan("scales", Alphabet(6, 2, 19), first=("scale", _SCALE)),
+        "thin": ColumnPlan(
+            "scales",
+            Alphabet(6, 2, 19),
+            first=("gap", buckets([1, 2, 4, 7, 12])),
+            second=("scale", buckets([16, 24, 32, 40, 50], 6)),
+        ),
+        "rotation_x": _ROTATION,
+        "rotation_y": _ROTATION,
+        "rotation_z": _ROTATION,
+        **DC_COLUMNS,
+    }
+    # ``distance``: Morton code less that of the Gaussian eight before. ``scale``: the file's largest less this one.
+    # ``gap`` and ``thin``: half the last scale, rounded up, less the next.
+
+    def __init__(self, steps: Steps, top: int):
+        self.steps = steps
+        self.top = top
+
+    @classmethod
+    def unpack(cls, parameters: bytes) -> NativePacking:
+        if len(parameters) != _PARAMETERS.size:
+            raise ValueError("the grid has a wrong length")
+        numbers = _PARAMETERS.unpack(parameters)
+        floats, (mean_bits, ranges, opacity_levels, rotation_pivot, sh_pivot, top) = numbers[:15], numbers[15:]
+        limits_kept = (
+            all(math.isfinite(number) and abs(number) < 1e38 for number in floats)
+            and floats[3] > 1e-30
+            and all(1e-30 < number < 1e6 for number in floats[4:10])
+            and all(0 <= number <= 64 for number in floats[10:])
+            and mean_bits <= 16
+            and 2 <= opacity_levels <= 256
+            and max(ranges >> 4, ranges & 15) <= 8
+        )
+        if not limits_kept:
+            raise ValueError("the grid is out of range")
+        steps = Steps(
+            center=np.array(floats[:3]),
+            radius=floats[3],
+            mean_bits=mean_bits,
+            scale_step=floats[4],
+            opacity_levels=opacity_levels,
+            rotation_step=floats[5],
+            dc_step=floats[6],
+            sh_step=floats[7],
+            sh_chroma=np.array(floats[8:10]),
+            sh_values=np.array(floats[11 : 11 + RECONSTRUCTED]),
+            rotation_pivot=rotation_pivot,
+            rotation_range=ranges >> 4,
+            sh_pivot=sh_pivot,
+            sh_range=ranges & 15,
+            sh_threshold=floats[10],
+        )
+        return cls(steps, top)
+
+    def pack(self) -> bytes:
+        steps = self.steps
+        return _PARAMETERS.pack(
+            *steps.center,
+            steps.radius,
+            steps.scale_step,
+            steps.rotation_step,
+            steps.dc_step,
+            steps.sh_step,
+            *steps.sh_chroma,
+            steps.sh_threshold,
+            *steps.sh_values,
+            steps.mean_bits,
+            steps.rotation_range << 4 | steps.sh_range,
+            steps.opacity_levels,
+            steps.rotation_pivot,
+            steps.sh_pivot,
+            self.top,
+        )
+
+    def columns(self, symbols: Symbols, curve: np.ndarray) -> Columns:
+        """The columns of symbols, in their order. ``curve`` has their Morton codes."""
+        first, second, third = np.ascontiguousarray(symbols.scales.T)
+        x, y, z = np.ascontiguousarray(symbols.rotations.T)
+        luma, co, cg = to_ycocg(*np.ascontiguousarray(symbols.dc.T))
+        return {
+            "distance": lane_differences(curve),
+            "opacity": symbols.opacities,
+            "scale": self.top - first,
+            "gap": ((first + 1) >> 1) - second,
+            "thin": ((second + 1) >> 1) - third,
+            "rotation_x": x,
+            "rotation_y": y,
+            "rotation_z": z,
+            "y": luma,
+            "co": co,
+            "cg": cg,
+            "sh": symbols.sh,
+        }
+
+    def hints(self, attribute: str, columns: Columns, hints: Hints) -> Hints:
+        if attribute == "scales":
+            levels = columns["opacity"]
+            if int(levels.max(initial=0)) >= self.steps.opacity_levels:
+                raise StreamError("a level is out of range")
+            return hints | {"opacity_level": levels.astype(np.uint8)}
+        if attribute == "rotations":
+            count = len(columns["scale"])
+            scales = np.empty((count, 3), np.int32)
+            fineness = Finenesses(np.empty(count, np.uint8), np.empty(count, np.uint8))
+            symbols = (columns[name].astype(np.int64, copy=False) for name in ("scale", "gap", "thin"))
+            _shapes(*symbols, hints["opacity_level"], self.top, Octaves.of(self.steps), scales, fineness)
+            return hints | {"scales": scales, "rotation_fineness": fineness.rotations, "sh_fineness": fineness.sh}
+        return hints
+
+    def finish(self, columns: Columns, hints: Hints, rows: Splats) -> None:
+        symbols = Symbols(
+            means=deinterleave(columns["distance"], MEAN_LIMIT),
+            scales=hints["scales"],
+            opacities=hints["opacity_level"],
+            rotations=_side_by_side(columns["rotation_x"], columns["rotation_y"], columns["rotation_z"]),
+            dc=_side_by_side(*from_ycocg(columns["y"], columns["co"], columns["cg"])),
+            sh=np.empty((len(rows), 0), np.int16),
+        )
+        dequantize_into(rows, symbols, hints["rotation_fineness"], self.steps)
+
+    @property
+    def sh_finenesses(self) -> int:
+        return len(self.steps.sh_steps)
+
+    def dequantize_sh(self, sh_rest: np.ndarray, symbols: np.ndarray, fineness: np.ndarray) -> None:
+        dequantize_sh(sh_rest, symbols, fineness, self.steps)
+
+
+@dataclass(frozen=True)
+class PackedNative(Packed):
+    """A model on a native grid."""
+
+    packing: NativePacking
+    curve: np.ndarray
+    symbols: Symbols
+
+    @staticmethod
+    def of(splats: Splats, steps: Steps) -> PackedNative:
+        symbols = quantize(splats, steps).symbols
+        top = int(symbols.scales[:, 0].max(initial=-SCALE_LIMIT))
+        return PackedNative(NativePacking(steps, top), interleave(symbols.means, MEAN_LIMIT), symbols)
+
+    def columns(self, rows: np.ndarray) -> Columns:
+        return self.packing.columns(self.symbols.take(rows), self.curve[rows])
+
+
+def _side_by_side(first: np.ndarray, second: np.ndarray, third: np.ndarray) -> np.ndarray:
+    """``(N, 3)`` int32."""
+    table = np.empty((len(first), 3), np.int32)
+    for column, values in enumerate((first, second, third)):
+        table[:, column] = values
+    return table
+
+
+@kernel
+def _shapes(scale, gap, thin, levels, top, octaves, scales, fineness):
+    """Fill in ``(N, 3)`` scale symbols and what follows from them. Those of a strange file are cut off."""
+    limit = 4 * SCALE_LIMIT
+    for i in range(len(scale)):
+        first = top - scale[i]
+        second = ((first + 1) >> 1) - gap[i]
+        third = ((second + 1) >> 1) - thin[i]
+        for axis, symbol in enumerate((first, second, third)):
+            scales[i, axis] = -limit if symbol < -limit else (limit if symbol > limit else symbol)
+        fineness_of(i, scales, levels, octaves, fineness)
