@@ -69,5 +69,5 @@ def _centroids(splats: Splats, steps: Steps) -> np.ndarray:
     for magnitude in range(1, RECONSTRUCTED):
         chosen = sizes[rounded == magnitude]
         if len(chosen):
-            values[magnitude] = np.float32(chosen.mean())
+            values[magnitude] = np.float32(elementary.mean(chosen))
     return values

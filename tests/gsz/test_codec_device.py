@@ -67,10 +67,10 @@ def between_symbols(grid: GszGrid) -> GaussianModel:
         whole = rng.integers(-6, 6, shape) + 0.5
         return torch.from_numpy(((whole + rng.choice(nudges, shape)) * step).astype(np.float32))
 
-    model.means = half((400, 3), steps.radius * 2.0**-steps.mean_bits) + torch.from_numpy(steps.centre).float()
+    model.means = half((400, 3), steps.radius * 2.0**-steps.mean_bits) + torch.from_numpy(steps.center).float()
     model.log_scales = half((400, 3), steps.scale_step)
     model.quaternions = torch.from_numpy(rng.choice([-1.0, -0.5, -0.0, 0.0, 0.5, 1.0], (400, 4)).astype(np.float32))
-    model.opacity_logits = torch.from_numpy(rng.choice(steps.opacity_thresholds(), (400, 1)))
+    model.opacity_logits = torch.from_numpy(rng.choice(steps.opacity_thresholds, (400, 1)))
     model.sh_dc = half((400, 1, 3), steps.dc_step)
     model.sh_rest = half((400, 15, 3), steps.sh_step)
     return model
@@ -175,8 +175,8 @@ def test_fine_tuning_on_gsz_waits_for_nothing() -> None:
     rate, device = grid._rate, torch.device("meta")
     assert rate is not None
     leaves = splats.to(device).requires_grad_()
-    rate._device, rate._steps = device, grid.steps_on(device)
-    rate._harmonics_on_device = rate._harmonics_on_device.to(device)
+    rate._device, rate._steps_there = device, grid.steps_on(device)
+    rate._sh_costs_there = rate._sh_costs_there.to(device)
     rate._scaling = rate._scaling.to(device)
     for name, tensor in vars(rate._tables).items():
         setattr(rate._tables, name, tensor.to(device))

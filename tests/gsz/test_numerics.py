@@ -280,8 +280,6 @@ ALLOWED = {
     "gsz/native/rate.py": {"log2", "sigmoid", "lerp"},
     # Unit quaternions times units: of each sum only one term is not 0.
     "gsz/native/symbols.py": {"matmul"},
-    # NumPy adds up float32 numbers in an order that its source fixes, whatever the processor.
-    "gsz/native/codec.py": {"mean"},
     # Whether a model looks activated.
     "gsz/cleaning.py": {"exp"},
     # What training with a filter left in a PLY file is made up for before there is a grid.
