@@ -440,7 +440,7 @@ def test_a_target_beyond_the_quality_budget_gives_the_nearest_model_with_a_warni
         (("--target_count", "151"), "more than the 150"),
         (("--target_count", "5"), r"the nearest is 130, after max_rounds: 3 of prune_fraction: 0\.05"),
         (("--keep_ratio", "0.1"), "the nearest is 130"),
-        (("--target_size", "100B"), r"a lzma file of a single Gaussian takes \d+ bytes"),
+        (("--target_size", "100B"), r"a fast3dgs file of a single Gaussian takes \d+ bytes"),
     ],
 )
 def test_targets_that_no_run_can_reach_are_refused_before_anything_is_done(

@@ -72,7 +72,10 @@ def arguments(tiny: tuple[Path, Path], out: Path, *extra: str) -> list[str]:
 
 def run(tiny: tuple[Path, Path], out: Path, *extra: str) -> None:
     """The command line in this process; a mistake of the user's ends it as it would end the program."""
-    cli.run(lambda: void(train.train(train.parse(arguments(tiny, out, *extra)))))
+    with pytest.raises(SystemExit) as ended:
+        cli.run(lambda: void(train.train(train.parse(arguments(tiny, out, *extra)))))
+    if ended.value.code != 0:
+        raise ended.value
 
 
 def void(_: object) -> None:
