@@ -156,13 +156,18 @@ def _decode_tokens(words, states, recent, contexts, previous, counts, symbols, s
 def _decode_values(words, states, tokens, values, long, signed, direct_bits, leading_bits):
     """The values of tokens, with the raw bits that some of them have. ``long`` has room for the indices of those."""
     direct = np.int64(1) << direct_bits
-    found = at(0)
+    largest = np.uint8(0)
     for i in range(at(len(tokens))):
         token = np.int64(tokens[i])
         values[i] = ((token >> 1) ^ -(token & 1)) if signed else token
+        largest = tokens[i] if tokens[i] > largest else largest
+    if largest < direct:
+        return
+    found = at(0)
+    for i in range(at(len(tokens))):
         # Written always and kept if there is something: there is nothing to mispredict.
         long[found] = i
-        found += at(token >= direct)
+        found += at(tokens[i] >= direct)
     position, lane, last = states[_POSITION], states[_LANE], at(len(words) - LANES)
     for j in range(found):
         i = at(long[j])

@@ -128,15 +128,18 @@ def _rebuild(counts, built_at, symbols, slots, scratch, size):
             continue
         built_at[mark + at(1)], built_at[mark + at(2)] = own, (everything if everything > at(64) else at(64))
         row = context * size
-        # The parent goes first, once, as if it were a context of its own.
+        # The parent goes first, once, as if it were a context of its own: that of all symbols together.
+        if not parent_is_known:
+            for symbol in range(size):
+                scratch[symbol] = at(0)
+            for other in range(contexts):
+                for symbol in range(size):
+                    scratch[symbol] += counts[other * size + symbol]
         for turn in range(at(parent_is_known), at(2)):
             total = heaviest = most = at(0)
             for symbol in range(size):
-                weight = at(0)
                 if turn == at(0):
-                    for cell in range(symbol, at(len(counts)), size):
-                        weight += counts[cell]
-                    weight = weight * at(256) + at(4096) // (symbol + at(2))
+                    weight = scratch[symbol] * at(256) + at(4096) // (symbol + at(2))
                 else:
                     weight = counts[row + symbol] * at(ONE) + scratch[symbol] * at(_PARENT_WEIGHT)
                 scratch[size + symbol] = weight

@@ -116,7 +116,8 @@ class ShCoding:
         rows = np.flatnonzero(classes > 0).astype(np.uint16)
         kinds, masks = classes[rows], masks[rows]
         for (begin, end), column in zip(self._groups, self._masks, strict=True):
-            contexts = _mask_contexts(kinds, masks & np.uint16((1 << begin) - 1), begin)
+            known = masks & np.uint16((1 << begin) - 1)
+            contexts = _contexts(kinds, DENSITIES, known, _DENSITY[begin])
             coder.integers(column, (masks >> begin) & ((1 << (end - begin)) - 1), contexts)
         members, contexts, bounds = self._members_of(kinds, masks)
         triples, values = np.empty(len(members), np.int64), np.empty((3, len(members)), np.int64)
@@ -134,7 +135,8 @@ class ShCoding:
         rows = np.flatnonzero(classes > 0).astype(np.uint16)
         kinds, masks = classes[rows], np.zeros(len(rows), np.uint16)
         for (begin, _), column in zip(self._groups, self._masks, strict=True):
-            group = coder.tokens(column, len(rows), _mask_contexts(kinds, masks, begin))
+            contexts = _contexts(kinds, DENSITIES, masks, _DENSITY[begin])
+            group = coder.tokens(column, len(rows), contexts)
             masks |= group.astype(np.uint16) << begin
         members, contexts, bounds = self._members_of(kinds, masks)
         tokens = coder.tokens(self._triples, len(members), contexts)
@@ -159,14 +161,16 @@ class ShCoding:
         count = int(np.bitwise_count(masks).sum(dtype=np.int64))
         members, contexts = np.empty(count + 1, np.uint16), np.empty(count + 1, np.uint8)
         bounds = np.zeros(self._groups[-1][1] + 1, np.int64)
-        own = (np.minimum(kinds, KINDS) - np.uint8(1)) * np.uint8(COUNTS) + np.take(_FULLNESS, masks)
+        own = _contexts(kinds, COUNTS, masks, _FULLNESS)
         _members(masks, own, members, contexts, bounds)
         return members[:-1], contexts[:-1], bounds
 
 
-def _mask_contexts(kinds: np.ndarray, masks: np.ndarray, known: int) -> np.ndarray:
-    """``(n,)`` uint8 contexts of masks: by the class, and by how many of the first ``known`` bits are ones."""
-    return (np.minimum(kinds, KINDS) - np.uint8(1)) * np.uint8(DENSITIES) + np.take(_DENSITY[known], masks)
+def _contexts(kinds: np.ndarray, number: int, masks: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """``(n,)`` uint8 contexts by the class, and in each by what ``table`` makes of the mask, below ``number``."""
+    contexts = np.empty(len(kinds), np.uint8)
+    _contexts_of(kinds, number, masks, table, contexts)
+    return contexts
 
 
 class _Escapes(NamedTuple):
@@ -216,6 +220,13 @@ def _survey(sh, classes, masks):
             union >>= 1
             length += 1
         classes[i], masks[i] = length, mask
+
+
+@kernel
+def _contexts_of(kinds, number, masks, table, contexts):
+    for j in range(at(len(kinds))):
+        kind = np.int64(kinds[j]) - 1
+        contexts[j] = (kind if kind < KINDS else KINDS - 1) * number + table[at(masks[j])]
 
 
 @kernel
