@@ -106,9 +106,11 @@ class Fast3dgsPacking(Packing):
         return 1
 
     def dequantize_sh(self, sh_rest: np.ndarray, symbols: np.ndarray, fineness: np.ndarray) -> None:
-        ycocg = symbols.astype(np.int32).reshape(sh_rest.shape)
-        for channel, offsets in enumerate(from_ycocg(ycocg[..., 0], ycocg[..., 1], ycocg[..., 2])):
-            sh_rest[..., channel] = offsets.astype(np.float32) * np.float32(self.sh_step)
+        # Symbols have 14 bits, so that 16 suffice for colors.
+        planes = np.ascontiguousarray(symbols.reshape(-1, 3).T)
+        colors = sh_rest.reshape(-1, 3)
+        for channel, offsets in enumerate(from_ycocg(*planes)):
+            colors[:, channel] = offsets.astype(np.float32) * np.float32(self.sh_step)
 
 
 @dataclass(frozen=True)

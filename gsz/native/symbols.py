@@ -444,7 +444,9 @@ def _dequantize_shapes(scales, rotations, fineness, scale_step, rotation_steps, 
 def _in_steps(symbol, stored):
     """Magnitudes below :data:`RECONSTRUCTED` stand for stored numbers of steps, the others for themselves."""
     size = abs(np.int64(symbol))
-    value = stored[size] if size < RECONSTRUCTED else np.float64(size)
+    # Both are computed, so that there is nothing to mispredict.
+    small = stored[size if size < RECONSTRUCTED else RECONSTRUCTED - 1]
+    value = small if size < RECONSTRUCTED else np.float64(size)
     return -value if symbol < 0 else value
 
 
