@@ -150,8 +150,7 @@ def quantize(model: Splats, steps: Steps) -> Quantized:
         sign=np.empty(count, np.int8),
         norm=np.empty(count, np.float32),
     )
-    # Kernels are compiled for arrays that may be written.
-    model = model.numpy().map(lambda array: np.require(array, requirements=("C", "W")))
+    model = model.numpy().map(_writable)
     _quantize_points(
         model.means,
         model.opacity_logits.reshape(-1),
@@ -199,7 +198,7 @@ def quantize_sh(
             there is.
     """
     rounding = np.float32(1 - steps.sh_threshold)
-    _quantize_sh(sh_rest.reshape(symbols.shape), fineness, steps.sh_per_unit, rounding, symbols, in_steps)
+    _quantize_sh(_writable(sh_rest).reshape(symbols.shape), fineness, steps.sh_per_unit, rounding, symbols, in_steps)
 
 
 def dequantize(quantized: Quantized, steps: Steps) -> Splats:
@@ -281,6 +280,11 @@ class Octaves(NamedTuple):
     def of(steps: Steps) -> Octaves:
         pivots_and_ranges = (steps.rotation_pivot, steps.rotation_range, steps.sh_pivot, steps.sh_range)
         return Octaves(steps.covered, steps.octaves_per_scale, *pivots_and_ranges)
+
+
+def _writable(array: np.ndarray) -> np.ndarray:
+    """The array, or a copy of one that may not be written: kernels are compiled for such as may."""
+    return np.require(array, requirements="W")
 
 
 def _padded_thresholds(steps: Steps) -> np.ndarray:
