@@ -3,14 +3,16 @@
     python scripts/try_cases.py DIR [CASE ...] [--json FILE] [--timeout 120]
 
 A case is a folder with a ``command.txt``, one command a line, such as ``python decompress.py in.ply out.gsz``. Each is
-run in a copy of the folder, so that the input stays as it is; ``python X.py`` is the program of this repository. The
-table has a row a command: the case, the exit code and the first and the last line that the command printed. Exit code 1
+run by a shell in a copy of the folder, so that the input stays as it is; ``python X.py`` is the program of this
+repository, and ``PROJ`` is its folder. The table has a row a command: the case, the exit code and the first and the last line that the command printed. Exit code 1
 says that a command ended with a traceback or ran out of time.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -77,14 +79,18 @@ def run_case(folder: Path, timeout: float) -> list[Outcome]:
 
 
 def _run(case: str, line: str, folder: Path, timeout: float) -> Outcome:
-    words = shlex.split(line)
-    if words[0] == "python":
-        words = [sys.executable, *words[1:]]
-        if len(words) > 1 and words[1].endswith(".py"):
-            words[1] = str(ROOT / words[1])
+    root = shlex.quote(str(ROOT))
+    command = re.sub(r"\bpython (?=\w+\.py\b)", lambda _: f"python {root}/", line.replace("PROJ", root))
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     try:
         finished = subprocess.run(
-            words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False
+            ["bash", "-c", command],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return Outcome(case, line, None, f"took longer than {timeout:g} s", "", False)

@@ -104,7 +104,11 @@ def test_a_program_that_is_stopped_while_it_starts_says_one_line(tmp_path: Path,
     assert "Traceback" not in errors
     (line,) = errors.splitlines()
     command = f"{sys.executable} {' '.join(words[:-1])} '{tmp_path}/a b'"
-    assert line == f"{'interrupted' if number == signal.SIGINT else 'terminated'}; go on with: {command}"
+    # On a fast machine there is a state to resume from after two seconds.
+    assert (
+        line.removesuffix(" --resume")
+        == f"{'interrupted' if number == signal.SIGINT else 'terminated'}; go on with: {command}"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
