@@ -4,8 +4,8 @@
 
 A case is a folder with a ``command.txt``, one command a line, such as ``python decompress.py in.ply out.gsz``. Each is
 run by a shell in a copy of the folder, so that the input stays as it is; ``python X.py`` is the program of this
-repository, and ``PROJ`` is its folder. The table has a row a command: the case, the exit code and the first and the last line that the command printed. Exit code 1
-says that a command ended with a traceback or ran out of time.
+repository, and ``PROJ`` is its folder. The table has a row a command: the case, the exit code and the first and the
+last line that the command printed. Exit code 1 says that a command ended with a traceback or ran out of time.
 """
 
 from __future__ import annotations

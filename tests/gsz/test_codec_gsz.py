@@ -22,6 +22,7 @@ from gsz.errors import UserError
 from gsz.fast3dgs import Fast3dgsCodec
 from gsz.native import QUALITIES, GridSettings, GszCodec, GszGrid, container
 from gsz.native.container import Header
+from gsz.native.grid import RATE_LIFE
 from gsz.native.layers import in_lanes, smallest
 from gsz.native.layout import ATTRIBUTES, from_ycocg, lane_differences, lane_sums, to_ycocg
 from gsz.native.steps import MEAN_LIMIT
@@ -233,6 +234,23 @@ def test_the_estimated_rate_is_the_actual_one_and_its_gradient_saves_bytes() -> 
     saved = 8 * len(grid.encode(moved))
     assert saved < 0.97 * actual
     assert abs(float(grid.estimated_bits(moved)) - saved) < 0.05 * saved
+
+
+def test_estimates_change_with_what_is_observed_and_not_with_how_often_they_are_made() -> None:
+    splats = random_model(2000, sh_degree=1)
+    moved = splats.map(lambda tensor: tensor * 1.2)
+    grid = GszCodec(quality="low").fit(splats)
+    assert isinstance(grid, GszGrid)
+    grid.observe(splats)
+    grid.estimated_bits(splats)
+    before = float(grid.estimated_bits(moved))
+    assert all(float(grid.estimated_bits(moved)) == before for _ in range(RATE_LIFE + 1))
+    for _ in range(RATE_LIFE - 1):
+        grid.observe(moved)
+    assert float(grid.estimated_bits(moved)) == before
+    grid.observe(moved)
+    actual = 8 * len(grid.encode(moved))
+    assert abs(float(grid.estimated_bits(moved)) - actual) < 1e-3 * actual < abs(before - actual)
 
 
 def test_settings_out_of_range_are_named() -> None:

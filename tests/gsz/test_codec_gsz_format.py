@@ -134,9 +134,9 @@ class Column:
 
 EACH = bucket(list(range(1, 17)))
 DC = {
-    "luma": Column("dc", True, 7, 2, previous=signed([-40, -25, -14, -6, 0, 7, 15, 26, 41])),
-    "green": Column("dc", True, 6, 2, previous=signed([-5, -1, 2, 6])),
-    "orange": Column("dc", True, 6, 2, first=("green", signed([-5, -1, 2, 6], 4)), previous=signed([-3, 0, 4])),
+    "y": Column("dc", True, 7, 2, previous=signed([-40, -25, -14, -6, 0, 7, 15, 26, 41])),
+    "cg": Column("dc", True, 6, 2, previous=signed([-5, -1, 2, 6])),
+    "co": Column("dc", True, 6, 2, first=("cg", signed([-5, -1, 2, 6], 4)), previous=signed([-3, 0, 4])),
 }
 
 
@@ -245,11 +245,11 @@ class Harmonics:
         self.classes = Tables(1 + 4 * 16 + 3, classes)
         self.masks = [Tables(20, 1 << (end - begin)) for begin, end in self.groups]
         self.triples = Tables(16, 27)
-        self.colours = [Tables(21, 50), Tables(35, 50), Tables(35, 50)]
+        self.colors = [Tables(21, 50), Tables(35, 50), Tables(35, 50)]
         self.kinds: list[int] = []
 
     def tables(self) -> list[Tables]:
-        return [self.classes, *self.masks, self.triples, *self.colours]
+        return [self.classes, *self.masks, self.triples, *self.colors]
 
     def begin_layer(self) -> None:
         self.kinds = []
@@ -279,7 +279,7 @@ class Harmonics:
                     else:
                         sh[i][3 * k : 3 * k + 3] = [digits // 9 - 1, digits // 3 % 3 - 1, digits % 3 - 1]
         crowd = Counter(i for i, _ in escapes)
-        for colour, tables in enumerate(self.colours):
+        for colour, tables in enumerate(self.colors):
             tokens = []
             for i, k in escapes:
                 kind = min(max(self.kinds[i] - 2, 0), 6)
@@ -294,7 +294,7 @@ class Harmonics:
 
 def native_numbers(parameters: bytes) -> dict:
     numbers = struct.unpack("<3dd4d2dd4dBBHhhi", parameters)
-    names = ["scale", "rotation", "dc", "sh", "orange", "green", "threshold"]
+    names = ["scale", "rotation", "dc", "sh", "co", "cg", "threshold"]
     return {
         "centre": numbers[:3],
         "radius": numbers[3],
@@ -358,22 +358,22 @@ def native_values(parameters: bytes, values: dict[str, list], count: int, coeffi
         row.append(round(math.log(opacity / (1 - opacity)) * 4096) / 4096)
         row += [symbol * grid["dc"] for symbol in rgb(values, i)]
         step = half_octaves(grid["sh"], hints["detail"][i] - grid["ranges"][1])
-        steps = (step, step * grid["orange"], step * grid["green"])
+        steps = (step, step * grid["co"], step * grid["cg"])
         for k in range(coefficients):
             parts = []
             for symbol, colour_step in zip(values["sh"][i][3 * k : 3 * k + 3], steps, strict=True):
                 size = grid["stored"][abs(symbol)] if abs(symbol) < 4 else float(abs(symbol))
                 parts.append(math.copysign(size, symbol) * colour_step)
-            luma, orange, green = parts
-            row += [(luma + green) + orange, luma - 2 * green, (luma + green) - orange]
+            y, co, cg = parts
+            row += [(y + cg) + co, y - 2 * cg, (y + cg) - co]
         rows.append(row)
     return model_of(rows, coefficients)
 
 
 def rgb(values: dict[str, list], i: int) -> tuple[int, int, int]:
-    middle = values["luma"][i] - (values["green"][i] >> 1)
-    blue = middle - (values["orange"][i] >> 1)
-    return blue + values["orange"][i], values["green"][i] + middle, blue
+    middle = values["y"][i] - (values["cg"][i] >> 1)
+    blue = middle - (values["co"][i] >> 1)
+    return blue + values["co"][i], values["cg"][i] + middle, blue
 
 
 def published_values(parameters: bytes, values: dict[str, list], count: int, coefficients: int) -> GaussianModel:
@@ -396,9 +396,9 @@ def published_values(parameters: bytes, values: dict[str, list], count: int, coe
                 row.append(number(ordinal, wide[home]))
         row += [np.float32(symbol) * np.float32(dc_step) for symbol in rgb(values, i)]
         for k in range(0, len(values["sh"][i]), 3):
-            luma, orange, green = ([number] for number in values["sh"][i][k : k + 3])
-            colours = rgb({"luma": luma, "orange": orange, "green": green}, 0)
-            row += [np.float32(symbol) * np.float32(sh_step) for symbol in colours]
+            y, co, cg = ([number] for number in values["sh"][i][k : k + 3])
+            colors = rgb({"y": y, "co": co, "cg": cg}, 0)
+            row += [np.float32(symbol) * np.float32(sh_step) for symbol in colors]
         rows.append(row)
     return model_of(rows, coefficients)
 
