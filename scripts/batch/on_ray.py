@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from batch.display import Display
-from batch.job import JobFailed, SceneJob, run_job
+from batch.job import ROOT, JobFailed, SceneJob, run_job
 from gsz.errors import UserError
 
 REQUIREMENT = "ray==2.60.*"
@@ -51,8 +51,13 @@ class RayBatch:
             Each job when it has ended, with ``None`` or one line that says why it failed.
         """
         ray = self._ray
-        board = ray.remote(_Board).options(num_cpus=0, max_restarts=-1).remote()
-        task = ray.remote(_run_remotely).options(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)
+        # The repository is at the same path on every machine; its workers find these modules there.
+        path = os.pathsep.join([str(ROOT / "scripts"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        there = {"env_vars": {"PYTHONPATH": path}}
+        board = ray.remote(_Board).options(num_cpus=0, max_restarts=-1, runtime_env=there).remote()
+        task = ray.remote(_run_remotely).options(
+            num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, runtime_env=there
+        )
         pending = {task.remote(job, board, self.cpus): job for job in jobs}
         try:
             while pending:
@@ -89,9 +94,10 @@ class RayBatch:
     def _failure(self, reference: Any) -> str | None:
         try:
             return self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            return f"its task ended with an error: {str(error).strip().splitlines()[-1]}"
         except self._ray.exceptions.RayError as error:
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            return f"its machine died, {self.retries} retries included ({reason.strip()})"
+            return f"its machine died, {self.retries} retries included ({type(error).__name__})"
 
     def _show(self, board: Any, display: Display) -> None:
         try:
