@@ -137,7 +137,7 @@ def chosen_datasets(options: Options) -> list[tuple[Dataset, Path]]:
     return chosen
 
 
-def scenes_to_run(options: Options) -> tuple[list[DatasetResults], list[Scene]]:
+def scenes_to_run(options: Options, datasets: list[tuple[Dataset, Path]]) -> tuple[list[DatasetResults], list[Scene]]:
     """The tables to fill and the jobs that fill them. Scenes without data are entered as skipped."""
     assert options.checkpoints is not None and options.model_path is not None
     recipes = options.config or (None,)
@@ -145,7 +145,7 @@ def scenes_to_run(options: Options) -> tuple[list[DatasetResults], list[Scene]]:
         raise UserError("--config: two recipes have the same name; rename one")
     batch, sources = uuid.uuid4().hex, source_digest()
     tables, scenes = [], []
-    for dataset, folder in chosen_datasets(options):
+    for dataset, folder in datasets:
         for recipe in recipes:
             results = DatasetResults(dataset, recipe.stem if recipe is not None and len(recipes) > 1 else "")
             tables.append(results)
@@ -240,8 +240,8 @@ def _enter(scene: Scene, failure: str | None) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
     options = parse(arguments)
+    datasets = chosen_datasets(options)
     if options.check:
-        datasets = chosen_datasets(options)
         assert options.checkpoints is not None
         problems = [line for each, folder in datasets for line in check_dataset(each, folder, options.checkpoints)]
         for line in problems:
@@ -249,8 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         scenes = sum(len(dataset.images) for dataset, _ in datasets)
         cli.say(f"checked {scenes} scenes: {len(problems) or 'no'} problem{'s' * (len(problems) != 1)}")
         sys.exit(1 if problems else 0)
-    chosen_datasets(options)
-    tables, jobs = scenes_to_run(options)
+    tables, jobs = scenes_to_run(options, datasets)
     if options.dry_run:
         for scene in jobs:
             for command in scene.job.commands():

@@ -76,8 +76,8 @@ class JobFailed(Exception):
 def source_digest() -> str:
     """A digest of the programs' sources: machines that run jobs of one batch must agree on it."""
     digest = hashlib.sha256()
-    folders = ("gsz", "scene", "quality", "gaussian_renderer", "compress", "utils", "configs")
-    files = [*ROOT.glob("*.py"), *(path for folder in folders for path in (ROOT / folder).rglob("*.*"))]
+    rooms = [package.parent for package in ROOT.glob("*/__init__.py")]
+    files = [*ROOT.glob("*.py"), *(path for folder in (*rooms, ROOT / "configs") for path in folder.rglob("*.*"))]
     for path in sorted(path for path in files if path.suffix in (".py", ".yaml")):
         digest.update(str(path.relative_to(ROOT)).encode())
         digest.update(path.read_bytes())
