@@ -3,6 +3,7 @@
     python scripts/bench_render.py --json output/bench_render.json
     python scripts/bench_render.py --scaling --plot docs/images/cpu_scaling.png    # time and memory up to 4M Gaussians
     python scripts/bench_render.py --against ../before      # and what a checkout of another commit takes, in turns
+    python scripts/bench_render.py --memory-count 1500000    # peak memory of a stage of a run
 
 Two steps are measured. The bare step is render, L1 + SSIM, backward and fused Adam. The step is an iteration of
 ``compress.finetune`` with the default recipe: it rounds to the grid of ``.gsz`` and pays for the rate as well; beside
@@ -41,6 +42,7 @@ from _root import ROOT
 from torch import Tensor
 from tqdm import tqdm
 
+from compress import importance
 from compress.finetune import finetune
 from compress.recipe import Recipe
 from compress.regrow import Change
@@ -51,6 +53,7 @@ from gaussian_renderer.cpu.compiled import njit
 from gaussian_renderer.cpu.lanes import CHUNK, PARTS
 from gaussian_renderer.cpu.lanes import lanes as simd
 from gaussian_renderer.cpu.layout import ALPHA_MIN, TILE
+from gsz import registry
 from gsz.files import atomic_path, write_text
 from quality.losses import photometric_loss
 from quality.ssim import SSIMTarget, ssim
@@ -136,6 +139,9 @@ class Options:
         scaling: Measure the forward pass alone, from 10,000 to 4,000,000 Gaussians at 1600x1064, instead.
         scaling_count: Measure that for one number of Gaussians, in this process, and print JSON; --scaling does it so.
         plot: With --scaling, draw time and memory to this file.
+        memory_count: Fine-tune the demo's model, split until it has so many Gaussians, at 1600x1064 for a few
+            iterations with the default recipe; encode, decode and score it; and print the peak memory of this process
+            after each.
     """
 
     json: Path | None = None
@@ -148,6 +154,7 @@ class Options:
     scaling: bool = False
     plot: Path | None = None
     scaling_count: int | None = None
+    memory_count: int | None = None
 
 
 @dataclass
@@ -558,8 +565,6 @@ def _bench_checkout(options: Options, root: Path) -> dict[str, Any]:
 
 def measure_count(count: int) -> dict[str, float]:
     """Forward time and peak memory of this process at one number of Gaussians."""
-    import resource
-
     width, height = SCALING_SIZE
     model, camera, background = random_scene(count, width, height)
     small, small_camera, _ = random_scene(1, 16, 16)
@@ -568,15 +573,42 @@ def measure_count(count: int) -> dict[str, float]:
         render(small_camera, small, background, backend="cpu")  # Loads the compiled kernels.
         for _ in range(SCALING_REPETITIONS):
             watch.time("forward", lambda: render(camera, model, background, backend="cpu"))
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {
         "gaussians": count,
         "forward_cpu_ms": watch.cpu("forward"),
         "forward_wall_ms": watch.wall("forward"),
-        "peak_mb": peak / 1e6,
+        "peak_mb": peak_mb(),
         "model_mb": count * 59 * 4 / 1e6,
     }
+
+
+def peak_mb() -> float:
+    """The most memory that this process has had."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def measure_memory(count: int, iterations: int = 3) -> dict[str, float]:
+    """Peak memory, in MB, after each part of a stage of a run, at one number of Gaussians."""
+    demo, _ = model_dir.load_checkpoint(DEMO)
+    model = split_to(demo, count)
+    cameras = [resized(camera, *SCALING_SIZE) for camera in model_dir.read_cameras(DEMO)[:2]]
+    background, recipe = torch.zeros(3), Recipe()
+    images = {camera.name: render(camera, model, background, backend="cpu").image for camera in cameras}
+    peaks = {"gaussians": count, "model": count * 59 * 4 / 1e6, "before": peak_mb()}
+    ready = {name: SSIMTarget.of(image) for name, image in images.items()}
+    views = Views(cameras, lambda camera: ready[camera.name], background, extent=1.0, backend="cpu")
+    model, grid = finetune(model, recipe.make_codec(), views, recipe, iterations, (0,))
+    peaks["fine-tuned"] = peak_mb()
+    data = grid.encode(model)
+    peaks["encoded"] = peak_mb()
+    registry.decode(data)
+    peaks["decoded"] = peak_mb()
+    importance.removal_error(model, replace(views, target=lambda camera: images[camera.name]))
+    peaks["scored"] = peak_mb()
+    return peaks
 
 
 def bench_scaling(options: Options) -> dict[str, Any]:
@@ -627,6 +659,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     if options.scaling_count is not None:
         print(json.dumps(measure_count(options.scaling_count)))
+        return
+    if options.memory_count is not None:
+        print(json.dumps(measure_memory(options.memory_count)))
         return
     if options.against is not None:
         results = bench_against(options, options.against)

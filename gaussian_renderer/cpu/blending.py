@@ -125,9 +125,8 @@ def falloff(shape, chunk):
     first_dx, first_dy = shape.u - f32((chunk >> 3) * 4), shape.v - f32((chunk & 7) * 2)
     dy = simd.splat(first_dy) - shape.lane_y
     t = simd.splat(shape.slope_x * first_dx + shape.slope_y * first_dy) - shape.t_step
-    zero = simd.splat(_ZERO)
-    exponent = simd.multiply_add(zero - shape.falloff_y * dy, dy, shape.log2_opacity)
-    exponent = simd.multiply_add(zero - t, t, exponent)
+    exponent = simd.subtract_product(shape.log2_opacity, shape.falloff_y * dy, dy)
+    exponent = simd.subtract_product(exponent, t, t)
     exponent_min = simd.splat(_EXPONENT_MIN)
     return t, dy, simd.exp2(simd.select(exponent > exponent_min, exponent, exponent_min))
 
@@ -296,7 +295,7 @@ def blend_backward(
                     pixel_r, pixel_g, pixel_b = simd.load(d_red, at), simd.load(d_green, at), simd.load(d_blue, at)
                     colour = simd.multiply_add(b, pixel_b, simd.multiply_add(g, pixel_g, r * pixel_r))
                     colour_behind = simd.load(behind, at)
-                    d_alpha = before * colour - colour_behind * inverse_rest
+                    d_alpha = simd.subtract_product(before * colour, colour_behind, inverse_rest)
                     simd.store(behind, at, simd.multiply_add(weight, colour, colour_behind))
                     sum_r = simd.multiply_add(weight, pixel_r, sum_r)
                     sum_g = simd.multiply_add(weight, pixel_g, sum_g)

@@ -144,6 +144,11 @@ def multiply_add(left, right, summand):
 
 
 @njit(**INLINE)
+def subtract_product(minuend, left, right):
+    return minuend - left * right
+
+
+@njit(**INLINE)
 def to_int(value):
     return np.int32(value)
 

@@ -325,6 +325,16 @@ def multiply_add(typing_context, left, right, summand):
 
 
 @intrinsic
+def subtract_product(typing_context, minuend, left, right):
+    """``minuend - left * right``; rounded once where that is one instruction."""
+
+    def generate(context, builder, signature, args):
+        return _multiply_add(builder, builder.fneg(args[1]), args[2], args[0])
+
+    return f32x8(f32x8, f32x8, f32x8), generate
+
+
+@intrinsic
 def to_int(typing_context, value):
     """The whole number towards zero, for lanes within the range of int32."""
     return i32x8(f32x8), lambda context, builder, signature, args: builder.fptosi(args[0], _INTS)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gsz.kernels import inline, kernel
 from gsz.native.container import Header
-from gsz.native.device import DeviceSteps
+from gsz.native.device import DeviceSteps, slices
 from gsz.native.sh_coding import survey
 from gsz.native.steps import Steps
 from gsz.native.symbols import quantize
@@ -116,8 +116,23 @@ class RateModel:
 
     def bits(self, splats: Splats) -> Tensor:
         """The estimated size of the file in bits, a scalar with gradients to opacity, scales and harmonics."""
-        columns = (self._tables.sums(self._columns(splats)) * self._scaling).sum()
-        return columns + self._sh_bits(splats) * self._sh_scaling + self._constant
+        priced = self._columns_bits(splats.map(Tensor.detach))
+        tensors = splats.opacity_logits, splats.log_scales, splats.sh_dc
+        return _WithGradient.apply(*priced, *tensors) + self._sh_bits(splats) * self._sh_scaling + self._constant
+
+    def _columns_bits(self, splats: Splats) -> tuple[Tensor, list[Tensor]]:
+        """What opacities, scales and ``sh_dc`` cost, and the gradients by these three."""
+        tensors = splats.opacity_logits, splats.log_scales, splats.sh_dc
+        bits, gradients = torch.zeros((), device=self._device), [torch.empty_like(tensor) for tensor in tensors]
+        for rows in slices(len(splats)):
+            part = splats.map(lambda tensor, rows=rows: tensor[rows].detach().requires_grad_())
+            with torch.enable_grad():
+                cost = (self._tables.sums(self._columns(part)) * self._scaling).sum()
+                slopes = torch.autograd.grad(cost, (part.opacity_logits, part.log_scales, part.sh_dc))
+            for gradient, slope in zip(gradients, slopes, strict=True):
+                gradient[rows] = slope
+            bits += cost.detach()
+        return bits, gradients
 
     def _columns(self, splats: Splats) -> Tensor:
         """``(N, C)`` real numbers that are rounded to the symbols of each of :data:`COLUMNS`."""
@@ -142,8 +157,16 @@ class RateModel:
         if isinstance(self._steps_there, Steps):
             bits, gradient = self._sh_bits_on_cpu(splats.map(Tensor.detach))
         else:
-            bits, gradient = _sh_bits_on_device(self._steps_there, splats.map(Tensor.detach), self._sh_costs_there)
-        return _WithGradient.apply(splats.sh_rest, bits, gradient)
+            bits, gradient = self._sh_bits_on_device(self._steps_there, splats.map(Tensor.detach))
+        return _WithGradient.apply(bits, [gradient], splats.sh_rest)
+
+    def _sh_bits_on_device(self, steps: DeviceSteps, splats: Splats) -> tuple[Tensor, Tensor]:
+        bits, gradient = torch.zeros((), device=self._device), torch.empty_like(splats.sh_rest)
+        for rows in slices(len(splats)):
+            part = splats.map(lambda tensor, rows=rows: tensor[rows])
+            cost, gradient[rows] = _sh_bits_on_device(steps, part, self._sh_costs_there)
+            bits += cost
+        return bits, gradient
 
     def _sh_bits_on_cpu(self, splats: Splats) -> tuple[Tensor, Tensor]:
         quantized = quantize(splats, self._steps)
@@ -176,17 +199,16 @@ def _sh_costs(sh: np.ndarray) -> np.ndarray:
 
 
 class _WithGradient(torch.autograd.Function):
-    """A scalar that was computed together with its gradient."""
+    """A scalar that was computed together with its gradients by some tensors."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, scalar: Tensor, gradient: Tensor) -> Tensor:
-        ctx.save_for_backward(gradient)
+    def forward(ctx: Any, scalar: Tensor, gradients: list[Tensor], *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*gradients)
         return scalar.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0], None, None
+        return None, None, *(gradient * gradients[0] for gradient in ctx.saved_tensors)
 
 
 def _sh_bits_on_device(steps: DeviceSteps, splats: Splats, costs: Tensor) -> tuple[Tensor, Tensor]:

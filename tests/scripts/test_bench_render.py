@@ -76,3 +76,9 @@ def test_two_checkouts_are_measured_in_turns(capsys: pytest.CaptureFixture[str])
     for name in ("forward", "project", "bare_step", "step"):
         assert results["there"]["S"][name] == pytest.approx(results["here"]["S"][name], rel=0.9)
     assert "times as fast" in capsys.readouterr().out
+
+
+def test_memory_is_measured_after_each_part_of_a_stage():
+    peaks = list(bench_render.measure_memory(60_000, iterations=1).values())
+    assert peaks[:2] == [60_000, pytest.approx(14.16)]
+    assert peaks[1] < peaks[2] and peaks[2:] == sorted(peaks[2:])
