@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gsz.kernels import inline, kernel
+from gsz.native import price
 from gsz.native.container import Header
 from gsz.native.device import DeviceSteps, slices
 from gsz.native.sh_coding import survey
+from gsz.native.snap import in_threads
 from gsz.native.steps import Steps
 from gsz.native.symbols import quantize
 from gsz.splats import Splats
@@ -108,7 +109,10 @@ class RateModel:
             estimated[attribute] += bits
         scaling = [spent[attribute] / max(estimated[attribute], 1.0) for attribute in COLUMNS.values()]
         self._scaling = torch.tensor(scaling).to(device)
-        self._sh_scaling = spent["sh"] / max(float(self._sh_bits(splats)), 1.0)
+        self._sh_scaling = 1.0
+        self._prices = self._tables_of_prices()
+        self._sh_scaling = spent["sh"] / max(float(self._priced(splats)[1]), 1.0)
+        self._prices = self._tables_of_prices()
 
     def fits(self, splats: Splats) -> bool:
         """Whether these may be the Gaussians whose statistics were taken: as many, on the same device."""
@@ -116,9 +120,45 @@ class RateModel:
 
     def bits(self, splats: Splats) -> Tensor:
         """The estimated size of the file in bits, a scalar with gradients to opacity, scales and harmonics."""
-        priced = self._columns_bits(splats.map(Tensor.detach))
-        tensors = splats.opacity_logits, splats.log_scales, splats.sh_dc
-        return _WithGradient.apply(*priced, *tensors) + self._sh_bits(splats) * self._sh_scaling + self._constant
+        bits, sh_bits, gradients = self._priced(splats.map(Tensor.detach))
+        tensors = splats.opacity_logits, splats.log_scales, splats.sh_dc, splats.sh_rest
+        return _WithGradient.apply(bits + sh_bits + self._constant, gradients, *tensors)
+
+    def _priced(self, splats: Splats) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Bits of all but the harmonics, and of the harmonics; and the gradients of their sum."""
+        steps = self._steps_there
+        if isinstance(steps, Steps):
+            return self._priced_on_cpu(steps, splats)
+        bits, gradients = self._columns_bits(splats)
+        sh_bits, gradient = self._sh_bits_on_device(steps, splats)
+        return bits, sh_bits, [*gradients, gradient]
+
+    def _tables_of_prices(self) -> price.Tables:
+        """The tables as :mod:`gsz.native.price` takes them."""
+        begins = self._tables.begins.cpu().numpy()
+        bits, scaling = self._tables.bits.cpu().numpy(), self._scaling.cpu().numpy()
+        columns = [
+            price.with_slopes(costs * factor) for costs, factor in zip(np.split(bits, begins[1:]), scaling, strict=True)
+        ]
+        return price.Tables(
+            np.concatenate(columns),
+            begins,
+            self._tables.lows.cpu().numpy().astype(np.float64),
+            self._tables.ends.cpu().numpy().astype(np.float64),
+            price.with_slopes(self._sh_costs * np.float32(self._sh_scaling)),
+        )
+
+    def _priced_on_cpu(self, steps: Steps, splats: Splats) -> tuple[Tensor, Tensor, list[Tensor]]:
+        model = splats.map(Tensor.contiguous).numpy()
+        gradients = [np.empty_like(getattr(model, name)) for name in price.Gradients._fields]
+
+        def of_rows(rows: slice) -> tuple[float, float]:
+            into = price.Gradients(*(gradient[rows] for gradient in gradients))
+            return price.price(model.map(lambda array: array[rows]), steps, self._prices, into)
+
+        sums = np.array(in_threads(of_rows, len(splats))).sum(0)
+        bits, sh_bits = torch.tensor(sums, dtype=torch.float32)
+        return bits, sh_bits, list(map(torch.from_numpy, gradients))
 
     def _columns_bits(self, splats: Splats) -> tuple[Tensor, list[Tensor]]:
         """What opacities, scales and ``sh_dc`` cost, and the gradients by these three."""
@@ -150,39 +190,14 @@ class RateModel:
         ]
         return torch.stack(columns, 1)
 
-    def _sh_bits(self, splats: Splats) -> Tensor:
-        """Class by class. Gaussians of class 0 have no harmonics to pay for and feel no pull."""
-        if splats.sh_rest.shape[1] == 0:
-            return torch.zeros((), device=self._device)
-        if isinstance(self._steps_there, Steps):
-            bits, gradient = self._sh_bits_on_cpu(splats.map(Tensor.detach))
-        else:
-            bits, gradient = self._sh_bits_on_device(self._steps_there, splats.map(Tensor.detach))
-        return _WithGradient.apply(bits, [gradient], splats.sh_rest)
-
     def _sh_bits_on_device(self, steps: DeviceSteps, splats: Splats) -> tuple[Tensor, Tensor]:
         bits, gradient = torch.zeros((), device=self._device), torch.empty_like(splats.sh_rest)
-        for rows in slices(len(splats)):
+        for rows in slices(len(splats) if gradient.numel() else 0):
             part = splats.map(lambda tensor, rows=rows: tensor[rows])
-            cost, gradient[rows] = _sh_bits_on_device(steps, part, self._sh_costs_there)
-            bits += cost
+            cost, slope = _sh_bits_on_device(steps, part, self._sh_costs_there)
+            gradient[rows] = slope * self._sh_scaling
+            bits += cost * self._sh_scaling
         return bits, gradient
-
-    def _sh_bits_on_cpu(self, splats: Splats) -> tuple[Tensor, Tensor]:
-        quantized = quantize(splats, self._steps)
-        classes, _ = survey(quantized.symbols.sh)
-        values = splats.sh_rest.contiguous()
-        gradient = torch.zeros_like(values)
-        flat = quantized.symbols.sh.shape
-        bits = _sh_bits_and_gradient(
-            values.numpy().reshape(flat),
-            quantized.finenesses.sh,
-            self._steps.sh_per_unit,
-            np.minimum(classes, MOST_CLASSES),
-            self._sh_costs,
-            gradient.numpy().reshape(flat),
-        )
-        return torch.tensor(bits, dtype=torch.float32), gradient
 
 
 def _sh_costs(sh: np.ndarray) -> np.ndarray:
@@ -208,7 +223,8 @@ class _WithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(gradient * gradients[0] for gradient in ctx.saved_tensors)
+        # In place, which PyTorch notices should the way back be gone twice.
+        return None, None, *(gradient.mul_(gradients[0]) for gradient in ctx.saved_tensors)
 
 
 def _sh_bits_on_device(steps: DeviceSteps, splats: Splats, costs: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,36 +245,3 @@ def _sh_bits_on_device(steps: DeviceSteps, splats: Splats, costs: Tensor) -> tup
     y, co, cg = (slope * steps.sh_per_unit[harmonics.fineness][:, None]).unbind(2)
     even = y + cg
     return bits, torch.stack([even + co, y - 2.0 * cg, even - co], 2)
-
-
-@kernel
-def _sh_bits_and_gradient(values, fineness, per_unit, classes, costs, gradient):
-    bits = 0.0
-    last = costs.shape[2] - 1
-    for i in range(values.shape[0]):
-        if classes[i] == 0:
-            continue
-        per_y, per_co, per_cg = per_unit[fineness[i], 0], per_unit[fineness[i], 1], per_unit[fineness[i], 2]
-        of_class = costs[classes[i]]
-        for j in range(0, values.shape[1], 3):
-            red, green, blue = values[i, j], values[i, j + 1], values[i, j + 2]
-            y, y_slope = _interpolated(of_class[0], last, (red + green + blue) * per_y)
-            co, co_slope = _interpolated(of_class[1], last, (red - blue) * per_co)
-            cg, cg_slope = _interpolated(of_class[2], last, (red - 2 * green + blue) * per_cg)
-            bits += y + co + cg
-            even = y_slope * per_y + cg_slope * per_cg
-            gradient[i, j] = even + co_slope * per_co
-            gradient[i, j + 1] = y_slope * per_y - 2 * cg_slope * per_cg
-            gradient[i, j + 2] = even - co_slope * per_co
-    return bits
-
-
-@inline
-def _interpolated(costs, last, value):
-    """What a real number of steps costs, and the slope there."""
-    size = abs(value)
-    if not size < last:
-        return np.float64(costs[last]), 0.0
-    below = int(size)
-    slope = np.float64(costs[below + 1]) - np.float64(costs[below])
-    return costs[below] + slope * (size - below), slope * np.sign(value)

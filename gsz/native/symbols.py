@@ -132,8 +132,11 @@ The scalar part becomes the component ``flip``.
 """
 
 
-def quantize(model: Splats, steps: Steps) -> Quantized:
-    """The symbols of a model, in its order. NaN becomes some symbol or other; nothing is raised."""
+def quantize(model: Splats, steps: Steps, with_sh: bool = True) -> Quantized:
+    """The symbols of a model, in its order. NaN becomes some symbol or other; nothing is raised.
+
+    Without ``with_sh`` there is no telling what the symbols of harmonics are.
+    """
     count, coefficients = model.sh_rest.shape[:2]
     symbols = Symbols(
         means=np.empty((count, 3), np.int32),
@@ -158,7 +161,7 @@ def quantize(model: Splats, steps: Steps) -> Quantized:
         steps.center,
         1 / steps.radius,
         float(1 << steps.mean_bits),
-        _padded_thresholds(steps),
+        padded_thresholds(steps),
         1 / steps.dc_step,
         symbols.means,
         symbols.opacities,
@@ -176,10 +179,11 @@ def quantize(model: Splats, steps: Steps) -> Quantized:
         fineness,
         frames,
     )
-    in_steps = np.empty((ROWS_AT_ONCE, 3 * coefficients), np.float32)
-    for begin in range(0, count, ROWS_AT_ONCE):
-        rows = slice(begin, begin + ROWS_AT_ONCE)
-        quantize_sh(model.sh_rest[rows], fineness.sh[rows], steps, symbols.sh[rows], in_steps)
+    if with_sh:
+        in_steps = np.empty((ROWS_AT_ONCE, 3 * coefficients), np.float32)
+        for begin in range(0, count, ROWS_AT_ONCE):
+            rows = slice(begin, begin + ROWS_AT_ONCE)
+            quantize_sh(model.sh_rest[rows], fineness.sh[rows], steps, symbols.sh[rows], in_steps)
     return Quantized(symbols, fineness, frames)
 
 
@@ -251,9 +255,14 @@ def pivots(log_scales: np.ndarray, opacity_logits: np.ndarray) -> tuple[int, int
 
 
 def shape_gradients(
-    frames: Frames, original: np.ndarray, quaternion_gradient: np.ndarray, log_scale_gradient: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients with respect to the original ``(N, 4)`` quaternions and ``(N, 3)`` log-scales.
+    frames: Frames,
+    original: np.ndarray,
+    quaternion_gradient: np.ndarray,
+    log_scale_gradient: np.ndarray,
+    quaternions: np.ndarray,
+    log_scales: np.ndarray,
+) -> None:
+    """Fill in the gradients with respect to the original ``(N, 4)`` quaternions and ``(N, 3)`` log-scales.
 
     Rounding passes them straight through. The turn into the canonical frame is linear, its transpose is the turn
     back; normalizing a quaternion q takes out the component along q and divides by its length.
@@ -261,9 +270,7 @@ def shape_gradients(
     Args:
         original: ``(N, 4)`` float32, the original quaternions (of any length).
     """
-    quaternions, log_scales = np.empty_like(quaternion_gradient), np.empty_like(log_scale_gradient)
     _turn_back(frames, original, quaternion_gradient, log_scale_gradient, quaternions, log_scales)
-    return quaternions, log_scales
 
 
 class Octaves(NamedTuple):
@@ -287,7 +294,7 @@ def _writable(array: np.ndarray) -> np.ndarray:
     return np.require(array, requirements="W")
 
 
-def _padded_thresholds(steps: Steps) -> np.ndarray:
+def padded_thresholds(steps: Steps) -> np.ndarray:
     """``(255,)`` thresholds of opacity levels. Those beyond the last are NaN, which nothing reaches."""
     thresholds = np.full(255, np.nan, np.float32)
     thresholds[: steps.opacity_levels - 1] = steps.opacity_thresholds
@@ -295,7 +302,7 @@ def _padded_thresholds(steps: Steps) -> np.ndarray:
 
 
 @inline
-def _clamp(value, limit):
+def clamp(value, limit):
     """``value`` rounded to the nearest integer within ``limit`` of zero; NaN becomes ``-limit``."""
     return int(np.rint(value)) if -limit < value <= limit else (limit if value > limit else -limit)
 
@@ -308,6 +315,15 @@ def _away_from_zero(value, rounding, limit):
     return -symbol if value < 0 else symbol
 
 
+@inline
+def opacity_level(thresholds, logit):
+    """How many thresholds are no larger: a binary search whose only condition becomes a conditional move."""
+    level = 0
+    for step in (128, 64, 32, 16, 8, 4, 2, 1):
+        level += step if thresholds[level + step - 1] <= logit else 0
+    return level
+
+
 @kernel
 def _quantize_points(means, logits, colors, center, per_radius, per_unit, thresholds, per_color, positions, levels, dc):
     for i in range(len(means)):
@@ -318,13 +334,9 @@ def _quantize_points(means, logits, colors, center, per_radius, per_unit, thresh
             if size > 1.0:
                 fraction, exponent = math.frexp(size)  # size == fraction * 2**exponent, fraction in [1/2, 1)
                 size = exponent + (2.0 * fraction - 1.0)
-            positions[i, axis] = _clamp(math.copysign(size, value) * per_unit, MEAN_LIMIT)
+            positions[i, axis] = clamp(math.copysign(size, value) * per_unit, MEAN_LIMIT)
             dc[i, axis] = _away_from_zero(colors[i, axis] * per_color, 0.5, DC_LIMIT)
-        # How many thresholds are no larger: a binary search whose only condition becomes a conditional move.
-        level = 0
-        for step in (128, 64, 32, 16, 8, 4, 2, 1):
-            level += step if thresholds[level + step - 1] <= logits[i] else 0
-        levels[i] = level
+        levels[i] = opacity_level(thresholds, logits[i])
 
 
 @kernel
@@ -342,7 +354,7 @@ def _quantize_shapes(
             source = AXIS_ORDERS[kind, axis]
             frames.order[i, axis] = source
             scale = np.float64(log_scales[i, source]) * per_scale / (1 << axis)
-            scales[i, axis] = _clamp(scale, SCALE_LIMIT >> axis)
+            scales[i, axis] = clamp(scale, SCALE_LIMIT >> axis)
         fineness_of(i, scales, levels, octaves, fineness)
 
         # In Numba float() keeps single precision.
@@ -442,6 +454,54 @@ def _dequantize_shapes(scales, rotations, fineness, scale_step, rotation_steps, 
         quaternions[i, 1] = x
         quaternions[i, 2] = y
         quaternions[i, 3] = z
+
+
+def snap_sh(sh_rest: np.ndarray, fineness: np.ndarray, steps: Steps, snapped: np.ndarray) -> None:
+    """What :func:`dequantize_sh` makes of what :func:`quantize_sh` rounds to, without symbols in between.
+
+    Args:
+        sh_rest: ``(N, K, 3)``.
+        fineness: ``(N,)`` uint8.
+        snapped: ``(N, K, 3)``, is filled in.
+    """
+    shape = len(sh_rest), 3 * sh_rest.shape[1]
+    _snap_sh(
+        _writable(sh_rest).reshape(shape),
+        fineness,
+        steps.sh_per_unit,
+        np.float32(1 - steps.sh_threshold),
+        steps.sh_steps,
+        steps.sh_values,
+        np.empty(shape[1], np.float32),
+        np.empty(shape[1]),
+        snapped.reshape(shape),
+    )
+
+
+@kernel
+def _snap_sh(harmonics, fineness, per_unit, rounding, steps, stored, in_steps, rounded, values):
+    none, one, two, three = stored[0], stored[1], stored[2], stored[3]
+    for i in range(len(harmonics)):
+        per_y, per_co, per_cg = per_unit[fineness[i], 0], per_unit[fineness[i], 1], per_unit[fineness[i], 2]
+        for j in range(0, harmonics.shape[1], 3):
+            r, g, b = harmonics[i, j], harmonics[i, j + 1], harmonics[i, j + 2]
+            in_steps[j] = (r + g + b) * per_y
+            in_steps[j + 1] = (r - b) * per_co
+            in_steps[j + 2] = (r - np.float32(2) * g + b) * per_cg
+        for j in range(len(in_steps)):
+            # Nothing but selections, so that it is computed in vectors.
+            size = abs(in_steps[j]) + rounding
+            whole = np.int32(size if size < SH_LIMIT else SH_LIMIT)
+            value = np.float64(whole)
+            value = none if whole == 0 else value
+            value = one if whole == 1 else value
+            value = two if whole == 2 else value
+            value = three if whole == 3 else value
+            rounded[j] = (-value if in_steps[j] < 0 else value) + 0.0  # Never -0.
+        y_step, co_step, cg_step = steps[fineness[i], 0], steps[fineness[i], 1], steps[fineness[i], 2]
+        for j in range(0, harmonics.shape[1], 3):
+            y, co, cg = rounded[j] * y_step, rounded[j + 1] * co_step, rounded[j + 2] * cg_step
+            values[i, j], values[i, j + 1], values[i, j + 2] = (y + cg) + co, y - 2.0 * cg, (y + cg) - co
 
 
 @inline
