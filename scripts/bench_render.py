@@ -604,7 +604,7 @@ def measure_memory(count: int, iterations: int = 3) -> dict[str, float]:
     peaks["fine-tuned"] = peak_mb()
     data = grid.encode(model)
     peaks["encoded"] = peak_mb()
-    registry.decode(data)
+    registry.decode(data, "model")
     peaks["decoded"] = peak_mb()
     importance.removal_error(model, replace(views, target=lambda camera: images[camera.name]))
     peaks["scored"] = peak_mb()
