@@ -165,8 +165,8 @@ def test_the_estimated_rate_in_tensors_is_that_in_kernels(sh_degree: int) -> Non
             assert (leaf.grad is None) == (other is None), name
             if leaf.grad is not None:
                 # Of an opacity near 1, tensors of float32 know little of what is missing to 1, by which this goes.
-                tolerance = 5e-3 if name == "opacity_logits" else 1e-4
-                torch.testing.assert_close(leaf.grad, other, rtol=tolerance, atol=1e-5, msg=name)
+                tolerance = 10.0 if name == "opacity_logits" else 1.0
+                torch.testing.assert_close(leaf.grad, other, rtol=1e-4 * tolerance, atol=1e-5 * tolerance, msg=name)
 
 
 def test_fine_tuning_on_gsz_waits_for_nothing() -> None:
