@@ -187,7 +187,7 @@ def test_fine_tuning_on_gsz_waits_for_nothing() -> None:
         loss = torch.stack([tensor.square().sum() for _, tensor in snapped.named_parameters()]).sum()
         (loss + grid.estimated_bits(leaves)).backward()
     assert all(leaf.grad is not None and leaf.grad.device == device for _, leaf in leaves.named_parameters())
-    assert counted.kernels < 460
+    assert counted.kernels < 520
 
 
 @pytest.mark.parametrize("name", ["sog", "spz", "spz:version=2"])
