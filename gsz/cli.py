@@ -96,7 +96,9 @@ def _check_verification(arguments: argparse.Namespace) -> None:
     if arguments.min_psnr is not None and not arguments.verify:
         raise UserError("--min_psnr belongs to --verify; add it")
     if arguments.verify and arguments.activated:
-        raise UserError("--verify reads SRC as it is, not --activated; convert it to .ply first, and verify what follows")
+        raise UserError(
+            "--verify reads SRC as it is, not --activated; convert it to .ply first, and verify what follows"
+        )
     if arguments.verify:
         require_program("compare")
 

@@ -310,18 +310,25 @@ def compare_models(
     def measured(what: str, views: dict[str, ViewMetrics]) -> Measured | None:
         return Measured(what, views) if views else None
 
+    labels = _labels(models)
     return [
         Candidate(
             name=model.name,
             format=model.format,
             gaussians=len(model.splats),
             bytes=model.bytes,
-            to_photographs=measured(f"renders of {model.name} against the photographs", to_photographs[number]),
-            to_first=measured(f"renders of {model.name} against those of {models[0].name}", to_first[number]),
+            to_photographs=measured(f"{labels[number]} to the photographs", to_photographs[number]),
+            to_first=measured(f"{labels[number]} to {labels[0]}", to_first[number]),
             is_equal=number > 0 and same_gaussians(models[0].splats, model.splats),
         )
         for number, model in enumerate(models)
     ]
+
+
+def _labels(models: Sequence[_Model]) -> list[str]:
+    """Short names: those of the files where they differ, else the paths."""
+    names = [Path(model.name).name for model in models]
+    return names if len(set(names)) == len(names) else [model.name for model in models]
 
 
 def same_gaussians(one: Splats, other: Splats) -> bool:
@@ -353,7 +360,7 @@ def brief(comparison: Comparison) -> str:
     if last.is_equal:
         return f"{last.name}: the same {last.gaussians:,} Gaussians as {comparison.candidates[0].name}"
     measured = last.decisive
-    assert measured is not None
+    assert measured is not None  # Where nothing was measured, check() found nothing to compare with.
     mean, worst = measured.mean, measured.worst(1)[0]
     lpips = "" if mean.lpips is None else f", LPIPS {mean.lpips:.4f}"
     return (
@@ -365,9 +372,8 @@ def brief(comparison: Comparison) -> str:
 def report(comparison: Comparison) -> str:
     """All that was found, as tables."""
     first, *others = comparison.candidates
-    lines = [_models_table(comparison.candidates), "", f"measured at {comparison.where}"]
     measured = [found for model in comparison.candidates for found in (model.to_photographs, model.to_first) if found]
-    lines += ["", _measured_table(measured)]
+    lines = [_models_table(comparison.candidates), "", f"Renders at {comparison.where}:", "", _measured_table(measured)]
     for found in measured:
         named = ", ".join(f"{name} ({found.views[name].psnr:.2f} dB)" for name in found.worst())
         lines.append(f"worst views of {found.what}: {named}")
@@ -406,7 +412,7 @@ def _measured_table(measured: Sequence[Measured]) -> str:
         ]
         for found in measured
     ]
-    return format_table(["", "PSNR", "worst", "SSIM", "LPIPS"], rows)
+    return format_table(["renders of", "PSNR", "worst", "SSIM", "LPIPS"], rows)
 
 
 def formats_table(comparison: Comparison) -> str:
