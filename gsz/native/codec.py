@@ -47,7 +47,7 @@ class GszCodec(Codec):
     suffix = ".gsz"
 
     @classmethod
-    def recognises(cls, head: bytes) -> bool:
+    def recognizes(cls, head: bytes) -> bool:
         return head.startswith(container.MAGIC)
 
     def __post_init__(self) -> None:
