@@ -32,12 +32,14 @@ def convert(
     level: int | None = None,
     max_bytes: int | None = None,
     target_bytes: int | None = None,
+    read_as: str | Codec | None = None,
 ) -> Written:
     """Read ``source`` and write ``target``, atomically, in the format that its suffix or ``codec`` names.
 
     Args:
         codec: The format and its settings, see :func:`gsz.codec`.
-        strict, activated: How to read what is not as it should be, see :func:`gsz.read`.
+        strict, activated, read_as: How to read what is not as it should be, or does not say what it is, see
+            :func:`gsz.read`.
         level, max_bytes: Take a part of a file in layers, see :meth:`gsz.contract.Codec.decode_part`.
         target_bytes: Choose the finest steps of the format with which the file takes at most so many bytes.
 
@@ -46,7 +48,9 @@ def convert(
             format is unknown or cannot be written, it has no such setting, or the size is out of reach.
     """
     chosen = registry.writer(target, codec)
-    splats = registry.read(source, strict=strict, activated=activated, level=level, max_bytes=max_bytes)
+    splats = registry.read(
+        source, strict=strict, activated=activated, level=level, max_bytes=max_bytes, read_as=read_as
+    )
     if target_bytes is not None:
         chosen = _for_size(chosen, splats, target_bytes)
     data = registry.write(target, splats, chosen)
