@@ -23,7 +23,7 @@ from gsz import cli
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
     path
-    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")]
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md"), *(ROOT / "web").glob("*.md")]
     if not path.name.startswith("_")
 )
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -61,7 +61,7 @@ def test_links_lead_to_files_and_headings(path: Path):
 
 @every_document
 def test_paths_of_the_repository_exist(path: Path):
-    rooms = "gsz|compress|gaussian_renderer|quality|scene|pretraining|utils|configs|scripts|examples|tests"
+    rooms = "gsz|compress|gaussian_renderer|quality|scene|pretraining|utils|configs|scripts|examples|tests|web"
     for name in re.findall(rf"`((?:{rooms})/[\w/.-]*)", prose(path)):
         assert "NAME" in name or (ROOT / name).exists(), name
 
