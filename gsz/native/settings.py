@@ -16,12 +16,13 @@ class GridSettings:
     Attributes:
         mean_step: step of positions near the scene's center, as a fraction of the median of the second largest scale;
             it grows with the distance from the centre outside of the robust radius of the scene.
-        scale_step: step of the largest log-scale (natural logarithm); 1/20 is 5 % in size. The second has twice and
-            the third four times this step.
-        opacity_levels: number of opacities, 2 to 256.
-        rotation_step: step of the quaternion's vector part, for Gaussians of median leverage.
-        rotation_range: by how many half octaves it follows what a Gaussian covers and how long it is; 0 to 8.
-        dc_step: step of degree-0 harmonics; 0.0035 of them is one grey level of 255.
+        scale_step: step of the two largest log-scales (natural logarithm) of a Gaussian of the median size; 1/20 is
+            5 % in size. Larger ones have smaller steps, and the third scale has twice the step.
+        opacity_levels: number of opacities, 2 to 256, evenly spaced in their square root.
+        rotation_step: step of the quaternion's vector part, for the median Gaussian.
+        rotation_range: by how many half octaves it follows how a Gaussian's rotation shows; 0 to 8.
+        dc_step: step of degree-0 harmonics, for the median Gaussian; 0.0035 of them is one grey level of 255.
+        dc_range: by how many half octaves it follows how a Gaussian's color shows; 0 to 8.
         sh_step: step of the Y of the other harmonics.
         sh_chroma: by how much coarser their Co and Cg are stored: times the steps at which errors of color are equal.
         sh_threshold: from which fraction of a step harmonics are rounded up; 0.5 is plain rounding, more widens the
@@ -33,8 +34,9 @@ class GridSettings:
     scale_step: float = 1 / 20
     opacity_levels: int = 64
     rotation_step: float = 1 / 56
-    rotation_range: int = 4
+    rotation_range: int = 8
     dc_step: float = 0.07
+    dc_range: int = 8
     sh_step: float = 0.06
     sh_chroma: float = 1.6
     sh_threshold: float = 0.6
@@ -49,6 +51,7 @@ class GridSettings:
             "rotation_step": (1e-4, 1),
             "rotation_range": (0, 8),
             "dc_step": (1e-4, 4),
+            "dc_range": (0, 8),
             "sh_step": (1e-3, 4),
             "sh_chroma": (0.1, 10),
             "sh_threshold": (0.5, 1),
