@@ -60,7 +60,7 @@ def run(program: Callable[[], None]) -> NoReturn:
 
 def convert(arguments: argparse.Namespace) -> None:
     """Convert SRC to DST, with a first line at once and a last line of what was written."""
-    from gsz.cleaning import gaussians
+    from gsz.cleaning import gaussians, listed
     from gsz.conversion import convert
     from gsz.sizes import parse_size
 
@@ -71,7 +71,7 @@ def convert(arguments: argparse.Namespace) -> None:
         arguments.target,
         arguments.codec,
         strict=arguments.strict,
-        activated=tuple(filter(None, (word.strip() for word in arguments.activated.split(",")))),
+        activated=listed(arguments.activated),
         level=arguments.level,
         max_bytes=max_bytes,
         target_bytes=target,

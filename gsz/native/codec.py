@@ -50,7 +50,7 @@ class GszCodec(Codec):
     keeps = frozenset({"offset", "antialiased", "metadata"})
 
     @classmethod
-    def recognises(cls, head: bytes) -> bool:
+    def recognizes(cls, head: bytes) -> bool:
         return head.startswith(container.MAGIC)
 
     def __post_init__(self) -> None:
