@@ -125,7 +125,7 @@ class GszCodec(Codec):
         return self.decode(data, source, level, max_bytes)
 
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
-        """As the contract says; ``bytes`` by attribute, ``layers`` with count and bytes, and what else the header has."""
+        """As the contract says; ``bytes`` by attribute, ``layers`` with count and bytes, and the rest of the header."""
         header = Header.parse(data, source)
         packing = packing_of(header, source)
         said = {

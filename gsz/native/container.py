@@ -21,7 +21,7 @@ FEATURES = ("antialiased",)
 """What the bits of ``features`` mean, from the lowest on. A reader refuses a file with one that it does not know."""
 
 _PREFIX = struct.Struct("<8sHHBBBBHHI3d")
-"""Magic, version, features, grid, SH degree, layers, columns, bytes of grid parameters, bytes of metadata, CRC-32 of the
+"""Magic, version, features, grid, SH degree, layers, columns, bytes of grid parameters and of metadata, CRC-32 of the
 header without itself, and the offset of positions."""
 _CRC = slice(20, 24)
 _LAYER = struct.Struct("<Iff")

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from gsz.native.steps import (
     DC_LIMIT,
-    DC_RULE,
     LARGEST_EXPONENT,
     LARGEST_MEAN,
     LOGS_PER_OCTAVE,
@@ -28,16 +27,13 @@ from gsz.native.steps import (
     POWER_OCTAVES,
     RECONSTRUCTED,
     ROTATION_LIMIT,
-    ROTATION_RULE,
     SCALE_LIMIT,
     SH_LIMIT,
-    SH_RULE,
     SIZE_OF_NOTHING,
     SMALLEST_SCALE,
-    FinenessRule,
     Steps,
 )
-from gsz.native.symbols import AXIS_ORDERS, FLIP_SIGNS, FLIPS, TURNS
+from gsz.native.symbols import AXIS_ORDERS, FINENESS_RULES, FLIP_SIGNS, FLIPS, TURNS, FinenessRules
 from gsz.rounding.tensors import nearest_levels, square_root
 from gsz.splats import Splats
 
@@ -95,6 +91,9 @@ class DeviceSteps:
         self._opacity_thresholds = table(steps.opacity_thresholds, torch.float32)
         self._opacity_logits = table(steps.opacity_logits, torch.float32)
         self._covered = table(steps.covered, torch.int64)
+        rules = FinenessRules.of(steps)
+        self._rules = table(FINENESS_RULES, torch.int64)
+        self._rule_pivots, self._rule_ranges = table(rules.pivots - 8, torch.int64), table(rules.ranges, torch.int64)
         # First at least second, second at least third, first at least third: these three bits name the order.
         self._compared = table([0, 1, 0], torch.int64), table([1, 2, 2], torch.int64)
         self._bits = table([4, 2, 1], torch.int64)
@@ -203,22 +202,14 @@ class DeviceSteps:
 
     def _finenesses(self, scales: Tensor, opacities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``(N,)`` int64 each, of rotations, DC and harmonics; see :func:`gsz.native.symbols.fineness_of`."""
-        steps = self._steps
         fraction, exponent = torch.frexp(scales)
         above = (fraction * 512.0).long() - 256
         octaves = 256 * (exponent.long() - 1) + (above * (1024 - above) * 85 >> 16)
-        first, second, third = (5 * octaves >> 4).masked_fill(scales == 0, SIZE_OF_NOTHING).unbind(1)
-        opacity = self._covered[opacities]
-
-        def fineness(rule: FinenessRule, pivot: int, span: int) -> Tensor:
-            weighted = rule.first * first + rule.second * second + rule.third * third + rule.opacity * opacity
-            return ((weighted >> 8) - pivot + 8 >> 4).clamp(-span, span) + span
-
-        return (
-            fineness(ROTATION_RULE, steps.rotation_pivot, steps.rotation_range),
-            fineness(DC_RULE, steps.dc_pivot, steps.dc_range),
-            fineness(SH_RULE, steps.sh_pivot, steps.sh_range),
-        )
+        sizes = (5 * octaves >> 4).masked_fill(scales == 0, SIZE_OF_NOTHING)
+        measured = torch.cat([sizes, self._covered[opacities][:, None]], 1)[:, None] * self._rules
+        halves = (measured.sum(2) >> 8) - self._rule_pivots >> 4
+        rotations, dc, sh = (halves.clamp(-self._rule_ranges, self._rule_ranges) + self._rule_ranges).unbind(1)
+        return rotations, dc, sh
 
     def _snap_dc(self, sh_dc: Tensor, fineness: Tensor) -> Tensor:
         symbols = _rounded(sh_dc.double() * self._dc_per_unit[fineness][:, None, None], DC_LIMIT)

@@ -25,7 +25,9 @@ def pack_metadata(metadata: dict[str, Any]) -> bytes:
     try:
         packed = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"the metadata cannot be written as JSON ({error}); give numbers, texts, lists, objects") from None
+        raise UserError(
+            f"the metadata cannot be written as JSON ({error}); give numbers, texts, lists, objects"
+        ) from None
     if len(packed) > MOST_BYTES:
         raise UserError(f"the metadata takes {len(packed)} bytes; shorten it to {MOST_BYTES} or fewer")
     return packed

@@ -38,12 +38,12 @@ from gsz.native.symbols import (
 from gsz.splats import Splats
 
 _OPACITY = buckets([4, 12, 32], 10)
-_SCALE = buckets([12, 18, 24, 30, 36, 42, 50, 60, 80])
+_SCALE = buckets([4, 8, 12, 16, 22, 30, 40, 56, 80])
 _ROTATION = ColumnPlan("rotations", Alphabet(5, 4, 16, signed=True), first=("rotation_fineness", AS_IT_IS))
 
 _PARAMETERS = struct.Struct("<3d2d7d4d4BH3h")
-"""Center, radius, scale pivot; steps of scales, rotations, DC, SH and its Co and Cg, SH threshold; SH values; mean bits,
-ranges of rotations, DC and SH, opacity levels, and the three pivots."""
+"""Center, radius, scale pivot; steps of scales, rotations, DC, SH and its Co and Cg, SH threshold; SH values; bits of
+means, ranges of rotations, DC and SH, opacity levels, and the three pivots."""
 
 
 class NativePacking(Packing):

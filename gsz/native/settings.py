@@ -31,11 +31,11 @@ class GridSettings:
     """
 
     mean_step: float = 0.08
-    scale_step: float = 1 / 20
-    opacity_levels: int = 64
-    rotation_step: float = 1 / 56
+    scale_step: float = 0.13
+    opacity_levels: int = 48
+    rotation_step: float = 1 / 45
     rotation_range: int = 8
-    dc_step: float = 0.07
+    dc_step: float = 0.107
     dc_range: int = 8
     sh_step: float = 0.06
     sh_chroma: float = 1.6
@@ -64,11 +64,11 @@ class GridSettings:
 
 
 QUALITIES: dict[str, GridSettings] = {
-    "best": GridSettings(0.005, 1 / 64, 256, 1 / 1024, dc_step=0.01, sh_step=0.006, sh_chroma=1.0, sh_threshold=0.5),
-    "high": GridSettings(0.04, 1 / 20, 128, 1 / 80, dc_step=0.03, sh_step=0.023, sh_chroma=1.3, sh_threshold=0.55),
+    "best": GridSettings(0.005, 0.04, 192, 1 / 820, dc_step=0.015, sh_step=0.006, sh_chroma=1.0, sh_threshold=0.5),
+    "high": GridSettings(0.04, 0.13, 96, 1 / 64, dc_step=0.046, sh_step=0.023, sh_chroma=1.3, sh_threshold=0.55),
     "medium": GridSettings(),
-    "low": GridSettings(0.12, 1 / 14, 48, 1 / 30, dc_step=0.09, sh_step=0.09),
-    "tiny": GridSettings(0.2, 1 / 9, 32, 1 / 20, dc_step=0.12, sh_step=0.14),
+    "low": GridSettings(0.12, 0.186, 36, 1 / 24, dc_step=0.138, sh_step=0.09),
+    "tiny": GridSettings(0.2, 0.29, 24, 1 / 16, dc_step=0.185, sh_step=0.14),
 }
 """Named grids, from the finest to the coarsest."""
 
