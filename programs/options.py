@@ -221,6 +221,40 @@ def parse_measure(arguments: Sequence[str] | None = None) -> MeasureOptions:
     return tyro.cli(MeasureOptions, args=given, use_underscores=True)
 
 
+# --- compare.py ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class CompareOptions:
+    """Measure how far two models are apart, or a model and its scene: PSNR, SSIM and LPIPS of renders, and sizes."""
+
+    models: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL [MODEL]")]
+    """One or two files of any format; of two, the second is measured against the first."""
+    formats: str | None = None
+    """Measure what the model loses in these formats, such as spz,sog,gsz:quality=low. Nothing is written."""
+    cameras: Path | None = None
+    """Look from the cameras of this cameras.json. By default from one beside a model, else from placed cameras."""
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    placement: PlacementOptions = field(default_factory=lambda: PlacementOptions(view_count=24))
+    """Views without -s: how many are placed, or taken of a cameras.json, evenly."""
+    min_psnr: float | None = None
+    """End with exit code 1 where the mean PSNR is lower than this, in dB."""
+    json: Path | None = None
+    """Write all figures to this file as well."""
+    brief: bool = False
+    """Print one line."""
+    lpips_weights: Path | None = None
+    """Weights of LPIPS (scripts/export_lpips_weights.py writes them), where the lpips package does not work."""
+    backend: BackendName = "auto"
+    """Who renders; auto takes the fastest that works here."""
+
+
+def parse_compare(arguments: Sequence[str] | None = None) -> CompareOptions:
+    """The command line of ``compare.py``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return tyro.cli(CompareOptions, args=given, config=_CONFIG, use_underscores=True)
+
+
 # --- pretrain.py -----------------------------------------------------------------------------------------------------
 
 

@@ -104,7 +104,7 @@ def help_of(program: str) -> str:
 def program_of(words: list[str]) -> tuple[str, list[str]] | None:
     """Which program of ours a command runs, and its words; None for other people's programs."""
     if words[0] == "gsz":
-        return " ".join(words[:2]), words[2:]
+        return (f"{words[1]}.py" if words[1] in cli.REPOSITORY_COMMANDS else " ".join(words[:2])), words[2:]
     if words[0] == "python" and words[1] != "-m":
         return words[1], words[2:]
     return ("train.py", words) if words[0].startswith("--") else None
