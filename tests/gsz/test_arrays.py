@@ -37,8 +37,8 @@ def random_splats(count: int = 60, sh_degree: int = 3) -> gsz.Splats:
 
 
 def by_place(splats: gsz.Splats) -> np.ndarray:
-    """``(N, 10)`` what is drawn where: centers, extents of the covariance, opacities and what they show of colors, ordered
-    by x."""
+    """``(N, 10)`` what is drawn where, ordered by x: centers, extents of the covariance, opacities, and times those
+    colors."""
     turned = splats.quaternions / np.linalg.norm(splats.quaternions, axis=1, keepdims=True)
     w, x, y, z = turned.T
     rotations = np.array(
