@@ -71,6 +71,10 @@ class RunDir:
             return journal[-1].stage == FINAL and bool(_compressed_files(self.path))
         return False
 
+    def is_complete(self) -> bool:
+        """Whether the folder holds a finished run and nothing of a later one."""
+        return self.is_finished() and not self._staging.exists()
+
     def has_state(self) -> bool:
         """Whether there is an unfinished run here that can be resumed."""
         return self._state_path.is_file()

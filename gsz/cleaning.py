@@ -85,16 +85,21 @@ def doubts(splats: Splats) -> list[str]:
     if logits.min() >= 0 and 0 < logits.max() <= 1:
         lines.append(
             f"its opacities look activated: all {len(splats):,} lie in 0 to 1 (as logits, none would be fainter than "
-            "0.5); if they are, convert it with --activated opacity"
+            "0.5); if they are, read it with --activated opacity"
         )
     if logs.min() >= 0:
         widths, (_, radius) = float(np.median(logs.max(axis=1))), _spread(splats.means)
         if np.exp(widths) > radius / 4 > widths:
             lines.append(
                 f"its scales look activated: none is below 0, which makes the median Gaussian {np.exp(widths):.3g} "
-                f"wide in a model of radius {radius:.3g}; if they are, convert it with --activated scale"
+                f"wide in a model of radius {radius:.3g}; if they are, read it with --activated scale"
             )
     return lines
+
+
+def listed(activated: str | None) -> tuple[str, ...]:
+    """The parameters of an option such as ``opacity,scale``."""
+    return tuple(filter(None, (word.strip() for word in (activated or "").split(","))))
 
 
 def deactivate(splats: Splats, activated: Collection[str], source: str) -> Splats:

@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gsz.errors import UserError
+from gsz.repository import require_program, run_program
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
+
+REPOSITORY_COMMANDS = {"compare": "measure how far two models are apart, or a model and its scene"}
+"""Commands that are programs of the repository, by the names of those."""
 
 
 def main() -> NoReturn:
@@ -60,18 +64,19 @@ def run(program: Callable[[], None]) -> NoReturn:
 
 def convert(arguments: argparse.Namespace) -> None:
     """Convert SRC to DST, with a first line at once and a last line of what was written."""
-    from gsz.cleaning import gaussians
+    from gsz.cleaning import gaussians, listed
     from gsz.conversion import convert
     from gsz.sizes import parse_size
 
     max_bytes, target = (text and parse_size(text) for text in (arguments.max_bytes, arguments.target_size))
+    _check_verification(arguments)
     _say(f"reading {arguments.source}")
     written = convert(
         arguments.source,
         arguments.target,
         arguments.codec,
         strict=arguments.strict,
-        activated=tuple(filter(None, (word.strip() for word in arguments.activated.split(",")))),
+        activated=listed(arguments.activated),
         level=arguments.level,
         max_bytes=max_bytes,
         target_bytes=target,
@@ -79,6 +84,23 @@ def convert(arguments: argparse.Namespace) -> None:
     each = f", {written.file_bytes / written.count:.1f} bytes each" if written.count else ""
     size = f"{written.file_bytes / 1e6:.3f} MB"
     _say(f"wrote {written.path} ({written.codec.name}): {gaussians(written.count)}, {size}{each}")
+    if arguments.verify:
+        least = [] if arguments.min_psnr is None else ["--min_psnr", str(arguments.min_psnr)]
+        code = run_program("compare", [str(arguments.source), str(arguments.target), "--brief", *least])
+        if code:
+            sys.exit(code)
+
+
+def _check_verification(arguments: argparse.Namespace) -> None:
+    """Raise :class:`UserError` where ``--verify`` makes no sense, before minutes are spent on the conversion."""
+    if arguments.min_psnr is not None and not arguments.verify:
+        raise UserError("--min_psnr belongs to --verify; add it")
+    if arguments.verify and arguments.activated:
+        raise UserError(
+            "--verify reads SRC as it is, not --activated; convert it to .ply first, and verify what follows"
+        )
+    if arguments.verify:
+        require_program("compare")
 
 
 def info(source: Path) -> None:
@@ -144,6 +166,18 @@ class Parser(argparse.ArgumentParser):
             metavar="SIZE",
             help="write a .gsz file with the finest steps that take at most SIZE, such as 5MB",
         )
+        option(
+            "--verify",
+            action="store_true",
+            help="render SRC and DST and say in a line how far apart they are; needs a clone of the repository",
+        )
+        option(
+            "--min_psnr",
+            "--min-psnr",
+            type=float,
+            metavar="DB",
+            help="with --verify: end with exit code 1 where the mean PSNR of DST's renders against SRC's is lower",
+        )
 
 
 def _main(words: Sequence[str]) -> None:
@@ -164,6 +198,11 @@ def _main(words: Sequence[str]) -> None:
     command.add_conversion()
 
     commands.add_parser("formats", help="list the formats and their settings")
+
+    for name, what in REPOSITORY_COMMANDS.items():
+        commands.add_parser(name, help=f"{what} (in a clone of the repository)", add_help=False)
+    if words and words[0] in REPOSITORY_COMMANDS:
+        sys.exit(run_program(words[0], words[1:]))
 
     arguments = parser.parse_args(words)
     if arguments.command == "info":

@@ -102,7 +102,7 @@ class Codec(ABC):
 
     @classmethod
     @abstractmethod
-    def recognises(cls, head: bytes) -> bool:
+    def recognizes(cls, head: bytes) -> bool:
         """Whether a file that begins with ``head`` (its first 4096 bytes, or all of them) is of this format."""
 
     @abstractmethod

@@ -298,7 +298,7 @@ class PlyCodec(Codec):
     keeps = frozenset({"offset", "antialiased"})
 
     @classmethod
-    def recognises(cls, head: bytes) -> bool:
+    def recognizes(cls, head: bytes) -> bool:
         return head.startswith((b"ply\n", b"ply\r"))
 
     def fit(self, splats: Splats) -> Grid:

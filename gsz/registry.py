@@ -42,7 +42,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 HEAD_BYTES = 4096
-"""How much of a file's beginning :meth:`Codec.recognises` is shown."""
+"""How much of a file's beginning :meth:`Codec.recognizes` is shown."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Format:
         name: What ``--codec`` calls it.
         location: Its :class:`Codec`, as ``module:class``.
         suffix: File name ending, with the dot.
-        magic: What a file may begin with; empty where the format has no magic number. :meth:`Codec.recognises` is only
+        magic: What a file may begin with; empty where the format has no magic number. :meth:`Codec.recognizes` is only
             asked where one of these fits.
         writable: Whether it can be written.
         aliases: Names that it had before.
@@ -79,9 +79,9 @@ class Format:
             package = {"PIL": "Pillow"}.get(error.name or "", error.name)
             raise UserError(f"{self.name} files need the package {package}; run pip install {package}") from error
 
-    def recognises(self, head: bytes) -> bool:
-        """Whether a file that begins with ``head`` is of this format; see :meth:`Codec.recognises`."""
-        return (not self.magic or head.startswith(self.magic)) and self.load().recognises(head)
+    def recognizes(self, head: bytes) -> bool:
+        """Whether a file that begins with ``head`` is of this format; see :meth:`Codec.recognizes`."""
+        return (not self.magic or head.startswith(self.magic)) and self.load().recognizes(head)
 
 
 # Formats that share a magic number stand with the more particular one first, those without one at the end.
@@ -158,7 +158,7 @@ def identify(data: bytes, path: str | Path) -> Codec:
     if explanation:
         raise CodecError(f"{path}: is {explanation}")
     head = data[:HEAD_BYTES]
-    found = next((format_ for format_ in FORMATS if format_.recognises(head)), None) or format_of_suffix(path)
+    found = next((format_ for format_ in FORMATS if format_.recognizes(head)), None) or format_of_suffix(path)
     if found is None:
         raise CodecError(f"{path}: not a file of a known format ({', '.join(names())}); check the path")
     return found.load()()
@@ -270,7 +270,7 @@ def _say_what_is_lost(path: str | Path, splats: Splats, codec: Codec) -> None:
     if splats.antialiased and "antialiased" not in codec.keeps:
         _log.warning(
             f"{path}: {codec.name} files cannot say that the model was trained with antialiasing; "
-            "write .ply, .spz or .sog to keep it"
+            "write .gsz, .ply, .spz or .sog to keep it"
         )
 
 

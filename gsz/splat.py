@@ -30,7 +30,7 @@ class SplatCodec(Codec):
     writable = False
 
     @classmethod
-    def recognises(cls, head: bytes) -> bool:
+    def recognizes(cls, head: bytes) -> bool:
         """The format has no magic number: a file is of it if its first records are what splats can be."""
         rows = np.frombuffer(head, RECORD, len(head) // RECORD.itemsize)
         if len(head) % RECORD.itemsize or not len(rows):

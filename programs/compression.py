@@ -20,6 +20,7 @@ from compress.report import journal_table, write_journal_plot
 from compress.run_dir import OPTIONS_FILE, RECIPE_FILE, RunDir
 from compress.views import Views
 from gaussian_renderer import choose_backend
+from gsz.cleaning import listed
 from gsz.errors import UserError
 from gsz.files import write_text
 from programs.options import CompressOptions, Inputs
@@ -177,7 +178,9 @@ def load_original(options: Inputs) -> tuple[GaussianModel, Path]:
         if iteration is None:
             iteration = model_dir.latest_iteration(options.pretrained_dir)
         path = model_dir.checkpoint_path(options.pretrained_dir, iteration)
-    model = GaussianModel.load_ply(path, options.scene.sh_degree)
+    model = GaussianModel.load_ply(
+        path, options.scene.sh_degree, strict=options.strict, activated=listed(options.activated)
+    )
     if len(model) == 0:
         raise UserError(f"{path}: holds no Gaussians; there is nothing to compress")
     if model.antialiased:
@@ -254,6 +257,7 @@ def identity(options: CompressOptions, roles: Roles, original_path: Path) -> dic
     return {
         **asdict(options.recipe),
         "checkpoint": hashlib.sha256(original_path.read_bytes()).hexdigest(),
+        "activated": sorted(listed(options.activated)),
         "backend": choose_backend(options.backend).name,
         "white_background": options.scene.white_background,
         "targets": asdict(options.placement) if options.scene.source_path is None else "photographs",
@@ -272,7 +276,7 @@ def write_description(
         written |= {"source_path": options.scene.source_path.resolve()}
     else:
         # What render.py needs to show the original beside the result; the cameras are at their final size already.
-        written |= {"pretrained_ply": original_path.resolve(), "resolution": 1}
+        written |= {"pretrained_ply": original_path.resolve(), "activated": options.activated, "resolution": 1}
     model_dir.write_options(folder, written)
     inputs = Inputs(**{name: getattr(options, name) for name in vars(Inputs())})
     write_text(folder / OPTIONS_FILE, yaml.safe_dump(to_plain(inputs), sort_keys=False))

@@ -106,7 +106,11 @@ def read_cameras(model_dir: Path) -> list[Camera]:
     Raises:
         UserError: the file is missing or damaged, or an entry is no camera.
     """
-    path = model_dir / CAMERAS_FILE
+    return read_cameras_file(model_dir / CAMERAS_FILE)
+
+
+def read_cameras_file(path: Path) -> list[Camera]:
+    """As :func:`read_cameras`, of a file of any name."""
     entries = read_json(path)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"{path}: is not a list of cameras; copy it again")

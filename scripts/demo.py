@@ -15,11 +15,8 @@ from typing import Annotated
 
 import tyro
 from _root import ROOT
-from comparison import before_after_table, read_view, write_comparison
 
-from programs import compression, measuring, rendering
 from programs.options import CompressOptions, MeasureOptions, parse_compress, parse_render
-from quality.summary import read_summary
 from scene import model_dir
 from utils import cli
 
@@ -44,6 +41,13 @@ def main() -> None:
     given = [*scene, "--pretrained_dir", str(CHECKPOINT), *recipe, "--overwrite", *sys.argv[1:]]
     options = parse_compress(given, Options)
     before, after = options.model_path / "original", options.model_path / "compressed"
+    cli.say(f"{CHECKPOINT}: is compressed with {options.recipe.codec} into {after}")
+
+    # PyTorch takes seconds to load, and mistakes on the command line are answered before.
+    from comparison import before_after_table, read_view, write_comparison
+
+    from programs import compression, measuring, rendering
+    from quality.summary import read_summary
 
     with cli.progress_bar("compress", "it") as progress:
         result = compression.run(replace(options, model_path=after), progress)

@@ -55,7 +55,7 @@ class SpzCodec(ShSettings, Codec):
         self.check_sh_settings()
 
     @classmethod
-    def recognises(cls, head: bytes) -> bool:
+    def recognizes(cls, head: bytes) -> bool:
         if head[:2] == GZIP_MAGIC:
             try:
                 head = zlib.decompressobj(wbits=31).decompress(head, HEADER.size)

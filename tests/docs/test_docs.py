@@ -104,7 +104,7 @@ def help_of(program: str) -> str:
 def program_of(words: list[str]) -> tuple[str, list[str]] | None:
     """Which program of ours a command runs, and its words; None for other people's programs."""
     if words[0] == "gsz":
-        return " ".join(words[:2]), words[2:]
+        return (f"{words[1]}.py" if words[1] in cli.REPOSITORY_COMMANDS else " ".join(words[:2])), words[2:]
     if words[0] == "python" and words[1] != "-m":
         return words[1], words[2:]
     return ("train.py", words) if words[0].startswith("--") else None
@@ -126,7 +126,7 @@ def test_commands_name_programs_and_options_that_exist(path: Path):
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if blocks(path, "python")], ids=lambda path: path.name)
 def test_python_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    shutil.copy(ROOT / "tests" / "golden" / "gsz_v1_sh3_medium.gsz", tmp_path / "garden.gsz")
+    shutil.copy(ROOT / "tests" / "golden" / "gsz_v2_sh3_medium.gsz", tmp_path / "garden.gsz")
     monkeypatch.chdir(tmp_path)
     for block in blocks(path, "python"):
         exec(compile(block, str(path), "exec"), {})

@@ -72,9 +72,9 @@ def test_files_without_magic_number_are_told_by_their_first_records(tmp_path: Pa
     (tmp_path / "unnamed").write_bytes(data)
     assert registry.info(tmp_path / "unnamed")["format"] == "splat"
     rng = np.random.default_rng(0)
-    assert not any(SplatCodec.recognises(rng.bytes(512)) for _ in range(1000))
+    assert not any(SplatCodec.recognizes(rng.bytes(512)) for _ in range(1000))
     for name in other_programs_files("*.s[po][zg]"):
-        assert not SplatCodec.recognises((VIEWER_FILES / name).read_bytes()[:512])
+        assert not SplatCodec.recognizes((VIEWER_FILES / name).read_bytes()[:512])
 
 
 @pytest.mark.parametrize(("before", "after", "message"), [
@@ -119,9 +119,9 @@ def test_ksplat_is_told_by_its_header_alone(tmp_path: Path) -> None:
         data = (VIEWER_FILES / name).read_bytes()
         (tmp_path / "unnamed").write_bytes(data)
         assert registry.info(tmp_path / "unnamed")["format"] == "ksplat"
-        assert not SplatCodec.recognises(data[: registry.HEAD_BYTES])
+        assert not SplatCodec.recognizes(data[: registry.HEAD_BYTES])
     for other in VIEWER_FILES.iterdir():
-        assert other.suffix == ".ksplat" or not KsplatCodec.recognises(other.read_bytes()[: registry.HEAD_BYTES])
+        assert other.suffix == ".ksplat" or not KsplatCodec.recognizes(other.read_bytes()[: registry.HEAD_BYTES])
 
 
 def test_sections_of_ksplat_are_joined() -> None:
