@@ -126,7 +126,7 @@ def test_commands_name_programs_and_options_that_exist(path: Path):
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if blocks(path, "python")], ids=lambda path: path.name)
 def test_python_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    shutil.copy(ROOT / "tests" / "golden" / "gsz_v1_sh3_medium.gsz", tmp_path / "garden.gsz")
+    shutil.copy(ROOT / "tests" / "golden" / "gsz_v2_sh3_medium.gsz", tmp_path / "garden.gsz")
     monkeypatch.chdir(tmp_path)
     for block in blocks(path, "python"):
         exec(compile(block, str(path), "exec"), {})
