@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= passive
 
 .PHONY: demo test test-interop test-cluster test-web viewer lint clean
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.compiled
 	$(BIN)/python scripts/demo.py --quality low
 
 test: $(VENV)/.installed-dev
@@ -53,6 +53,11 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: requirements.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+KERNELS := $(wildcard gsz/*.py gsz/*/*.py utils/kernels.py quality/*.py gaussian_renderer/cpu/*.py)
+$(VENV)/.compiled: $(VENV)/.installed $(KERNELS)
+	$(BIN)/python scripts/compile_kernels.py
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
