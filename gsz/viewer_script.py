@@ -14,7 +14,8 @@ from pathlib import Path
 from gsz.errors import UserError
 
 _MODULES = (
-    "gsz", "ply", "pack", "sort", "worker", "camera", "shaders", "renderer", "model", "splatview", "controls", "element",
+    "gsz", "ply", "pack", "sort", "worker", "camera", "shaders", "renderer", "model", "splatview", "controls",
+    "element",
 )  # fmt: skip
 _PACKAGED = Path(__file__).parent / "web"
 _IN_CLONE = Path(__file__).parent.parent / "web"
