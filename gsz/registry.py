@@ -284,7 +284,7 @@ def _say_what_is_lost(path: str | Path, splats: Splats, codec: Codec) -> None:
     if splats.antialiased and "antialiased" not in codec.keeps:
         _log.warning(
             f"{path}: {codec.name} files cannot say that the model was trained with antialiasing; "
-            "write .ply, .spz or .sog to keep it"
+            "write .gsz, .ply, .spz or .sog to keep it"
         )
 
 

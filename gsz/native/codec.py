@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from gsz.coding.tables import StreamError
 from gsz.contract import Codec, CodecError
 from gsz.errors import UserError
@@ -41,10 +43,11 @@ class GszCodec(Codec):
     quality: str = DEFAULT_QUALITY
     settings: GridSettings | None = None
     grid: Literal["native", "fast3dgs"] = "native"
-    layers: int = 3
+    layers: int = 1
 
     name = "gsz"
     suffix = ".gsz"
+    keeps = frozenset({"offset", "antialiased", "metadata"})
 
     @classmethod
     def recognizes(cls, head: bytes) -> bool:
@@ -112,7 +115,9 @@ class GszCodec(Codec):
             except StreamError as error:
                 raise CodecError(f"{source}: layer {layer + 1}: {error}; the file is damaged, copy it again") from error
             begin += count
-        return model
+        _correct(model, header, layers)
+        offset = np.array(header.offset) if any(header.offset) else None
+        return model.replace(offset=offset, antialiased=header.antialiased, metadata=header.metadata)
 
     def decode_part(
         self, data: bytes, source: str = "<bytes>", level: int | None = None, max_bytes: int | None = None
@@ -120,7 +125,7 @@ class GszCodec(Codec):
         return self.decode(data, source, level, max_bytes)
 
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
-        """As the contract says; ``bytes`` by attribute, ``layers`` with count and bytes, and the native ``steps``."""
+        """As the contract says; ``bytes`` by attribute, ``layers`` with count and bytes, and the rest of the header."""
         header = Header.parse(data, source)
         packing = packing_of(header, source)
         said = {
@@ -129,6 +134,7 @@ class GszCodec(Codec):
             "count": sum(header.counts),
             "sh_degree": header.sh_degree,
             "grid": packing.name,
+            "antialiased": header.antialiased,
             "bytes": {"header": header.size, **header.bytes_by_attribute()},
             "layers": [
                 {"count": count, "bytes": header.layer_bytes(layer)} for layer, count in enumerate(header.counts)
@@ -136,7 +142,19 @@ class GszCodec(Codec):
         }
         if isinstance(packing, NativePacking):
             said["steps"] = packing.steps.described()
+        if any(header.offset):
+            said["offset"] = list(header.offset)
+        if header.metadata:
+            said["metadata"] = header.metadata
         return said
+
+
+def _correct(model: Splats, header: Header, layers: int) -> None:
+    """Make up for the layers that are left out, as a file that ends with ``layers`` says."""
+    correction = header.corrections[layers - 1]
+    if layers < len(header.counts) and any(correction):
+        model.log_scales += np.float32(correction.log_scales)
+        model.opacity_logits += np.float32(correction.opacity_logits)
 
 
 def _layers_to_decode(header: Header, size: int, source: str, level: int | None, max_bytes: int | None) -> int:

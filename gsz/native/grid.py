@@ -13,7 +13,7 @@ from gsz.errors import UserError
 from gsz.fast3dgs import Fast3dgsGrid
 from gsz.kernels import announced
 from gsz.native import container
-from gsz.native.container import Header
+from gsz.native.container import Correction, Header
 from gsz.native.fast3dgs_packing import PackedFast3dgs
 from gsz.native.layer_coding import LayerCoding
 from gsz.native.layers import split
@@ -39,12 +39,14 @@ class LayeredGrid(Grid):
 
     Attributes:
         layers: how many layers :meth:`encode` writes, at most; small models get fewer.
+        corrections: what a file is given that ends with the first layer, the second, and so on; none by default.
     """
 
     uses_importance = True
 
     def __init__(self, layers: int = 1):
         self.layers = layers
+        self.corrections: list[Correction] = []
 
     @abstractmethod
     def _pack(self, splats: Splats) -> Packed:
@@ -68,6 +70,10 @@ class LayeredGrid(Grid):
             parameters=packed.packing.pack(),
             column_sizes=column_sizes(packed.packing.layout, columns),
             counts=[len(layer["sh"]) for layer in columns],
+            corrections=(self.corrections + [Correction()] * len(columns))[: len(columns)],
+            antialiased=splats.antialiased,
+            offset=(0.0, 0.0, 0.0) if splats.offset is None else tuple(splats.offset.tolist()),
+            metadata=splats.metadata,
         )
         coding = LayerCoding(packed.packing, header.coefficients, header.column_sizes)
         return container.assemble(header, [coding.encode_layer(layer) for layer in columns])
