@@ -115,13 +115,11 @@ class GltfGrid(Grid):
     """Scales and opacities of float32 in place of their logarithms and logits, and rotations of length 1."""
 
     def snap(self, splats: ModelT) -> ModelT:
-        import torch
-
         from gsz.rounding.tensors import on_device, straight_through, straight_through_rotation
 
         values = _of_attributes(_to_attributes(splats.numpy()))
         device = splats.means.device
-        signs = torch.ones(len(splats), device=device)
+        signs = on_device(np.ones(len(splats), np.float32), device)
         return splats.replace(
             log_scales=straight_through(splats.log_scales, on_device(values.log_scales, device), *_LOG_SCALES),
             quaternions=straight_through_rotation(splats.quaternions, on_device(values.quaternions, device), signs),
