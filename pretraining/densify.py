@@ -111,7 +111,7 @@ def choose_candidates(splats: GaussianModel, gradients: Tensor, rules: DensityRu
 
 
 def split_in_two(parents: GaussianModel, generator: torch.Generator) -> GaussianModel:
-    """Two children a parent: centres drawn from the parent's own distribution, scales divided by 1.6, the rest copied.
+    """Two children a parent: centers drawn from the parent's own distribution, scales divided by 1.6, the rest copied.
 
     Returns:
         ``2 * len(parents)`` Gaussians: the first child of every parent, then the second of every parent.

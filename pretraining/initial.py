@@ -21,7 +21,7 @@ BLENDER_CUBE = 1.3
 
 
 def splats_at_points(points: PointCloud, sh_degree: int) -> GaussianModel:
-    """One Gaussian a point: round, as wide as the point's neighbours are away, faint, of the point's colour.
+    """One Gaussian a point: round, as wide as the point's neighbours are away, faint, of the point's color.
 
     Args:
         points: At least one.
