@@ -121,7 +121,7 @@ def render(
 
 
 def _screen_points(camera: Camera, splats: Splats, screen_offsets: Tensor | None) -> Tensor:
-    """``(N, 3)`` zeros that collect the gradient of the centers in normalised device coordinates.
+    """``(N, 3)`` zeros that collect the gradient of the centers in normalized device coordinates.
 
     Made from the offsets in pixels, of which the picture has ``width / 2`` in a unit of x, so that the gradient that
     arrives at the offsets is in pixels.
