@@ -713,7 +713,8 @@ class Harmonics {
     this.groups = GROUPS.filter(([begin]) => begin < coefficients).map(([begin, end]) => ({
       begin,
       tables: new Tables(20, 1 << (end - begin)),
-      density: Uint8Array.from(ONES, (ones) => Math.min(32 - Math.clz32(Math.floor((8 * ones) / Math.max(begin, 1))), 4)),
+      /** What a context has for the ones among the coefficients before. */
+      density: Uint8Array.from({ length: 16 }, (_, ones) => Math.min(32 - Math.clz32(Math.floor((8 * ones) / Math.max(begin, 1))), 4)),
     }));
     this.triples = new Tables(16, 27);
     this.values = [21, 35, 35].map((contexts) => new Column({ d: 5, l: 1, bits: 14, signed: true, contexts }, 256, 15 * CHUNK));
@@ -761,7 +762,7 @@ class Harmonics {
       masks[shown++] = 0;
     }
     for (const { begin, tables, density } of this.groups) {
-      for (let i = 0; i < shown; i++) contexts[i] = 5 * kinds[i] + density[masks[i]];
+      for (let i = 0; i < shown; i++) contexts[i] = 5 * kinds[i] + density[ONES[masks[i]]];
       stream.tokens(tables, contexts, symbols, shown);
       for (let i = 0; i < shown; i++) masks[i] |= symbols[i + LANES] << begin;
     }

@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { crc32 } from "node:zlib";
 import { GszDecoder, decode, decodeLayers } from "../gsz.js";
 import { python } from "./bundle.mjs";
 
@@ -118,13 +119,4 @@ function forge(bytes) {
     }
   }
   view.setUint32(20, crc32(Buffer.concat([bytes.subarray(0, 20), bytes.subarray(24, header)])), true);
-}
-
-function crc32(bytes) {
-  let crc = ~0;
-  for (const byte of bytes) {
-    crc ^= byte;
-    for (let k = 0; k < 8; k++) crc = crc & 1 ? 0xedb88320 ^ (crc >>> 1) : crc >>> 1;
-  }
-  return ~crc >>> 0;
 }

@@ -14,6 +14,7 @@ import numpy as np
 
 import gsz
 from gsz.native.codec import GszCodec
+from gsz.native.container import Header
 
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = REPOSITORY / "tests" / "golden"
@@ -61,8 +62,9 @@ def main(folder: Path) -> None:
     write("count_500000", random_model(500_000, 0), "gsz:quality=low")
 
     data = (folder / "sh3_3_layers.gsz").read_bytes()
+    header = Header.parse(data, "")
     for level in (1, 2):
-        model = GszCodec().decode(data, level=level)
+        model = GszCodec().decode(data[: header.size + sum(map(header.layer_bytes, range(level)))])
         (folder / f"sh3_3_layers.{level}.f32").write_bytes(bits(model))
     for path in GOLDEN.glob("gsz_v2*.gsz"):
         (folder / path.name).write_bytes(path.read_bytes())
