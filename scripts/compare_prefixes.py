@@ -116,8 +116,10 @@ def compare(run: Options) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as out, cli.progress_bar("train", "it") as progress:
             here = RunDir(Path(out))
             here.begin("")
-            state = RunState({}, start, journal[: journal.index(last) + 1])
-            recipe = VARIANTS[name].recipe(run.recipe, len(start))
+            variant = VARIANTS[name]
+            rows_before = journal[: journal.index(last) + 1]
+            state = RunState({}, start, rows_before, rounds_ended=variant.share == 1.0)
+            recipe = variant.recipe(run.recipe, len(start))
             result = compress(original, 0, roles, recipe, here, settings={}, state=state, progress=progress)
             data = result.path.read_bytes()
         seconds = time.process_time() - began
