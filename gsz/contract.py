@@ -7,7 +7,7 @@ A codec has three operations and one law::
     bytes = grid.encode(splats)      # the file
     LAW:  codec.decode(grid.encode(splats)) == grid.snap(splats), bit for bit, up to the order of the Gaussians
 
-Fine-tuning renders ``grid.snap(splats)``, so what is optimised is what is shipped.
+Fine-tuning renders ``grid.snap(splats)``, so what is optimized is what is shipped.
 """
 
 from __future__ import annotations
