@@ -173,6 +173,7 @@ def decode(
     activated: Collection[str] = (),
     level: int | None = None,
     max_bytes: int | None = None,
+    keep: float | None = None,
     read_as: str | Codec | None = None,
 ) -> Splats:
     """The model in a file's bytes, of whatever format, in NumPy arrays.
@@ -184,7 +185,7 @@ def decode(
         strict: Refuse what would be cleaned.
         activated: Parameters that are stored after their activations: ``opacity`` (0 to 1 in place of logits) and
             ``scale`` (standard deviations in place of their logarithms).
-        level, max_bytes: Ask for a coarser model, see :meth:`Codec.decode_part`.
+        level, max_bytes, keep: Ask for a coarser model, see :meth:`Codec.cut`.
         read_as: The format and settings that say what the file does not, such as ``spz:axes=rdf``; by default the
             format is found by the first bytes.
 
@@ -194,8 +195,9 @@ def decode(
     """
     given = codec(read_as) if isinstance(read_as, str) else read_as
     found = identify(data, source) if given is None else given
-    whole = level is None and max_bytes is None
-    stored = found.decode(data, str(source)) if whole else found.decode_part(data, str(source), level, max_bytes)
+    if not (level is None and max_bytes is None and keep is None):
+        data = found.cut(data, str(source), level, max_bytes, keep)
+    stored = found.decode(data, str(source))
     splats, notes = clean(deactivate(stored.numpy(), activated, str(source)))
     if strict and notes:
         raise CodecError(f"{source}: {'; '.join(notes)}; leave --strict out to read it so")
@@ -217,21 +219,15 @@ def read(
     activated: Collection[str] = (),
     level: int | None = None,
     max_bytes: int | None = None,
+    keep: float | None = None,
     read_as: str | Codec | None = None,
 ) -> Splats:
     """The model in a file of any known format; arguments and errors as of :func:`decode`.
 
     ``path`` may also be a folder with the ``meta.json`` and the images of a SOG, or that ``meta.json``.
     """
-    return decode(
-        read_model(path),
-        path,
-        strict=strict,
-        activated=activated,
-        level=level,
-        max_bytes=max_bytes,
-        read_as=read_as,
-    )
+    part: dict[str, Any] = {"level": level, "max_bytes": max_bytes, "keep": keep}
+    return decode(read_model(path), path, strict=strict, activated=activated, read_as=read_as, **part)
 
 
 def writer(path: str | Path, spec: str | Codec | None = None) -> Codec:
