@@ -12,6 +12,7 @@ from compress.prune import kept_after_pruning
 from gsz.errors import UserError
 from gsz.registry import Codec, Grid
 from scene.gaussian_model import GaussianModel
+from utils import ranks
 
 Score = Callable[[GaussianModel, Codec], Tensor]
 """``(N,)`` importance of a model's Gaussians, with the values that a codec's file would hold."""
@@ -40,7 +41,7 @@ def encode(splats: GaussianModel, codec: Codec, grid: Grid, importance: Tensor |
     """Encode a model. Formats with layers order the Gaussians by ``importance``, or else by their own idea."""
     used = importance if grid.uses_importance else None
     ordering = None if used is None else used.detach().cpu().numpy()
-    return Encoded(splats, codec, grid, grid.encode(splats, ordering), used)
+    return Encoded(splats, codec, grid, ranks.once(lambda: grid.encode(splats, ordering)), used)
 
 
 def encode_by_score(splats: GaussianModel, codec: Codec, grid: Grid, score: Score) -> Encoded:
