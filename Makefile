@@ -6,9 +6,9 @@ BIN    := $(VENV)/bin
 # Idle threads sleep: spinning ones would take the cores from the rasterizer's own on a busy machine.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-interop test-cluster lint clean
+.PHONY: demo test test-interop test-cluster test-web viewer lint clean
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.compiled
 	$(BIN)/python scripts/demo.py --quality low
 
 test: $(VENV)/.installed-dev
@@ -28,6 +28,20 @@ test-interop: $(VENV)/.installed-dev .interop/.installed
 test-cluster: $(VENV)/.installed-cluster
 	$(BIN)/python -m pytest tests/cluster
 
+# The decoder and viewer in JavaScript: types, then Node's tests, most of them in a browser. Needs Node 20 and npm.
+test-web: $(VENV)/.installed-dev web/node_modules/.installed
+	npm run --silent --prefix web types
+	PYTHON=$(abspath $(BIN)/python) npm test --silent --prefix web
+
+# The viewer as one script, as the npm package has it.
+viewer: $(VENV)/.installed web/node_modules/.installed
+	mkdir -p web/dist
+	$(BIN)/python -m gsz.viewer_script | web/node_modules/.bin/esbuild --minify --log-level=warning > web/dist/gsz-viewer.js
+
+web/node_modules/.installed: web/package.json
+	npm install --silent --no-fund --no-audit --no-package-lock --prefix web
+	@touch $@
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -41,6 +55,11 @@ $(VENV)/.installed: requirements.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
+KERNELS := $(wildcard gsz/*.py gsz/*/*.py utils/kernels.py quality/*.py gaussian_renderer/cpu/*.py)
+$(VENV)/.compiled: $(VENV)/.installed $(KERNELS)
+	$(BIN)/python scripts/compile_kernels.py
+	@touch $@
+
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
@@ -50,4 +69,4 @@ $(VENV)/.installed-cluster: requirements-cluster.txt $(VENV)/.installed-dev
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .interop .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .interop web/node_modules web/dist .pytest_cache .mypy_cache .ruff_cache

@@ -19,6 +19,7 @@ from compress.front import best, rounds_of
 from compress.importance import Exchange, Scores
 from compress.journal import FINAL, UNCOMPRESSED, Journal, JournalRow, Verdict
 from compress.judging import Roles
+from compress.layers import iterative_importance
 from compress.prune import prune_sh
 from compress.recipe import Recipe
 from compress.regrow import Change
@@ -301,7 +302,7 @@ class _Loop:
         iterations, codec = self.recipe.final_iterations, self.codec
 
         def score(splats: GaussianModel, codec: Codec) -> Tensor:
-            return self._scores(splats, codec, views).gaussians
+            return self._importance(splats, codec, views)
 
         def tune(splats: GaussianModel, codec: Codec, iterations: int, part: int = 0) -> tuple[GaussianModel, Grid]:
             return self._finetune(splats, codec, views, iterations, part, self.recipe.final_lr_factor)
@@ -328,6 +329,14 @@ class _Loop:
         """The recipe's score of the values that a codec's file would hold."""
         views = views or self.roles.training
         return importance.SCORES[self.recipe.score](_snapped(splats, codec), views, self._score_seed)
+
+    def _importance(self, splats: GaussianModel, codec: Codec, views: Views) -> Tensor:
+        """What the final file leaves out Gaussians by, and lays them in layers, if it is to have any."""
+        ends = codec.fit(splats).layer_ends(len(splats))
+        if len(ends) == 1:
+            return self._scores(splats, codec, views).gaussians
+        score = self.recipe.layer_score
+        return iterative_importance(_snapped(splats, codec), views, self._score_seed, score, ends[0])
 
     def _sh_scores(self, scores: Scores) -> Tensor:
         if scores.sh is not None:

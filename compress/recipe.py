@@ -33,6 +33,9 @@ class Recipe:
     score: ScoreName = "removal_error"
     """Importance of a Gaussian. removal_error is what the images change by without it; gradient_sum is the published
     score."""
+    layer_score: ScoreName = "removal_error"
+    """What the layers of the final file are ordered by, where the codec writes several (gsz:layers=4): a fifth of the
+    Gaussians is left out, the others are scored again, and so on."""
     prune_fraction: Number = 0.1
     """Fraction of the Gaussians that goes in a round, the least important first."""
 

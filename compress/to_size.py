@@ -15,7 +15,8 @@ from scene.gaussian_model import GaussianModel
 from utils import ranks
 
 Score = Callable[[GaussianModel, Codec], Tensor]
-"""``(N,)`` importance of a model's Gaussians, with the values that a codec's file would hold."""
+"""``(N,)`` importance of a model's Gaussians, with the values that a codec's file would hold: what they are left out
+by, and laid in layers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,7 @@ class Encoded:
         codec: The format with its settings.
         grid: What the file can hold.
         data: The file.
-        importance: ``(N,)`` what its layers are ordered by, where the format has layers and a score was asked for.
+        importance: ``(N,)`` what its layers are ordered by, where it has several and a score was asked for.
     """
 
     splats: GaussianModel
@@ -38,15 +39,15 @@ class Encoded:
 
 
 def encode(splats: GaussianModel, codec: Codec, grid: Grid, importance: Tensor | None = None) -> Encoded:
-    """Encode a model. Formats with layers order the Gaussians by ``importance``, or else by their own idea."""
-    used = importance if grid.uses_importance else None
-    ordering = None if used is None else used.detach().cpu().numpy()
-    return Encoded(splats, codec, grid, ranks.once(lambda: grid.encode(splats, ordering)), used)
+    """Encode a model. In a file in layers Gaussians are ordered by ``importance``, or else by the format's own idea."""
+    ordering = None if importance is None else importance.detach().cpu().numpy()
+    return Encoded(splats, codec, grid, ranks.once(lambda: grid.encode(splats, ordering)), importance)
 
 
 def encode_by_score(splats: GaussianModel, codec: Codec, grid: Grid, score: Score) -> Encoded:
-    """Encode a model with its Gaussians in the order of their score, where the format has layers."""
-    return encode(splats, codec, grid, score(splats, codec) if grid.uses_importance else None)
+    """Encode a model with its Gaussians in the order of their score, where the file has layers."""
+    in_layers = len(grid.layer_ends(len(splats))) > 1
+    return encode(splats, codec, grid, score(splats, codec) if in_layers else None)
 
 
 def encode_to_size(

@@ -79,6 +79,7 @@ def convert(arguments: argparse.Namespace) -> None:
         activated=listed(arguments.activated),
         level=arguments.level,
         max_bytes=max_bytes,
+        keep=arguments.keep,
         target_bytes=target,
     )
     each = f", {written.file_bytes / written.count:.1f} bytes each" if written.count else ""
@@ -154,6 +155,12 @@ class Parser(argparse.ArgumentParser):
             help="opacity, scale or opacity,scale: SRC holds these after their activations",
         )
         option("--level", type=int, metavar="N", help="take the first N layers of importance of a .gsz file only")
+        option(
+            "--keep",
+            type=float,
+            metavar="FRACTION",
+            help="take the layers that hold at most this fraction of a .gsz file's Gaussians, such as 0.25",
+        )
         option(
             "--max_bytes",
             "--max-bytes",

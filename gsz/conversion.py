@@ -9,6 +9,8 @@ from pathlib import Path
 from gsz import registry
 from gsz.contract import Codec
 from gsz.errors import UserError
+from gsz.files import write_bytes
+from gsz.foreign import read_model
 from gsz.splats import Splats
 
 
@@ -31,6 +33,7 @@ def convert(
     activated: Collection[str] = (),
     level: int | None = None,
     max_bytes: int | None = None,
+    keep: float | None = None,
     target_bytes: int | None = None,
 ) -> Written:
     """Read ``source`` and write ``target``, atomically, in the format that its suffix or ``codec`` names.
@@ -38,7 +41,8 @@ def convert(
     Args:
         codec: The format and its settings, see :func:`gsz.codec`.
         strict, activated: How to read what is not as it should be, see :func:`gsz.read`.
-        level, max_bytes: Take a part of a file in layers, see :meth:`gsz.contract.Codec.decode_part`.
+        level, max_bytes, keep: Take the first part of a file in layers, see :meth:`gsz.contract.Codec.cut`. In a file
+            of the same format it is written byte for byte, unless ``codec`` or ``target_bytes`` ask for another one.
         target_bytes: Choose the finest steps of the format with which the file takes at most so many bytes.
 
     Raises:
@@ -46,7 +50,15 @@ def convert(
             format is unknown or cannot be written, it has no such setting, or the size is out of reach.
     """
     chosen = registry.writer(target, codec)
-    splats = registry.read(source, strict=strict, activated=activated, level=level, max_bytes=max_bytes)
+    data = read_model(source)
+    is_part = not (level is None and max_bytes is None and keep is None)
+    found = registry.identify(data, source)
+    if is_part:
+        data = found.cut(data, str(source), level, max_bytes, keep)
+    splats = registry.decode(data, source, strict=strict, activated=activated)
+    if is_part and found.name == chosen.name and not (codec or target_bytes or activated):
+        write_bytes(target, data)
+        return Written(Path(target), chosen, len(splats), len(data))
     if target_bytes is not None:
         chosen = _for_size(chosen, splats, target_bytes)
     data = registry.write(target, splats, chosen)

@@ -172,6 +172,7 @@ def decode(
     activated: Collection[str] = (),
     level: int | None = None,
     max_bytes: int | None = None,
+    keep: float | None = None,
 ) -> Splats:
     """The model in a file's bytes, of whatever format, in NumPy arrays.
 
@@ -182,15 +183,16 @@ def decode(
         strict: Refuse what would be cleaned.
         activated: Parameters that are stored after their activations: ``opacity`` (0 to 1 in place of logits) and
             ``scale`` (standard deviations in place of their logarithms).
-        level, max_bytes: Ask for a coarser model, see :meth:`Codec.decode_part`.
+        level, max_bytes, keep: Ask for a coarser model, see :meth:`Codec.cut`.
 
     Raises:
         CodecError: the bytes are of no known format or damaged, no Gaussian is usable, or not all with ``strict``.
         UserError: a part is asked for of a format without layers, or the parameters cannot be ``activated``.
     """
     found = identify(data, source)
-    whole = level is None and max_bytes is None
-    stored = found.decode(data, str(source)) if whole else found.decode_part(data, str(source), level, max_bytes)
+    if not (level is None and max_bytes is None and keep is None):
+        data = found.cut(data, str(source), level, max_bytes, keep)
+    stored = found.decode(data, str(source))
     splats, notes = clean(deactivate(stored.numpy(), activated, str(source)))
     if strict and notes:
         raise CodecError(f"{source}: {'; '.join(notes)}; leave --strict out to read it so")
@@ -212,12 +214,14 @@ def read(
     activated: Collection[str] = (),
     level: int | None = None,
     max_bytes: int | None = None,
+    keep: float | None = None,
 ) -> Splats:
     """The model in a file of any known format; arguments and errors as of :func:`decode`.
 
     ``path`` may also be a folder with the ``meta.json`` and the images of a SOG, or that ``meta.json``.
     """
-    return decode(read_model(path), path, strict=strict, activated=activated, level=level, max_bytes=max_bytes)
+    part: dict[str, Any] = {"level": level, "max_bytes": max_bytes, "keep": keep}
+    return decode(read_model(path), path, strict=strict, activated=activated, **part)
 
 
 def writer(path: str | Path, spec: str | Codec | None = None) -> Codec:
@@ -270,7 +274,7 @@ def _say_what_is_lost(path: str | Path, splats: Splats, codec: Codec) -> None:
     if splats.antialiased and "antialiased" not in codec.keeps:
         _log.warning(
             f"{path}: {codec.name} files cannot say that the model was trained with antialiasing; "
-            "write .ply, .spz or .sog to keep it"
+            "write .gsz, .ply, .spz or .sog to keep it"
         )
 
 

@@ -24,7 +24,7 @@ class Schedule:
     position_lr_max_steps: int = PAPER_ITERATIONS
     """Iterations over which the rate of the means decays exponentially from first to last."""
     feature_lr: float = 0.0025
-    """Learning rate of the colours (SH of degree 0); the higher degrees learn at a twentieth of it."""
+    """Learning rate of the colors (SH of degree 0); the higher degrees learn at a twentieth of it."""
     opacity_lr: float = 0.025
     """Learning rate of the opacity logits."""
     scaling_lr: float = 0.005

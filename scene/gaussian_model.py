@@ -28,7 +28,7 @@ class GaussianModel(Splats[Tensor]):
         tensors = {
             name: array if isinstance(array, Tensor) else cls._array(array) for name, array in splats.named_parameters()
         }
-        return cls(**tensors).replace(offset=splats.offset, antialiased=splats.antialiased)
+        return cls(**tensors).replace(offset=splats.offset, antialiased=splats.antialiased, metadata=splats.metadata)
 
     @classmethod
     def _array(cls, array: npt.NDArray[np.float32]) -> Tensor:

@@ -9,7 +9,7 @@ on where they are.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +17,9 @@ from torch import Tensor
 
 from gsz.kernels import inline, kernel
 from gsz.native.container import Header
-from gsz.native.device import DeviceSteps
+from gsz.native.device import DeviceSteps, ShOnGrid
 from gsz.native.sh_coding import survey
-from gsz.native.steps import Steps
+from gsz.native.steps import POWER_OCTAVES, Steps
 from gsz.native.symbols import quantize
 from gsz.splats import Splats
 
@@ -81,6 +81,20 @@ COLUMNS = {
 """The columns whose symbols are priced, and the attribute that each belongs to."""
 
 
+class _OnGrid(NamedTuple):
+    """What rounding a model tells about its rate.
+
+    Attributes:
+        dc_fineness: ``(N,)`` int64.
+        sh_bits: scalar, what harmonics cost, before scaling.
+        sh_gradient: ``(N, K, 3)``, of these bits.
+    """
+
+    dc_fineness: Tensor
+    sh_bits: Tensor
+    sh_gradient: Tensor
+
+
 class RateModel:
     """The costs of a model on a grid, as they were when this was made.
 
@@ -99,53 +113,62 @@ class RateModel:
         header = Header.parse(encoded, "model")
         spent = {name: 8 * size for name, size in header.bytes_by_attribute().items()}
         self._constant = float(8 * header.size + spent["means"] + spent["rotations"])
+        self._dc_per_unit = torch.from_numpy(1 / steps.dc_steps).float().to(device)
+        self._scale_steps = torch.from_numpy(steps.scale_steps).float().to(device)
         self._sh_costs = _sh_costs(quantize(splats, steps).symbols.sh)
         self._sh_costs_there = torch.from_numpy(self._sh_costs).to(device)
-        columns = self._columns(splats)
+        on_grid = self._on_grid(splats)
+        columns = self._columns(splats, on_grid.dc_fineness)
         self._tables = ColumnCosts(columns.round().long().cpu().numpy().T, device)
         estimated = dict.fromkeys(COLUMNS.values(), 0.0)
         for attribute, bits in zip(COLUMNS.values(), self._tables.sums(columns).tolist(), strict=True):
             estimated[attribute] += bits
         scaling = [spent[attribute] / max(estimated[attribute], 1.0) for attribute in COLUMNS.values()]
         self._scaling = torch.tensor(scaling).to(device)
-        self._sh_scaling = spent["sh"] / max(float(self._sh_bits(splats)), 1.0)
+        self._sh_scaling = spent["sh"] / max(float(on_grid.sh_bits), 1.0)
 
     def fits(self, splats: Splats) -> bool:
         """Whether these may be the Gaussians whose statistics were taken: as many, on the same device."""
         return len(splats) == self._count and splats.means.device == self._device
 
     def bits(self, splats: Splats) -> Tensor:
-        """The estimated size of the file in bits, a scalar with gradients to opacity, scales and harmonics."""
-        columns = (self._tables.sums(self._columns(splats)) * self._scaling).sum()
-        return columns + self._sh_bits(splats) * self._sh_scaling + self._constant
+        """The estimated size of the file in bits, a scalar with gradients to opacity, scales, colors and harmonics."""
+        on_grid = self._on_grid(splats)
+        columns = (self._tables.sums(self._columns(splats, on_grid.dc_fineness)) * self._scaling).sum()
+        sh_bits = _WithGradient.apply(splats.sh_rest, on_grid.sh_bits, on_grid.sh_gradient)
+        return columns + sh_bits * self._sh_scaling + self._constant
 
-    def _columns(self, splats: Splats) -> Tensor:
+    def _columns(self, splats: Splats, dc_fineness: Tensor) -> Tensor:
         """``(N, C)`` real numbers that are rounded to the symbols of each of :data:`COLUMNS`."""
         steps = self._steps
-        scales = splats.log_scales.sort(dim=1, descending=True).values / steps.scale_step
-        red, green, blue = (splats.sh_dc[:, 0] / steps.dc_step).unbind(1)
+        logs = splats.log_scales.sort(dim=1, descending=True).values
+        octaves = ((logs - steps.scale_pivot) * POWER_OCTAVES).clamp(-60.0, 60.0)
+        whole = octaves.detach().floor()
+        # Not a power function, but what the grid has in its place: see :func:`gsz.native.symbols._power`.
+        powers = (3.0 - torch.sqrt(4.0 - 3.0 * (octaves - whole))) * torch.exp2(whole)
+        first, second, third = (powers / self._scale_steps).unbind(1)
+        red, green, blue = (splats.sh_dc[:, 0] * self._dc_per_unit[dc_fineness][:, None]).unbind(1)
         columns = [
-            torch.sigmoid(splats.opacity_logits[:, 0]) * steps.opacity_levels - 0.5,
-            scales[:, 0],
-            (scales[:, 0] - scales[:, 1]) / 2,
-            (scales[:, 1] - scales[:, 2]) / 4,
+            torch.sigmoid(splats.opacity_logits[:, 0]).clamp(min=1e-12).sqrt() * steps.opacity_levels - 0.5,
+            first,
+            first - second,
+            (second + 0.5) / 2 - third,
             (red + 2 * green + blue) / 4,
             green - (red + blue) / 2,
             red - blue,
         ]
         return torch.stack(columns, 1)
 
-    def _sh_bits(self, splats: Splats) -> Tensor:
-        """Class by class. Gaussians of class 0 have no harmonics to pay for and feel no pull."""
-        if splats.sh_rest.shape[1] == 0:
-            return torch.zeros((), device=self._device)
+    def _on_grid(self, splats: Splats) -> _OnGrid:
+        """What harmonics cost, class by class: Gaussians of class 0 have none to pay for and feel no pull."""
+        splats = splats.map(Tensor.detach)
         if isinstance(self._steps_there, Steps):
-            bits, gradient = self._sh_bits_on_cpu(splats.map(Tensor.detach))
-        else:
-            bits, gradient = _sh_bits_on_device(self._steps_there, splats.map(Tensor.detach), self._sh_costs_there)
-        return _WithGradient.apply(splats.sh_rest, bits, gradient)
+            return self._on_grid_on_cpu(splats)
+        harmonics = self._steps_there.harmonics(splats)
+        bits, gradient = _sh_bits_on_device(self._steps_there, harmonics, self._sh_costs_there)
+        return _OnGrid(harmonics.dc_fineness, bits, gradient)
 
-    def _sh_bits_on_cpu(self, splats: Splats) -> tuple[Tensor, Tensor]:
+    def _on_grid_on_cpu(self, splats: Splats) -> _OnGrid:
         quantized = quantize(splats, self._steps)
         classes, _ = survey(quantized.symbols.sh)
         values = splats.sh_rest.contiguous()
@@ -159,7 +182,8 @@ class RateModel:
             self._sh_costs,
             gradient.numpy().reshape(flat),
         )
-        return torch.tensor(bits, dtype=torch.float32), gradient
+        dc_fineness = torch.from_numpy(quantized.finenesses.dc).long()
+        return _OnGrid(dc_fineness, torch.tensor(bits, dtype=torch.float32), gradient)
 
 
 def _sh_costs(sh: np.ndarray) -> np.ndarray:
@@ -189,9 +213,10 @@ class _WithGradient(torch.autograd.Function):
         return gradient * gradients[0], None, None
 
 
-def _sh_bits_on_device(steps: DeviceSteps, splats: Splats, costs: Tensor) -> tuple[Tensor, Tensor]:
+def _sh_bits_on_device(steps: DeviceSteps, harmonics: ShOnGrid, costs: Tensor) -> tuple[Tensor, Tensor]:
     """What harmonics cost, interpolated, and the ``(N, K, 3)`` gradient."""
-    harmonics = steps.harmonics(splats)
+    if harmonics.symbols.shape[1] == 0:
+        return harmonics.symbols.sum(), harmonics.symbols
     # The exponent of a whole number is its bit length.
     _, kinds = torch.frexp(harmonics.symbols.abs().amax((1, 2)))
     table = kinds.clamp(max=MOST_CLASSES)[:, None, None] * 3 + torch.arange(3, device=steps.device)

@@ -378,9 +378,10 @@ def test_every_format_goes_through_the_loop(codec: str, tiny: tuple[Path, Path],
 
 def test_layers_begin_with_what_the_score_holds_important(tiny: tuple[Path, Path], tmp_path: Path):
     source, checkpoint = write_tiny_scene(tmp_path / "larger", 1200)
-    result = compress((source, checkpoint), tmp_path / "out", "--codec", "gsz", "--score", "blend_weight")
+    extra = ["--codec", "gsz:layers=3", "--layer_score", "blend_weight"]
+    result = compress((source, checkpoint), tmp_path / "out", *extra)
     data = result.path.read_bytes()
-    coarse = registry.get("gsz").decode(data, "coarse", level=1)  # type: ignore[call-arg]
+    coarse = registry.decode(data, "coarse", level=1)
     scene = open_scene(SceneOptions(source_path=source, eval=True))
     scores = importance.blend_weight(result.splats, Views.of(scene, scene.train), (0, 0)).gaussians
     first = (result.splats.means[:, None] == torch.as_tensor(coarse.means)).all(2).any(1)

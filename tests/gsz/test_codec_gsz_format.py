@@ -141,7 +141,7 @@ DC = {
 
 
 def native_columns() -> dict[str, Column]:
-    sizes = [12, 18, 24, 30, 36, 42, 50, 60, 80]
+    sizes = [4, 8, 12, 16, 22, 30, 40, 56, 80]
     return {
         "distance": Column("means", False, 2, 2, previous=bucket([36, 48, 60])),
         "opacity": Column("opacities", False, 7, 4, previous=bucket([4, 8, 16, 32, 64, 96])),
@@ -177,26 +177,29 @@ def fast3dgs_columns() -> dict[str, Column]:
 
 def decode(data: bytes) -> GaussianModel:
     """The model in a file."""
-    magic, version, grid, degree, layers, columns_used, parameter_bytes, crc = struct.unpack_from("<8sHBBBBHI", data)
-    assert (magic, version) == (b"\x89GSZ\r\n\x1a\n", 1)
+    magic, version, features, grid, degree, layers, columns_used, parameter_bytes, metadata_bytes, crc = (
+        struct.unpack_from("<8sHHBBBBHHI", data)
+    )
+    assert (magic, version, features & ~1) == (b"\x89GSZ\r\n\x1a\n", 2, 0)
     coefficients = (degree + 1) ** 2 - 1
-    end = 20 + parameter_bytes + columns_used + 60 * layers
-    assert zlib.crc32(data[:16] + data[20:end]) == crc
-    parameters = data[20 : 20 + parameter_bytes]
-    sizes = [1 + size for size in data[20 + parameter_bytes : 20 + parameter_bytes + columns_used]]
+    begin = 48 + parameter_bytes + metadata_bytes
+    end = begin + columns_used + 68 * layers
+    assert zlib.crc32(data[:20] + data[24:end]) == crc
+    parameters = data[48 : 48 + parameter_bytes]
+    sizes = [1 + size for size in data[begin : begin + columns_used]]
     columns = fast3dgs_columns() if grid else native_columns()
     for column, size in zip(columns.values(), sizes, strict=False):
         column.prepare(size)
     harmonics = Harmonics(sizes[-1], coefficients)
     models, at = [], end
     for layer in range(layers):
-        numbers = struct.unpack_from("<15I", data, 20 + parameter_bytes + columns_used + 60 * layer)
-        count, values = numbers[0], {}
+        count, _, _, *numbers = struct.unpack_from("<Iff14I", data, begin + columns_used + 68 * layer)
+        values: dict[str, list] = {}
         values["sh"] = [[0] * (3 * coefficients) for _ in range(count)]
         for column in columns.values():
             column.tables.begin_layer()
         harmonics.begin_layer()
-        for name, length, check in zip((*STREAMS, "padding"), numbers[1::2], numbers[2::2], strict=True):
+        for name, length, check in zip((*STREAMS, "padding"), numbers[::2], numbers[1::2], strict=True):
             section = data[at : at + length]
             assert zlib.crc32(section) == check
             at += length
@@ -293,43 +296,52 @@ class Harmonics:
 
 
 def native_numbers(parameters: bytes) -> dict:
-    numbers = struct.unpack("<3dd4d2dd4dBBHhhi", parameters)
+    numbers = struct.unpack("<3ddd4d2dd4dBBBBHhhh", parameters)
     names = ["scale", "rotation", "dc", "sh", "co", "cg", "threshold"]
     return {
         "centre": numbers[:3],
         "radius": numbers[3],
-        **dict(zip(names, numbers[4:11], strict=True)),
-        "stored": numbers[11:15],
-        "mean_bits": numbers[15],
-        "ranges": (numbers[16] >> 4, numbers[16] & 15),
-        "levels": numbers[17],
-        "pivots": numbers[18:20],
-        "top": numbers[20],
+        "scale_pivot": numbers[4],
+        **dict(zip(names, numbers[5:12], strict=True)),
+        "stored": numbers[12:16],
+        "mean_bits": numbers[16],
+        "ranges": dict(zip(RULES, numbers[17:20], strict=True)),
+        "levels": numbers[20],
+        "pivots": dict(zip(RULES, numbers[21:], strict=True)),
     }
 
 
-def scale_symbols(top: int, values: dict[str, list[int]], i: int) -> tuple[int, int, int]:
-    first = top - values["scale"][i]
-    second = -(-first // 2) - values["gap"][i]
-    return first, second, -(-second // 2) - values["thin"][i]
+def scale_symbols(values: dict[str, list[int]], i: int) -> tuple[int, int, int]:
+    first = values["scale"][i]
+    second = first - values["gap"][i]
+    return first, second, ((second + 1) >> 1) - values["thin"][i]
+
+
+RULES = {"turn": (256, -38, -77, 97), "color": (64, 77, -26, 110), "detail": (128, 128, 0, 128)}
+
+
+def size_of(symbol: int) -> int:
+    if symbol <= 0:
+        return -114
+    n = symbol.bit_length()
+    above = (symbol << 9 >> n) - 256
+    return 5 * (256 * (n - 1) + (above * (1024 - above) * 85 >> 16)) >> 4
 
 
 def native_hints(parameters: bytes, values: dict[str, list]) -> dict[str, list[int]]:
     grid = native_numbers(parameters)
-    hints: dict[str, list[int]] = {"turn": [], "detail": []}
+    hints: dict[str, list[int]] = {name: [] for name in RULES}
     if "opacity" in values:
         hints["level"] = values["opacity"]
     if "thin" not in values:
         return hints
-    per_scale = round(grid["scale"] / math.log(2) * 2**20)
     for i, level in enumerate(values["opacity"]):
-        q0, q1, _ = scale_symbols(grid["top"], values, i)
-        coverage = ((q0 + 2 * q1) * per_scale >> 16) + round(16 * math.log2((level + 0.5) / grid["levels"]))
-        leverage = coverage + (2 * (q0 - 2 * q1) * per_scale >> 16)
-        for name, amount, pivot, span in zip(
-            ("turn", "detail"), (leverage, coverage), grid["pivots"], grid["ranges"], strict=True
-        ):
-            hints[name].append(min(max((amount - pivot + 8) >> 4, -span), span) + span)
+        numbers = [size_of(symbol) for symbol in scale_symbols(values, i)]
+        numbers.append(round(32 * math.log2(((level + 0.5) / grid["levels"]) ** 2)))
+        for name, weights in RULES.items():
+            amount = sum(weight * number for weight, number in zip(weights, numbers, strict=True)) >> 8
+            span = grid["ranges"][name]
+            hints[name].append(min(max((amount - grid["pivots"][name] + 8) >> 4, -span), span) + span)
     return hints
 
 
@@ -349,15 +361,19 @@ def native_values(parameters: bytes, values: dict[str, list], count: int, coeffi
                 exponent = min(int(size) - 1, 200)
                 size = (size - exponent) * 2.0**exponent
             row.append(math.copysign(size, symbol) * grid["radius"] + grid["centre"][axis])
-        scales = scale_symbols(grid["top"], values, i)
-        row += [symbol * factor * grid["scale"] for symbol, factor in zip(scales, (1, 2, 4), strict=True)]
-        step = half_octaves(grid["rotation"], hints["turn"][i] - grid["ranges"][0])
+        for symbol, factor in zip(scale_symbols(values, i), (1, 1, 2), strict=True):
+            fraction, exponent = math.frexp((symbol if symbol > 0 else 0.375) * (0.4 * grid["scale"] * factor))
+            above = 2 * fraction - 1
+            octaves = (exponent - 1) + above * (4 - above) * (1 / 3)
+            row.append(octaves * 1.7328679513998633 + grid["scale_pivot"])
+        step = half_octaves(grid["rotation"], hints["turn"][i] - grid["ranges"]["turn"])
         x, y, z = (values[f"rotation {axis}"][i] * step for axis in "xyz")
         row += [math.sqrt(max(1 - (x * x + y * y + z * z), 0.0)), x, y, z]
-        opacity = (values["opacity"][i] + 0.5) / grid["levels"]
+        opacity = ((values["opacity"][i] + 0.5) / grid["levels"]) ** 2
         row.append(round(math.log(opacity / (1 - opacity)) * 4096) / 4096)
-        row += [symbol * grid["dc"] for symbol in rgb(values, i)]
-        step = half_octaves(grid["sh"], hints["detail"][i] - grid["ranges"][1])
+        step = half_octaves(grid["dc"], hints["color"][i] - grid["ranges"]["color"])
+        row += [symbol * step for symbol in rgb(values, i)]
+        step = half_octaves(grid["sh"], hints["detail"][i] - grid["ranges"]["detail"])
         steps = (step, step * grid["co"], step * grid["cg"])
         for k in range(coefficients):
             parts = []
