@@ -34,8 +34,7 @@ def run(processes: int, script: str | Path, *arguments: str) -> str:
 
 def process_of_rank(launcher: subprocess.Popen[str], rank: int) -> int:
     """The process id of one of the processes that a ``torchrun`` has started."""
-    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
-    by_rank = {
-        f"RANK={rank}" in Path(f"/proc/{child}/environ").read_text().split("\0"): int(child) for child in children
-    }
-    return by_rank[True]
+    for child in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split():
+        if f"RANK={rank}" in Path(f"/proc/{child}/environ").read_text().split("\0"):
+            return int(child)
+    raise AssertionError(f"there is no process of rank {rank}")
