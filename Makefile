@@ -20,6 +20,7 @@ test-interop: $(VENV)/.installed-dev .interop/.installed
 
 .interop/.installed: Makefile
 	npm install --silent --no-fund --no-audit --prefix .interop @playcanvas/splat-transform@2.7.1
+	npm install --silent --no-fund --no-audit --prefix .interop/newer @playcanvas/splat-transform@3.7.0
 	$(PYTHON) -m venv .interop/venv
 	.interop/venv/bin/python -m pip install --quiet --disable-pip-version-check gsply==0.4.6 zstandard imagecodecs
 	@touch $@

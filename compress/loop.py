@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from compress.run_dir import RunDir, RunState
 from compress.to_size import Encoded, encode, encode_by_score, encode_to_size
 from compress.views import Views
 from gsz import registry
+from gsz.contract import Correction
 from gsz.errors import UserError
 from gsz.files import read_bytes
 from gsz.registry import Codec, Grid
@@ -295,35 +297,63 @@ class _Loop:
         times = (0.0, finetune_seconds, encode_seconds, clock.lap())
         done = self.state.journal[-1].iteration + self.recipe.final_iterations
         row = _row(FINAL, done, len(decoded), verdict, len(data), times)
+        self._say_what_cuts_are_worth(data, path)
         return Result(path, GaussianModel.of(decoded), [*listed, row])
+
+    def _say_what_cuts_are_worth(self, data: bytes, path: Path) -> None:
+        """Log the quality of the coarser models that a file in layers can be cut to."""
+        for level in range(1, len(registry.info(path).get("layers", []))):
+            part = registry.identify(data, path).cut(data, str(path), level)
+            coarser = registry.decode(part, path)
+            quality = self.judge.judge(coarser).measured
+            log.info(
+                "cut to %.3f MB: %s Gaussians, PSNR %.2f dB, SSIM %.4f",
+                len(part) / 1e6,
+                f"{len(coarser):,}",
+                quality.psnr,
+                quality.ssim,
+            )
 
     def _finish(self, splats: GaussianModel, views: Views, size: int | None) -> Encoded:
         """The final iterations. A size is met before the last fifth of them, and again after."""
-        iterations, codec = self.recipe.final_iterations, self.codec
+        iterations, codec, progressive = self.recipe.final_iterations, self.codec, self.recipe.progressive
 
         def score(splats: GaussianModel, codec: Codec) -> Tensor:
-            return self._importance(splats, codec, views)
+            # Prefixes are trained on rows by falling importance, which is the order that is written.
+            return _ramp(splats) if progressive else self._importance(splats, codec, views)
 
-        def tune(splats: GaussianModel, codec: Codec, iterations: int, part: int = 0) -> tuple[GaussianModel, Grid]:
-            return self._finetune(splats, codec, views, iterations, part, self.recipe.final_lr_factor)
+        def tune(
+            splats: GaussianModel, codec: Codec, iterations: int, part: int = 0, corrections: Sequence[Correction] = ()
+        ) -> tuple[GaussianModel, Grid]:
+            begun = corrections if progressive else None
+            return self._finetune(splats, codec, views, iterations, part, self.recipe.final_lr_factor, begun)
 
+        if progressive:
+            splats = splats.select(torch.argsort(self._importance(splats, codec, views), descending=True))
         if size is None:
             splats, grid = tune(splats, codec, iterations)
             return encode_by_score(splats, codec, grid, score)
         keep_grid = self.budget.target_count is not None
         splats, grid = tune(splats, codec, iterations - iterations // 5)
         nearly = encode_to_size(splats, codec, grid, size, score, keep_grid=keep_grid)
-        splats, grid = tune(nearly.splats, nearly.codec, iterations // 5, part=1)
+        splats, grid = tune(nearly.splats, nearly.codec, iterations // 5, 1, nearly.grid.corrections)
         encoded = encode_to_size(splats, nearly.codec, grid, size, score, keep_grid=keep_grid)
         if len(encoded.data) < (1.0 - SIZE_TOLERANCE) * size:
             log.warning("the file is more than %.0f %% smaller than target_size asks for", 100 * SIZE_TOLERANCE)
         return encoded
 
     def _finetune(
-        self, splats: GaussianModel, codec: Codec, views: Views, iterations: int, part: int = 0, lr_factor: float = 1.0
+        self,
+        splats: GaussianModel,
+        codec: Codec,
+        views: Views,
+        iterations: int,
+        part: int = 0,
+        lr_factor: float = 1.0,
+        corrections: Sequence[Correction] | None = None,
     ) -> tuple[GaussianModel, Grid]:
         seed = (self.recipe.seed, self.stages_done, part)
-        return finetune(splats, codec, views, self.recipe, iterations, seed, self._iterations, lr_factor)
+        return finetune(splats, codec, views, self.recipe, iterations, seed, self._iterations, lr_factor, corrections)
 
     def _scores(self, splats: GaussianModel, codec: Codec, views: Views | None = None) -> Scores:
         """The recipe's score of the values that a codec's file would hold."""
@@ -356,6 +386,11 @@ class _Loop:
 
     def _on_device(self, splats: Splats) -> GaussianModel:
         return GaussianModel.of(splats).to(self.roles.training.background.device)
+
+
+def _ramp(splats: GaussianModel) -> Tensor:
+    """``(N,)`` importance that falls from row to row."""
+    return torch.arange(len(splats), 0, -1, device=splats.device)
 
 
 def _snapped(splats: GaussianModel, codec: Codec) -> GaussianModel:

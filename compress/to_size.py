@@ -72,7 +72,7 @@ def encode_to_size(
             return encoded
     fitting = codec.for_size(splats, size)
     if fitting is not None:
-        encoded = encode_by_score(splats, fitting, fitting.fit(splats), score)
+        encoded = encode_by_score(splats, fitting, _refit(fitting, splats, grid), score)
     elif encoded is None:
         encoded = encode_by_score(splats, codec, grid, score)
     return encoded if len(encoded.data) <= size else _trim(encoded, size, score)
@@ -86,7 +86,7 @@ def _trim(encoded: Encoded, size: int, score: Score) -> Encoded:
     def most_important(count: int) -> Encoded:
         indices = kept_after_pruning(scores, len(splats) - count)
         kept = splats.select(indices)
-        return encode(kept, codec, codec.fit(kept), scores[indices])
+        return encode(kept, codec, _refit(codec, kept, encoded.grid), scores[indices])
 
     fits, too_many = 0, len(splats)  # Counts known to fit, and known not to.
     best: Encoded | None = None
@@ -103,3 +103,10 @@ def _trim(encoded: Encoded, size: int, score: Score) -> Encoded:
         aimed = int(count * size / taken * (1 - SIZE_TOLERANCE / 4))
         count = min(max(aimed, fits + 1), too_many - 1) if fits < too_many - 1 else fits
     return best
+
+
+def _refit(codec: Codec, splats: GaussianModel, grid: Grid) -> Grid:
+    """A grid for other Gaussians or other steps, with the corrections of the layers of the one they had."""
+    refitted = codec.fit(splats)
+    refitted.corrections = grid.corrections
+    return refitted

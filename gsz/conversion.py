@@ -35,12 +35,14 @@ def convert(
     max_bytes: int | None = None,
     keep: float | None = None,
     target_bytes: int | None = None,
+    read_as: str | Codec | None = None,
 ) -> Written:
     """Read ``source`` and write ``target``, atomically, in the format that its suffix or ``codec`` names.
 
     Args:
         codec: The format and its settings, see :func:`gsz.codec`.
-        strict, activated: How to read what is not as it should be, see :func:`gsz.read`.
+        strict, activated, read_as: How to read what is not as it should be, or does not say what it is, see
+            :func:`gsz.read`.
         level, max_bytes, keep: Take the first part of a file in layers, see :meth:`gsz.contract.Codec.cut`. In a file
             of the same format it is written byte for byte, unless ``codec`` or ``target_bytes`` ask for another one.
         target_bytes: Choose the finest steps of the format with which the file takes at most so many bytes.
@@ -55,8 +57,8 @@ def convert(
     found = registry.identify(data, source)
     if is_part:
         data = found.cut(data, str(source), level, max_bytes, keep)
-    splats = registry.decode(data, source, strict=strict, activated=activated)
-    if is_part and found.name == chosen.name and not (codec or target_bytes or activated):
+    splats = registry.decode(data, source, strict=strict, activated=activated, read_as=read_as)
+    if is_part and found.name == chosen.name and not (codec or target_bytes or activated or read_as):
         write_bytes(target, data)
         return Written(Path(target), chosen, len(splats), len(data))
     if target_bytes is not None:

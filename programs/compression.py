@@ -12,12 +12,12 @@ from typing import Any
 import torch
 import yaml
 
-from compress.front import front_table, write_front_plot
+from compress.front import front_table
 from compress.judging import Judge, Roles, assign_roles
 from compress.loop import Result, check_targets, compress, repick
 from compress.recipe import Recipe
-from compress.report import journal_table, write_journal_plot
-from compress.run_dir import OPTIONS_FILE, RECIPE_FILE, RunDir
+from compress.report import journal_table
+from compress.run_dir import MADE_FILE, OPTIONS_FILE, RECIPE_FILE, RunDir
 from compress.views import Views
 from gaussian_renderer import choose_backend
 from gsz.cleaning import listed
@@ -25,6 +25,7 @@ from gsz.errors import UserError
 from gsz.files import write_text
 from programs.options import CompressOptions, Inputs
 from programs.own_renders import ASSUMED_QUALITY, scene_without_photographs
+from programs.provenance import how_it_is_made
 from quality.lpips import HOW_TO_GET_LPIPS, Lpips, load_lpips
 from scene import Scene, model_dir, open_scene
 from scene.gaussian_model import GaussianModel
@@ -149,8 +150,6 @@ def check_output(options: CompressOptions) -> None:
 def write_result(folder: RunDir, result: Result, judged_on: str, original_path: Path) -> Result:
     """Write what a run writes beside its compressed file, put all of it in place, and tell of it."""
     model_dir.save_checkpoint(folder.folder, result.iterations, result.splats)
-    write_journal_plot(result.journal, folder.folder / "journal.png")
-    write_front_plot(result.journal, folder.folder / "front.png")
     path = folder.complete(result.journal, result.path)
     log.info("front (before the final stage):\n%s", front_table(result.journal))
     log.info("on the %s views:\n%s", judged_on, journal_table(result.journal))
@@ -286,4 +285,6 @@ def write_description(
         written |= {"pretrained_ply": original_path.resolve(), "activated": options.activated, "resolution": 1}
     model_dir.write_options(folder, written)
     inputs = Inputs(**{name: getattr(options, name) for name in vars(Inputs())})
+    made = how_it_is_made(choose_backend(options.backend))
+    write_text(folder / MADE_FILE, yaml.safe_dump(made, sort_keys=False, width=1000))
     write_text(folder / OPTIONS_FILE, yaml.safe_dump(to_plain(inputs), sort_keys=False))
