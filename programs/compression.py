@@ -41,7 +41,8 @@ def run(options: CompressOptions, progress: Progress = silent) -> Result | None:
     """Compress a model as the options say, and write everything a run writes.
 
     Returns:
-        ``None`` where there was nothing to do, since the run to resume is finished.
+        ``None`` where there was nothing to do, since the run to resume is finished, and in all but the first of several
+        processes that share the run.
 
     Raises:
         UserError: anything wrong with the options, the model or the scene.
@@ -96,8 +97,8 @@ def run(options: CompressOptions, progress: Progress = silent) -> Result | None:
         result = compress(original, size, roles, recipe, folder, settings=settings, state=state, progress=progress)
     if ranks.count() > 1:
         log.info("%d processes shared the run; this one spent %s", ranks.count(), ranks.time_spent())
-    if not ranks.is_first():
-        return result
+    if not ranks.leave():
+        return None
     return write_result(folder, result, judged_on=recipe.stop_on, original_path=original_path)
 
 

@@ -59,8 +59,16 @@ def start() -> None:
     _Exchange.began = time.perf_counter()
     with _exchanging():
         dist.init_process_group("cpu:gloo,cuda:nccl" if here <= gpus else "gloo", timeout=_PATIENCE)
-    atexit.register(dist.destroy_process_group)  # Its threads must not outlive the interpreter.
+    atexit.register(leave)  # The threads of the exchange must not outlive the interpreter.
     interrupts.speak_if(_is_first_to_speak)
+
+
+def leave() -> bool:
+    """End the sharing; from here on a process is alone. Returns whether it is the one that goes on, the first."""
+    first = is_first()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return first
 
 
 def _take_gpu(number: int) -> int:
