@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -84,27 +85,18 @@ class GszCodec(Codec):
         return None if settings is None else replace(self, settings=settings)
 
     @announced("the decoder of .gsz files")
-    def decode(
-        self, data: bytes, source: str = "<bytes>", level: int | None = None, max_bytes: int | None = None
-    ) -> Splats:
-        """The model in a file's bytes, or a coarser one.
+    def decode(self, data: bytes, source: str = "<bytes>") -> Splats:
+        """The model in a file's bytes.
 
         A file whose end is missing gives the layers that are whole, with a warning. A file of n bytes holds at most n
         Gaussians, so memory is bounded by about 800 bytes for each byte of the file.
 
-        Args:
-            level: use the first ``level`` layers only; more than there are means all.
-            max_bytes: use the layers that lie wholly within so many first bytes.
-
         Raises:
             CodecError: the file is damaged, or not one layer is whole.
-            UserError: ``level`` is below 1.
         """
-        if level is not None and level < 1:
-            raise UserError(f"level {level} is too small; choose 1 or more")
         header = Header.parse(data, source)
         packing = packing_of(header, source)
-        layers = _layers_to_decode(header, len(data), source, level, max_bytes)
+        layers = _whole_layers(header, len(data), source)
         model = blank_model(sum(header.counts[:layers]), header.sh_degree)
         coding = LayerCoding(packing, header.coefficients, header.column_sizes)
         begin = 0
@@ -119,19 +111,40 @@ class GszCodec(Codec):
         offset = np.array(header.offset) if any(header.offset) else None
         return model.replace(offset=offset, antialiased=header.antialiased, metadata=header.metadata)
 
-    def decode_part(
-        self, data: bytes, source: str = "<bytes>", level: int | None = None, max_bytes: int | None = None
-    ) -> Splats:
-        return self.decode(data, source, level, max_bytes)
+    def cut(
+        self,
+        data: bytes,
+        source: str = "<bytes>",
+        level: int | None = None,
+        max_bytes: int | None = None,
+        keep: float | None = None,
+    ) -> bytes:
+        header = Header.parse(data, source)
+        layers = len(header.counts)
+        if level is not None:
+            if level < 1:
+                raise UserError(f"level {level} is too small; choose 1 or more")
+            layers = min(level, layers)
+        if max_bytes is not None:
+            layers = min(layers, header.whole_layers(max_bytes))
+            if not layers:
+                raise UserError(
+                    f"{source}: not even the first of {len(header.counts)} layers lies within {max_bytes} bytes; allow "
+                    f"{header.end_of(0)} or more"
+                )
+        if keep is not None:
+            layers = min(layers, _layers_to_keep(header, source, keep))
+        return data[: header.end_of(layers - 1)]
 
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
         """As the contract says; ``bytes`` by attribute, ``layers`` with count and bytes, and the rest of the header."""
         header = Header.parse(data, source)
         packing = packing_of(header, source)
+        whole = header.whole_layers(len(data))
         said = {
             "format": self.name,
             "version": container.VERSION,
-            "count": sum(header.counts),
+            "count": sum(header.counts[:whole]),
             "sh_degree": header.sh_degree,
             "grid": packing.name,
             "antialiased": header.antialiased,
@@ -157,16 +170,27 @@ def _correct(model: Splats, header: Header, layers: int) -> None:
         model.opacity_logits += np.float32(correction.opacity_logits)
 
 
-def _layers_to_decode(header: Header, size: int, source: str, level: int | None, max_bytes: int | None) -> int:
-    """How many layers of a file of ``size`` bytes to decode; see :meth:`GszCodec.decode`."""
-    available = size if max_bytes is None else min(max_bytes, size)
-    wanted = len(header.counts) if level is None else min(level, len(header.counts))
-    whole = header.whole_layers(available)
-    if not whole or (wanted > whole and not sum(header.counts[:whole])):
-        raise CodecError(
-            f"{source}: not even the first of {len(header.counts)} layers lies within {available} bytes; "
-            "copy the file again or allow more bytes"
+def _layers_to_keep(header: Header, source: str, keep: float) -> int:
+    """How many layers hold at most a fraction of the Gaussians."""
+    if not 0.0 < keep <= 1.0:
+        raise UserError(f"keep {keep:g} is out of range; choose a fraction above 0, and at most 1")
+    ends, total = list(accumulate(header.counts)), sum(header.counts)
+    layers = sum(end <= keep * total for end in ends)
+    if not layers:
+        raise UserError(
+            f"{source}: the first of {len(ends)} layers holds {ends[0] / total:.3g} of the Gaussians; keep as many, or "
+            "write the file in more layers"
         )
-    if whole < wanted and max_bytes is None:
-        _log.warning(f"{source}: the file's end is missing; decoded {whole} of {len(header.counts)} layers")
-    return min(wanted, whole)
+    return layers
+
+
+def _whole_layers(header: Header, size: int, source: str) -> int:
+    """How many layers of a file are there, if ``size`` bytes of it are. Says so where it is not all of them."""
+    layers, whole = len(header.counts), header.whole_layers(size)
+    if not whole or (whole < layers and not sum(header.counts[:whole])):
+        raise CodecError(f"{source}: not even the first of {layers} layers is whole; copy the file again")
+    if whole < layers and size == header.end_of(whole - 1):
+        _log.info(f"{source}: is a coarser model, the first {whole} of {layers} layers")
+    elif whole < layers:
+        _log.warning(f"{source}: the file's end is missing; decoded {whole} of {layers} layers")
+    return whole

@@ -6,9 +6,9 @@ import math
 import struct
 import zlib
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from gsz.contract import CodecError
+from gsz.contract import CodecError, Correction
 from gsz.native.layers import MAX_LAYERS
 from gsz.native.layout import ATTRIBUTES
 from gsz.native.metadata import pack_metadata, unpack_metadata
@@ -30,18 +30,6 @@ _SECTION = struct.Struct("<II")
 """Length and CRC-32."""
 _LAYER_SIZE = _LAYER.size + (len(ATTRIBUTES) + 1) * _SECTION.size
 _LARGEST_CORRECTION = 100.0
-
-
-class Correction(NamedTuple):
-    """What a model is given that ends with a certain layer, to make up for the Gaussians that it lacks.
-
-    Attributes:
-        log_scales: is added to all log-scales.
-        opacity_logits: is added to all opacity logits.
-    """
-
-    log_scales: float = 0.0
-    opacity_logits: float = 0.0
 
 
 @dataclass
@@ -91,14 +79,13 @@ class Header:
         names = (*ATTRIBUTES, "padding")
         return {name: sum(sections[index][0] for sections in self.sections) for index, name in enumerate(names)}
 
+    def end_of(self, layer: int) -> int:
+        """Bytes of the file up to the end of a layer."""
+        return self.size + sum(map(self.layer_bytes, range(layer + 1)))
+
     def whole_layers(self, available: int) -> int:
         """How many layers lie wholly within the first ``available`` bytes of the file."""
-        end = self.size
-        for layer in range(len(self.counts)):
-            end += self.layer_bytes(layer)
-            if end > available:
-                return layer
-        return len(self.counts)
+        return sum(self.end_of(layer) <= available for layer in range(len(self.counts)))
 
     def pack(self) -> bytes:
         metadata = pack_metadata(self.metadata)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from gsz.contract import Grid, ModelT
+from gsz.contract import Correction, Grid, ModelT
 from gsz.errors import UserError
 from gsz.fast3dgs import Fast3dgsGrid
 from gsz.kernels import announced
 from gsz.native import container
-from gsz.native.container import Correction, Header
+from gsz.native.container import Header
 from gsz.native.fast3dgs_packing import PackedFast3dgs
 from gsz.native.layer_coding import LayerCoding, prepare
-from gsz.native.layers import split
+from gsz.native.layers import layer_ends, split
 from gsz.native.layout import column_sizes
 from gsz.native.native_packing import PackedNative
 from gsz.native.packing import Packed
@@ -39,14 +39,13 @@ class LayeredGrid(Grid):
 
     Attributes:
         layers: how many layers :meth:`encode` writes, at most; small models get fewer.
-        corrections: what a file is given that ends with the first layer, the second, and so on; none by default.
     """
-
-    uses_importance = True
 
     def __init__(self, layers: int = 1):
         self.layers = layers
-        self.corrections: list[Correction] = []
+
+    def layer_ends(self, count: int) -> list[int]:
+        return layer_ends(count, self.layers)
 
     @abstractmethod
     def _pack(self, splats: Splats) -> Packed:
@@ -73,7 +72,7 @@ class LayeredGrid(Grid):
             parameters=packed.packing.pack(),
             column_sizes=column_sizes(packed.packing.layout, [layer.columns for layer in layers]),
             counts=[len(layer.columns["sh"]) for layer in layers],
-            corrections=(self.corrections + [Correction()] * len(layers))[: len(layers)],
+            corrections=[*self.corrections, *[Correction()] * len(layers)][: len(layers)],
             antialiased=splats.antialiased,
             offset=(0.0, 0.0, 0.0) if splats.offset is None else tuple(splats.offset.tolist()),
             metadata=splats.metadata,

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from gsz import convert, registry
 from gsz.coding.morton import deinterleave, interleave
+from gsz.contract import Correction
 from gsz.errors import UserError
 from gsz.fast3dgs import Fast3dgsCodec
 from gsz.native import QUALITIES, GridSettings, GszCodec, GszGrid, container
-from gsz.native.container import Correction, Header
+from gsz.native.container import Header
 from gsz.native.grid import RATE_LIFE
 from gsz.native.layers import in_lanes, smallest
 from gsz.native.layout import ATTRIBUTES, from_ycocg, lane_differences, lane_sums, to_ycocg
@@ -137,15 +138,21 @@ def test_a_prefix_is_a_coarser_model() -> None:
     end = header
     for level, layer in enumerate(layers, 1):
         end += layer["bytes"]
-        by_level = codec.decode(data, level=level)
+        by_level = codec.decode(codec.cut(data, level=level))
         assert_same_up_to_order(by_level, whole.select(slice(len(by_level))))
-        assert_same_up_to_order(codec.decode(data, max_bytes=end), by_level)
-        assert_same_up_to_order(codec.decode(data, level=99, max_bytes=end + 1), by_level)
+        fraction = len(by_level) / len(splats)
+        most = min(1.0, 1.9 * fraction)
+        for part in ({"max_bytes": end}, {"level": 99, "max_bytes": end + 1}, {"keep": fraction}, {"keep": most}):
+            assert codec.cut(data, **part) == data[:end]  # type: ignore[arg-type]
     assert end == len(data)
-    with pytest.raises(CodecError, match=r"^model.gsz: not even the first of 4 layers"):
-        codec.decode(data, "model.gsz", max_bytes=header + 5)
-    with pytest.raises(UserError, match="level 0"):
-        codec.decode(data, level=0)
+    for part, complaint in (
+        ({"max_bytes": header + 5}, rf"not even the first of 4 layers .* allow {header + layers[0]['bytes']} or more"),
+        ({"level": 0}, "level 0"),
+        ({"keep": 0.1}, "the first of 4 layers holds 0.125 of the Gaussians"),
+        ({"keep": 1.5}, "keep 1.5 is out of range"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            codec.cut(data, "model.gsz", **part)  # type: ignore[arg-type]
 
 
 def test_a_file_whose_end_is_missing_gives_its_whole_layers(caplog: pytest.LogCaptureFixture) -> None:
@@ -158,6 +165,45 @@ def test_a_file_whose_end_is_missing_gives_its_whole_layers(caplog: pytest.LogCa
     for length in (0, 5, 20, 100, codec.info(data)["bytes"]["header"] + 1):
         with pytest.raises(CodecError, match=r"^cut\.gsz"):
             codec.decode(data[:length], "cut.gsz")
+
+
+def test_a_download_that_was_broken_off_anywhere_is_a_model_or_refused_in_a_line() -> None:
+    """At every byte of a file: its whole layers, corrected for what is missing, from the end of the first one on."""
+    splats = random_model(520, sh_degree=0)
+    codec = GszCodec(quality="tiny", layers=2)
+    grid = codec.fit(splats)
+    grid.corrections = [Correction(0.5, 0.25)]
+    data = grid.encode(splats)
+    ends = [Header.parse(data, "file").end_of(layer) for layer in range(2)]
+    parts = [codec.decode(codec.cut(data, level=level)) for level in (1, 2)]
+    assert [len(part) for part in parts] == [260, 520] and ends[-1] == len(data)
+    for length in range(len(data) + 1):
+        layers = sum(end <= length for end in ends)
+        if layers:
+            decoded = codec.decode(data[:length]).named_parameters()
+            for (_, found), (_, expected) in zip(decoded, parts[layers - 1].named_parameters(), strict=True):
+                np.testing.assert_array_equal(found, expected)
+        else:
+            with pytest.raises(CodecError, match=r"^cut\.gsz: [^\n]*$"):
+                codec.decode(data[:length], "cut.gsz")
+
+
+def test_a_part_is_written_byte_for_byte_unless_another_format_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, part = tmp_path / "model.gsz", tmp_path / "part.gsz"
+    codec = GszCodec(quality="low", layers=3)
+    data = registry.write(source, random_model(3000, sh_degree=0), codec)
+    written = convert(source, part, keep=0.5)
+    assert part.read_bytes() == codec.cut(data, level=2) and written.count == 1500
+    assert written.file_bytes == part.stat().st_size
+    convert(source, part, max_bytes=written.file_bytes)
+    assert part.stat().st_size == written.file_bytes
+    with caplog.at_level("INFO"):
+        assert registry.info(part)["count"] == len(registry.read(part)) == 1500
+    assert "part.gsz: is a coarser model, the first 2 of 3 layers" in caplog.text and "missing" not in caplog.text
+    convert(source, part, "gsz:quality=tiny", keep=0.5)
+    assert len(registry.info(part)["layers"]) == 1 and registry.info(part)["count"] == 1500
 
 
 def test_decompress_writes_a_part_of_a_file(tmp_path: Path) -> None:
@@ -179,7 +225,7 @@ def test_importance_chooses_the_first_layer() -> None:
     assert isinstance(grid, GszGrid)
     importance = np.random.default_rng(0).random(2000)
     chosen = torch.from_numpy(np.argsort(-importance)[:1000])
-    first_layer = codec.decode(grid.encode(splats, importance), level=1)
+    first_layer = codec.decode(codec.cut(grid.encode(splats, importance), level=1))
     assert_same_up_to_order(first_layer, grid.snap(splats).select(chosen))
     with pytest.raises(UserError, match="importance of 7 Gaussians given for 2000"):
         grid.encode(splats, np.zeros(7))
@@ -403,10 +449,10 @@ def test_a_file_cut_at_a_layer_is_corrected_as_it_says() -> None:
     data = grid.encode(splats)
     assert_same_up_to_order(codec.decode(data), codec.decode(plain))
     for level, (scales, logits) in enumerate(grid.corrections[:2], 1):
-        expected = codec.decode(plain, level=level)
+        expected = codec.decode(codec.cut(plain, level=level))
         expected.log_scales += np.float32(scales)
         expected.opacity_logits += np.float32(logits)
-        assert_same_up_to_order(codec.decode(data, level=level), expected)
+        assert_same_up_to_order(codec.decode(codec.cut(data, level=level)), expected)
     header = Header.parse(data, "file")
     header.corrections[0] = Correction(math.nan, 0.0)
     with pytest.raises(CodecError, match=r"^odd\.gsz: layer 1 has a correction that is out of range"):
