@@ -12,6 +12,7 @@ from compress.prune import kept_after_pruning
 from gsz.errors import UserError
 from gsz.registry import Codec, Grid
 from scene.gaussian_model import GaussianModel
+from utils import ranks
 
 Score = Callable[[GaussianModel, Codec], Tensor]
 """``(N,)`` importance of a model's Gaussians, with the values that a codec's file would hold: what they are left out
@@ -40,7 +41,7 @@ class Encoded:
 def encode(splats: GaussianModel, codec: Codec, grid: Grid, importance: Tensor | None = None) -> Encoded:
     """Encode a model. In a file in layers Gaussians are ordered by ``importance``, or else by the format's own idea."""
     ordering = None if importance is None else importance.detach().cpu().numpy()
-    return Encoded(splats, codec, grid, grid.encode(splats, ordering), importance)
+    return Encoded(splats, codec, grid, ranks.once(lambda: grid.encode(splats, ordering)), importance)
 
 
 def encode_by_score(splats: GaussianModel, codec: Codec, grid: Grid, score: Score) -> Encoded:
@@ -71,7 +72,7 @@ def encode_to_size(
             return encoded
     fitting = codec.for_size(splats, size)
     if fitting is not None:
-        encoded = encode_by_score(splats, fitting, fitting.fit(splats), score)
+        encoded = encode_by_score(splats, fitting, _refit(fitting, splats, grid), score)
     elif encoded is None:
         encoded = encode_by_score(splats, codec, grid, score)
     return encoded if len(encoded.data) <= size else _trim(encoded, size, score)
@@ -85,7 +86,7 @@ def _trim(encoded: Encoded, size: int, score: Score) -> Encoded:
     def most_important(count: int) -> Encoded:
         indices = kept_after_pruning(scores, len(splats) - count)
         kept = splats.select(indices)
-        return encode(kept, codec, codec.fit(kept), scores[indices])
+        return encode(kept, codec, _refit(codec, kept, encoded.grid), scores[indices])
 
     fits, too_many = 0, len(splats)  # Counts known to fit, and known not to.
     best: Encoded | None = None
@@ -102,3 +103,10 @@ def _trim(encoded: Encoded, size: int, score: Score) -> Encoded:
         aimed = int(count * size / taken * (1 - SIZE_TOLERANCE / 4))
         count = min(max(aimed, fits + 1), too_many - 1) if fits < too_many - 1 else fits
     return best
+
+
+def _refit(codec: Codec, splats: GaussianModel, grid: Grid) -> Grid:
+    """A grid for other Gaussians or other steps, with the corrections of the layers of the one they had."""
+    refitted = codec.fit(splats)
+    refitted.corrections = grid.corrections
+    return refitted

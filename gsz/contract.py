@@ -119,6 +119,8 @@ class Codec(ABC):
     """File name ending, with the dot."""
     writable: ClassVar[bool] = True
     """False for formats that are only read."""
+    layers: int = 1
+    """How many layers its files have at most."""
     keeps: ClassVar[frozenset[str]] = frozenset()
     """Which of ``offset`` and ``antialiased`` its files can say of a model."""
 

@@ -2,8 +2,8 @@
 
 The modules of ``web/`` import each other by lines that begin with ``import {`` and name what they offer by ``export``
 in front of a declaration; no two have a name of their own in common. So they become one program when these words are
-taken away and they are put one after another. Browsers do not start workers from files on disk, so the whole is a
-function, which starts its workers from its own text.
+taken away and they are put one after another; so do comments and indentation. Browsers do not start workers from files
+on disk, so the whole is a function, which starts its workers from its own text.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ _PACKAGED = Path(__file__).parent / "web"
 _IN_CLONE = Path(__file__).parent.parent / "web"
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./\w+\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(async |const|class|function))", re.MULTILINE)
+_COMMENT = re.compile(r"/\*\*(?:.|\n)*?\*/ ?|^ *//.*\n", re.MULTILINE)
+_INDENTATION = re.compile(r"^\s+", re.MULTILINE)
 
 _SCRIPT = """\
 (function gszProgram() {
@@ -47,7 +49,8 @@ def viewer_script() -> str:
         modules = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in _MODULES]
     except OSError as error:
         raise UserError(f"{error.filename}: the web viewer is not there; install gsz again") from error
-    return _SCRIPT % "\n".join(_EXPORT.sub("", _IMPORT.sub("", module)) for module in modules)
+    program = "\n".join(_EXPORT.sub("", _IMPORT.sub("", module)) for module in modules)
+    return _SCRIPT % _INDENTATION.sub("", _COMMENT.sub("", program))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,13 @@
  */
 
 /** @typedef {"means" | "opacities" | "scales" | "rotations" | "dc" | "sh" | "padding"} SectionName */
-/** @typedef {{count: number, swelling: number, logitOffset: number, end: number, sections: Record<SectionName, {start: number, end: number, crc: number}>}} Layer */
+/**
+ * What is added to all log-scales and opacity logits of a model that ends with a certain layer, to make up for those
+ * that it lacks. Of the last layer it means nothing.
+ *
+ * @typedef {{logScales: number, opacityLogits: number}} Correction
+ */
+/** @typedef {{count: number, correction: Correction, end: number, sections: Record<SectionName, {start: number, end: number, crc: number}>}} Layer */
 
 const MAGIC = [0x89, 0x47, 0x53, 0x5a, 0x0d, 0x0a, 0x1a, 0x0a];
 const PREFIX_BYTES = 48;
@@ -474,6 +480,7 @@ class NativeGrid {
     this.placeMeans(count, first, out.means);
     this.curve.end(count);
     opacity.read(streams.opacities, count);
+    for (let j = 0; j < count; j++) if (opacity.values[j] >= this.logits.length) refuse("the opacities are damaged");
     scale.read(streams.scales, count, opacity.values);
     const scaleTokens = scale.tokens.subarray(LANES);
     gap.read(streams.scales, count, scaleTokens);
@@ -706,7 +713,8 @@ class Harmonics {
     this.groups = GROUPS.filter(([begin]) => begin < coefficients).map(([begin, end]) => ({
       begin,
       tables: new Tables(20, 1 << (end - begin)),
-      density: Uint8Array.from(ONES, (ones) => Math.min(32 - Math.clz32(Math.floor((8 * ones) / Math.max(begin, 1))), 4)),
+      /** What a context has for the ones among the coefficients before. */
+      density: Uint8Array.from({ length: 16 }, (_, ones) => Math.min(32 - Math.clz32(Math.floor((8 * ones) / Math.max(begin, 1))), 4)),
     }));
     this.triples = new Tables(16, 27);
     this.values = [21, 35, 35].map((contexts) => new Column({ d: 5, l: 1, bits: 14, signed: true, contexts }, 256, 15 * CHUNK));
@@ -754,7 +762,7 @@ class Harmonics {
       masks[shown++] = 0;
     }
     for (const { begin, tables, density } of this.groups) {
-      for (let i = 0; i < shown; i++) contexts[i] = 5 * kinds[i] + density[masks[i]];
+      for (let i = 0; i < shown; i++) contexts[i] = 5 * kinds[i] + density[ONES[masks[i]]];
       stream.tokens(tables, contexts, symbols, shown);
       for (let i = 0; i < shown; i++) masks[i] |= symbols[i + LANES] << begin;
     }
@@ -863,10 +871,10 @@ export class GszDecoder {
         sections[name] = { start: end, end: (end += view.getUint32(at + 12 + 8 * i, true)), crc: view.getUint32(at + 16 + 8 * i, true) };
       });
       const count = view.getUint32(at, true);
-      const [logScales, logitOffset] = [view.getFloat32(at + 4, true), view.getFloat32(at + 8, true)];
+      const correction = { logScales: view.getFloat32(at + 4, true), opacityLogits: view.getFloat32(at + 8, true) };
       if (count > end - start) refuse("a layer claims more Gaussians than bytes");
-      if (!(Math.abs(logScales) <= 100 && Math.abs(logitOffset) <= 100)) refuse("a correction is out of range");
-      this.layers.push({ count, swelling: Math.exp(logScales), logitOffset, end, sections });
+      if (!Object.values(correction).every((number) => Math.abs(number) <= 100)) refuse("a correction is out of range");
+      this.layers.push({ count, correction, end, sections });
     }
   }
 
@@ -904,10 +912,12 @@ export class GszDecoder {
 function readMetadata(bytes) {
   if (!bytes.length) return {};
   try {
-    return Object(JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes)));
+    const metadata = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    if (metadata?.constructor === Object) return metadata;
   } catch {
-    return refuse("the metadata is no JSON");
+    // It is refused below.
   }
+  return refuse("the metadata is no JSON object");
 }
 
 /**
@@ -929,7 +939,7 @@ export function blankSplats(count, shDegree) {
 export const isGsz = (bytes) => MAGIC.every((byte, i) => bytes[i] === byte);
 
 /**
- * All Gaussians of a file, or of as many whole layers as there are.
+ * All Gaussians of a file, or of as many whole layers as there are, with the correction for the others.
  *
  * @param {Uint8Array} bytes
  * @returns {Splats}
@@ -941,23 +951,28 @@ export function decode(bytes) {
   const layers = [];
   while (decoder?.ready(bytes)) layers.push(decoder.next(bytes));
   if (!decoder || !layers.length) refuse("the file ends before its first layer does");
-  if (layers.length === 1) return layers[0];
-  const whole = blankSplats(layers.reduce((sum, { count }) => sum + count, 0), decoder.shDegree);
-  for (const name of ARRAYS) {
+  const whole = layers.length > 1 ? blankSplats(layers.reduce((sum, { count }) => sum + count, 0), decoder.shDegree) : layers[0];
+  for (const name of layers.length > 1 ? ARRAYS : []) {
     let at = 0;
     for (const layer of layers) {
       whole[name].set(layer[name], at);
       at += layer[name].length;
     }
   }
+  if (decoder.layer < decoder.layers.length) {
+    const { logScales, opacityLogits } = decoder.layers[decoder.layer - 1].correction;
+    for (let i = 0; i < whole.logScales.length; i++) whole.logScales[i] += logScales;
+    for (let i = 0; i < whole.count; i++) whole.opacityLogits[i] += opacityLogits;
+  }
   return whole;
 }
 
 /**
- * The layers of a file, each as soon as its bytes have arrived.
+ * The layers of a file, each as soon as its bytes have arrived, with the correction that all so far are shown with as
+ * long as no other arrives.
  *
  * @param {ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>} source
- * @returns {AsyncGenerator<Splats>}
+ * @returns {AsyncGenerator<Splats & {correction: Correction}>}
  * @throws where the file is damaged or ends early
  */
 export async function* decodeLayers(source) {
@@ -967,7 +982,10 @@ export async function* decodeLayers(source) {
   for await (const chunk of chunksOf(source)) {
     arriving.push(chunk);
     if (arriving.length >= MAGIC.length) decoder ??= GszDecoder.open(arriving.bytes);
-    while (decoder?.ready(arriving.bytes)) yield decoder.next(arriving.bytes);
+    while (decoder?.ready(arriving.bytes)) {
+      const { correction } = decoder.layers[decoder.layer];
+      yield { ...decoder.next(arriving.bytes), correction };
+    }
   }
   if (!decoder || decoder.layer < decoder.layers.length) refuse("the file ends early");
 }

@@ -5,7 +5,7 @@ import { startWorker } from "./start.js";
 /** @typedef {import("./renderer.js").Uploaded} Uploaded */
 /** @typedef {import("./renderer.js").Pose} Pose */
 
-/** @typedef {{swelling: number, logitOffset: number}} Tuning */
+/** @typedef {import("./worker.js").Tuning} Tuning */
 
 /** The page's side of one model: its worker, and what it has on the GPU. */
 export class Model {
@@ -72,7 +72,7 @@ export class Model {
     if (layer && this.uploaded) {
       renderer.upload(this.uploaded, layer.row, layer.packed);
       if (!this.tunings.length) ({ center: this.center, radius: this.radius } = layer);
-      this.tunings.push({ swelling: layer.swelling, logitOffset: layer.logitOffset });
+      this.tunings.push(layer.tuning);
     }
     if (sorted && this.uploaded) {
       renderer.reorder(this.uploaded, sorted.order, sorted.count);

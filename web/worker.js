@@ -22,13 +22,30 @@ import { DepthSorter, NEAR_PLANE } from "./sort.js";
  *
  * @typedef {object} Answer
  * @property {{rows: number, degree: number, counts: number[], metadata: Record<string, any>}} [header]
- * @property {{row: number, packed: ReturnType<typeof packSplats>, swelling: number, logitOffset: number, center: number[], radius: number}} [layer]
+ * @property {{row: number, packed: ReturnType<typeof packSplats>, tuning: Tuning, center: number[], radius: number}} [layer]
  * @property {{received: number, total: number}} [progress] in bytes; a total of 0 is not known
  * @property {{order: Uint32Array, count: number}} [sorted]
  * @property {{point: number[] | null}} [picked]
  * @property {boolean} [loaded]
  * @property {string} [error]
  */
+
+/** How a model that ends with a layer is shown. @typedef {{swelling: number, logitOffset: number}} Tuning */
+
+/**
+ * The correction for the layers after the next one. Where none was trained, Gaussians are a tenth larger for each layer
+ * that is missing, two at most: the first of three layers gained 1.2 dB by it.
+ *
+ * @param {GszDecoder} decoder
+ * @returns {Tuning}
+ */
+function tuningOf({ layers, layer }) {
+  const missing = layers.length - 1 - layer;
+  if (!missing) return { swelling: 1, logitOffset: 0 };
+  const trained = layers.slice(0, -1).some(({ correction }) => correction.logScales || correction.opacityLogits);
+  const { logScales, opacityLogits } = layers[layer].correction;
+  return trained ? { swelling: Math.exp(logScales), logitOffset: opacityLogits } : { swelling: 1 + 0.1 * Math.min(missing, 2), logitOffset: 0 };
+}
 
 /** The positions of a model, layer by layer as they arrive. */
 class Places {
@@ -118,11 +135,11 @@ async function load(source, post, began) {
     began(places);
     post({ header: { rows: places.rows[counts.length], degree, counts, metadata } });
   };
-  const add = (/** @type {Splats} */ splats, swelling = 1, logitOffset = 0) => {
+  const add = (/** @type {Splats} */ splats, tuning = { swelling: 1, logitOffset: 0 }) => {
     const row = places.rows[places.ranges.length];
     places.add(splats);
     const packed = packSplats(splats);
-    const layer = { row, packed, swelling, logitOffset, ...extent(splats) };
+    const layer = { row, packed, tuning, ...extent(splats) };
     post({ layer }, [packed.shapes.buffer, packed.harmonics.buffer]);
   };
   for await (const { chunk, total } of arrivals(source)) {
@@ -136,8 +153,8 @@ async function load(source, post, began) {
       if (decoder) begin(decoder.shDegree, decoder.layers.map(({ count }) => count), decoder.metadata);
     }
     while (decoder?.ready(bytes)) {
-      const { swelling, logitOffset } = decoder.layers[decoder.layer];
-      add(decoder.next(bytes), swelling, logitOffset);
+      const tuning = tuningOf(decoder);
+      add(decoder.next(bytes), tuning);
     }
   }
   if (isPly(arriving.bytes)) {

@@ -25,8 +25,10 @@ def main(folder: Path) -> None:
     torch.set_num_threads(2)
     original = gsz.read(MODEL / "point_cloud/iteration_15000/point_cloud.ply")
     gsz.write(folder / "demo.gsz", original, "gsz:quality=low")
+    gsz.write(folder / "small.gsz", original.select(slice(None, None, 16)), "gsz:layers=3")
     cameras = read_cameras(MODEL)
-    for name, model in {"original": original, "demo": gsz.read(folder / "demo.gsz")}.items():
+    names = {"original": original} | {name: gsz.read(folder / f"{name}.gsz") for name in ("demo", "small")}
+    for name, model in names.items():
         for index in CAMERAS if name == "demo" else CAMERAS[:1]:
             with torch.no_grad():
                 image = render(cameras[index], GaussianModel.of(model), torch.zeros(3), backend="cpu").image

@@ -43,7 +43,8 @@ describe("the viewer", { skip: NO_BROWSER, timeout: 240_000 }, () => {
     write("ply.html", `<script src="viewer.js"></script>${viewer(`src="${MODEL}"`)}`);
     write("module.html", `<script type="module" src="/web/index.js"></script>${viewer(`src="${MODEL}"`)}`);
     write("gsz.html", `<script src="viewer.js"></script>${viewer('src="demo.gsz"')}`);
-    write("pair.html", `<script src="viewer.js"></script>${viewer(`src="demo.gsz" src2="${MODEL}"`)}`);
+    write("small.html", `<script src="viewer.js"></script>${viewer('src="small.gsz"')}`);
+    write("pair.html", `<script src="viewer.js"></script>${viewer('src="small.gsz" src2="demo.gsz"')}`);
     write("missing.html", `<script src="viewer.js"></script>${viewer('src="nothing.gsz"')}`);
     const embedded = readFileSync(join(folder, "demo.gsz")).toString("base64");
     write("alone.html", `<script>${script}</script><gsz-viewer bare src="data:;base64,${embedded}"></gsz-viewer>
@@ -97,7 +98,7 @@ describe("the viewer", { skip: NO_BROWSER, timeout: 240_000 }, () => {
       await settled(page);
       return (await picture(page)).rgb;
     };
-    const [first, second] = [reference("demo_0"), reference("original_0")];
+    const [first, second] = [reference("small_0"), reference("demo_0")];
     near(await look("second"), second, 45);
     await page.focus("canvas");
     await page.keyboard.press("Space");
@@ -112,7 +113,7 @@ describe("the viewer", { skip: NO_BROWSER, timeout: 240_000 }, () => {
   });
 
   test("obeys mouse, wheel, keyboard and touch", async () => {
-    const { page, context } = await open("gsz.html", { hasTouch: true });
+    const { page, context } = await open("small.html", { hasTouch: true });
     await settled(page);
     const moved = async (what, action) => {
       const earlier = JSON.stringify(await pose(page));
@@ -177,19 +178,19 @@ describe("the viewer", { skip: NO_BROWSER, timeout: 240_000 }, () => {
     }
     await missing.context.close();
 
-    const lost = await open("gsz.html");
+    const lost = await open("small.html");
     await settled(lost.page);
     await lost.page.evaluate("(window.loss = document.querySelector('gsz-viewer').view.renderer.gl.getExtension('WEBGL_lose_context')).loseContext()");
     await lost.page.waitForFunction("document.querySelector('gsz-viewer').status.textContent.includes('context was lost')");
     await lost.page.evaluate("window.loss.restoreContext()");
     await lost.page.waitForFunction("document.querySelector('gsz-viewer').view.renderer");
     await settled(lost.page);
-    near((await picture(lost.page)).rgb, reference("demo_0"), 45); // It comes back.
+    near((await picture(lost.page)).rgb, reference("small_0"), 45); // It comes back.
     await lost.context.close();
 
     const plain = await launch(["--disable-3d-apis"]);
     const { page } = await openPage(plain);
-    await page.goto(`${server.url}/folder/gsz.html`);
+    await page.goto(`${server.url}/folder/small.html`);
     await page.waitForFunction("document.querySelector('gsz-viewer').status.textContent.includes('WebGL 2')");
     await plain.close();
   });
