@@ -15,6 +15,7 @@ const STYLE = "<style>html,body{margin:0;height:100%}gsz-viewer{width:400px;heig
 /** Asserts that two pictures agree to so many decibels. */
 function near(shown, expected, least) {
   const decibels = psnr(shown, expected);
+  console.log(`${decibels.toFixed(1)} dB, at least ${least} wanted`);
   assert.ok(decibels >= least, `${decibels.toFixed(1)} dB, not ${least}`);
 }
 
@@ -164,6 +165,57 @@ describe("the viewer", { skip: NO_BROWSER, timeout: 240_000 }, () => {
     });
     const middle = await target();
     assert.ok(distance(near.position, middle) < distance(far.position, middle));
+    await context.close();
+  });
+
+  test("shows fewer layers, another background, and fewer pixels while the camera moves", async () => {
+    const { page, context } = await open("small.html");
+    const choose = async (name, value) => {
+      await page.evaluate(([field, to]) => {
+        const viewer = document.querySelector("gsz-viewer");
+        viewer.field(field).value = to;
+        viewer.field(field).dispatchEvent(new Event("input", { bubbles: true }));
+      }, [name, value]);
+      await settled(page);
+      return (await picture(page)).rgb;
+    };
+    await settled(page);
+    const whole = reference("small_0");
+    const coarse = psnr(await choose("layers", "1"), whole);
+    assert.ok(coarse > 8 && coarse < 30, `one layer of three: ${coarse.toFixed(1)} dB`);
+    near(await choose("layers", "3"), whole, 45);
+    assert.ok(psnr(await choose("background", "#ffffff"), whole) < 30);
+
+    const widths = await page.evaluate(async () => {
+      const { view } = document.querySelector("gsz-viewer");
+      view.adapt(100); // a frame that took so many milliseconds
+      const { resolution } = view;
+      view.moveTo(view.pose);
+      await new Promise(requestAnimationFrame).then(() => new Promise(requestAnimationFrame));
+      const moving = view.renderer.pictures[0].width;
+      await view.settled();
+      return [resolution, moving, view.renderer.pictures[0].width];
+    });
+    assert.ok(widths[0] < 1 && widths[1] < 400 && widths[2] === 400, widths.join());
+    await context.close();
+  });
+
+  test("the examples open: the element, and a .gsz in Spark and in the PlayCanvas engine", async () => {
+    // Other programs have other rules: how near they come is in the documentation.
+    for (const [name, least] of [["spark", 36], ["playcanvas", 28]]) {
+      const { page, context, complaints } = await openPage(browser);
+      await page.goto(`${server.url}/web/examples/${name}.html?src=/folder/small.gsz&cameras=${CAMERAS}`);
+      await page.waitForFunction("window.frames_drawn > 8", null, { timeout: 60_000 });
+      near((await picture(page)).rgb, reference("small_0"), least);
+      assert.deepEqual(complaints, [], name);
+      await context.close();
+    }
+    const { page, context, complaints } = await openPage(browser);
+    await page.goto(`${server.url}/web/examples/element.html?src=/folder/small.gsz&cameras=${CAMERAS}&bare=`);
+    await page.waitForFunction("document.querySelector('gsz-viewer').cameras.length > 0");
+    await settled(page);
+    near((await picture(page)).rgb, reference("small_0"), 45);
+    assert.deepEqual(complaints, []);
     await context.close();
   });
 
