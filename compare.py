@@ -20,6 +20,7 @@ if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no 
 import sys
 from collections.abc import Sequence
 
+from gsz.files import write_text
 from programs.options import parse_compare
 from utils import cli
 
@@ -38,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         comparison = comparing.run(options, progress)
     if options.json is not None:
         comparing.write_json(options.json, comparison)
+    if options.html is not None:
+        from programs import reporting
+
+        write_text(options.html, reporting.comparison_page(comparison))
     if options.brief:
         cli.say(comparing.brief(comparison))
     else:

@@ -21,7 +21,10 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
-REPOSITORY_COMMANDS = {"compare": "measure how far two models are apart, or a model and its scene"}
+REPOSITORY_COMMANDS = {
+    "compare": "measure how far two models are apart, or a model and its scene",
+    "view": "show one or two models, or a run, in the browser",
+}
 """Commands that are programs of the repository, by the names of those."""
 
 
@@ -81,6 +84,7 @@ def convert(arguments: argparse.Namespace) -> None:
         max_bytes=max_bytes,
         keep=arguments.keep,
         target_bytes=target,
+        read_as=arguments.read_as,
     )
     each = f", {written.file_bytes / written.count:.1f} bytes each" if written.count else ""
     size = f"{written.file_bytes / 1e6:.3f} MB"
@@ -96,9 +100,9 @@ def _check_verification(arguments: argparse.Namespace) -> None:
     """Raise :class:`UserError` where ``--verify`` makes no sense, before minutes are spent on the conversion."""
     if arguments.min_psnr is not None and not arguments.verify:
         raise UserError("--min_psnr belongs to --verify; add it")
-    if arguments.verify and arguments.activated:
+    if arguments.verify and (arguments.activated or arguments.read_as):
         raise UserError(
-            "--verify reads SRC as it is, not --activated; convert it to .ply first, and verify what follows"
+            "--verify reads SRC without --activated and --read_as; convert it to .ply first, and verify what follows"
         )
     if arguments.verify:
         require_program("compare")
@@ -146,6 +150,12 @@ class Parser(argparse.ArgumentParser):
             "--codec",
             metavar="SPEC",
             help="write this format whatever the suffix of DST: NAME[:key=value,...], see gsz formats",
+        )
+        option(
+            "--read_as",
+            "--read-as",
+            metavar="SPEC",
+            help="what SRC does not say itself, such as spz:axes=rdf",
         )
         option("--strict", action="store_true", help="refuse models with broken values instead of cleaning them")
         option(

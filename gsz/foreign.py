@@ -13,7 +13,7 @@ from gsz.files import read_bytes
 META = "meta.json"
 """The file that names the images of a SOG."""
 
-MODEL_SUFFIXES = (".ply", ".splat", ".ksplat", ".spz", ".sog", ".gsz", ".gslzma")
+MODEL_SUFFIXES = (".ply", ".splat", ".ksplat", ".spz", ".sog", ".gsz", ".glb", ".gslzma")
 SHOWN = 3
 """Names of an archive's files in a message."""
 
@@ -24,7 +24,6 @@ FOREIGN = {
     b"version https://git-lfs": "a pointer of Git LFS in place of the file; run git lfs pull",
     b"<!doctype html": "a web page, not a model; download the file itself",
     b"<html": "a web page, not a model; download the file itself",
-    b"gltf": "a glTF model, which is not read; convert it to .ply",
     b"lasf": "a LAS point cloud, not a trained model; give the point_cloud.ply of a trained model",
     b"astm-e57": "an E57 point cloud, not a trained model; give the point_cloud.ply of a trained model",
     b"\x93numpy": "a NumPy array, not a model; give the point_cloud.ply of a trained model",

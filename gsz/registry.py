@@ -95,6 +95,7 @@ FORMATS = (
     ),
     Format("sog", "gsz.sog:SogCodec", ".sog", (b"PK\3\4", b"{", b" ", b"\t", b"\r", b"\n")),
     Format("spz", "gsz.spz:SpzCodec", ".spz", (b"\x1f\x8b", b"NGSP")),
+    Format("glb", "gsz.gltf:GltfCodec", ".glb", (b"glTF",), aliases=("gltf",)),
     Format("ksplat", "gsz.ksplat:KsplatCodec", ".ksplat", writable=False),
     Format("splat", "gsz.splat:SplatCodec", ".splat", writable=False),
 )
@@ -173,6 +174,7 @@ def decode(
     level: int | None = None,
     max_bytes: int | None = None,
     keep: float | None = None,
+    read_as: str | Codec | None = None,
 ) -> Splats:
     """The model in a file's bytes, of whatever format, in NumPy arrays.
 
@@ -184,12 +186,15 @@ def decode(
         activated: Parameters that are stored after their activations: ``opacity`` (0 to 1 in place of logits) and
             ``scale`` (standard deviations in place of their logarithms).
         level, max_bytes, keep: Ask for a coarser model, see :meth:`Codec.cut`.
+        read_as: The format and settings that say what the file does not, such as ``spz:axes=rdf``; by default the
+            format is found by the first bytes.
 
     Raises:
         CodecError: the bytes are of no known format or damaged, no Gaussian is usable, or not all with ``strict``.
         UserError: a part is asked for of a format without layers, or the parameters cannot be ``activated``.
     """
-    found = identify(data, source)
+    given = codec(read_as) if isinstance(read_as, str) else read_as
+    found = identify(data, source) if given is None else given
     if not (level is None and max_bytes is None and keep is None):
         data = found.cut(data, str(source), level, max_bytes, keep)
     stored = found.decode(data, str(source))
@@ -215,13 +220,14 @@ def read(
     level: int | None = None,
     max_bytes: int | None = None,
     keep: float | None = None,
+    read_as: str | Codec | None = None,
 ) -> Splats:
     """The model in a file of any known format; arguments and errors as of :func:`decode`.
 
     ``path`` may also be a folder with the ``meta.json`` and the images of a SOG, or that ``meta.json``.
     """
     part: dict[str, Any] = {"level": level, "max_bytes": max_bytes, "keep": keep}
-    return decode(read_model(path), path, strict=strict, activated=activated, **part)
+    return decode(read_model(path), path, strict=strict, activated=activated, read_as=read_as, **part)
 
 
 def writer(path: str | Path, spec: str | Codec | None = None) -> Codec:

@@ -6,13 +6,14 @@ import json
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from gaussian_renderer import choose_backend
 from gsz import registry
@@ -90,6 +91,7 @@ class Candidate:
         to_photographs: Against a scene's photographs, where there are some.
         to_first: Against the first model's renders; ``None`` for the first model itself.
         is_equal: Whether it holds the Gaussians of the first model, value for value.
+        label: A short name.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Candidate:
     to_photographs: Measured | None = None
     to_first: Measured | None = None
     is_equal: bool = False
+    label: str = ""
 
     @property
     def decisive(self) -> Measured | None:
@@ -119,16 +122,45 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class ComparedImages:
+    """What there is to see at some views.
+
+    Attributes:
+        cameras: The views.
+        of: ``(H, W, 3)`` images of a view by what they show, rendered when they are asked for.
+        background: ``#rrggbb`` behind everything.
+    """
+
+    cameras: list[Camera]
+    of: Callable[[str], dict[str, Tensor]]
+    background: str = "#000000"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model and what its file is."""
+
+    name: str
+    format: str
+    splats: Splats
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All that ``compare.py`` found.
 
     Attributes:
         where: Which views were looked at, in words.
         candidates: The first model, and what is compared with it.
+        models: Their Gaussians.
+        images: What they show.
     """
 
     where: str
     candidates: list[Candidate]
+    models: list[LoadedModel]
+    images: ComparedImages
 
     @property
     def psnr(self) -> float:
@@ -223,7 +255,7 @@ def run(options: CompareOptions, progress: Progress = silent) -> Comparison:
     for spec in specs:
         log.info("encoding %s", spec)
         models.append(encoded_as(spec, first.splats))
-    return Comparison(outlook.where, compare_models(models, outlook, options, lpips, progress))
+    return compare_models(models, outlook, options, lpips, progress)
 
 
 def check(options: CompareOptions) -> None:
@@ -249,17 +281,7 @@ def with_options_of_model(options: CompareOptions) -> CompareOptions:
     return replace(options, scene=own)
 
 
-@dataclass(frozen=True)
-class _Model:
-    """A model and what its file is."""
-
-    name: str
-    format: str
-    splats: Splats
-    bytes: int
-
-
-def read_model(path: Path) -> _Model:
+def read_model(path: Path) -> LoadedModel:
     """A model of any format.
 
     Raises:
@@ -268,14 +290,14 @@ def read_model(path: Path) -> _Model:
     info, splats = registry.info(path), registry.read(path)
     if not len(splats):
         raise UserError(f"{path}: holds no Gaussians; there is nothing to compare")
-    return _Model(str(path), str(info["format"]), splats, int(info["file_bytes"]))
+    return LoadedModel(str(path), str(info["format"]), splats, int(info["file_bytes"]))
 
 
-def encoded_as(spec: str, splats: Splats) -> _Model:
+def encoded_as(spec: str, splats: Splats) -> LoadedModel:
     """What a model becomes in a format."""
     codec = registry.codec(spec)
     data = codec.fit(splats).encode(splats)
-    return _Model(spec, codec.name, codec.decode(data, spec), len(data))
+    return LoadedModel(spec, codec.name, codec.decode(data, spec), len(data))
 
 
 def split_specs(text: str) -> list[str]:
@@ -291,19 +313,19 @@ def split_specs(text: str) -> list[str]:
 
 
 def compare_models(
-    models: Sequence[_Model], outlook: Outlook, options: CompareOptions, lpips: Lpips | None, progress: Progress
-) -> list[Candidate]:
+    models: Sequence[LoadedModel], outlook: Outlook, options: CompareOptions, lpips: Lpips | None, progress: Progress
+) -> Comparison:
     """Render all models at all views, each against the first one and against the photographs."""
     backend, behind = choose_backend(options.backend), background(options.scene)
     renderers = [Renderer(GaussianModel.of(model.splats), behind, backend) for model in models]
     to_first: list[dict[str, ViewMetrics]] = [{} for _ in models]
     to_photographs: list[dict[str, ViewMetrics]] = [{} for _ in models]
     for camera in counted(outlook.cameras, progress):
-        images = [renderer.image(camera) for renderer in renderers]
+        rendered = [renderer.image(camera) for renderer in renderers]
         photograph = outlook.photographs.load(camera) if outlook.photographs is not None else None
-        for number, image in enumerate(images):
+        for number, image in enumerate(rendered):
             if number:
-                to_first[number][camera.name] = measure(image, images[0], lpips)
+                to_first[number][camera.name] = measure(image, rendered[0], lpips)
             if photograph is not None:
                 to_photographs[number][camera.name] = measure(image, photograph, lpips)
 
@@ -311,7 +333,7 @@ def compare_models(
         return Measured(what, views) if views else None
 
     labels = _labels(models)
-    return [
+    candidates = [
         Candidate(
             name=model.name,
             format=model.format,
@@ -320,12 +342,23 @@ def compare_models(
             to_photographs=measured(f"{labels[number]} to the photographs", to_photographs[number]),
             to_first=measured(f"{labels[number]} to {labels[0]}", to_first[number]),
             is_equal=number > 0 and same_gaussians(models[0].splats, model.splats),
+            label=labels[number],
         )
         for number, model in enumerate(models)
     ]
 
+    def images(view: str) -> dict[str, Tensor]:
+        camera = next(camera for camera in outlook.cameras if camera.name == view)
+        shown = {"photograph": outlook.photographs.load(camera)} if outlook.photographs is not None else {}
+        for number in dict.fromkeys((0, len(models) - 1)):
+            shown[labels[number]] = renderers[number].image(camera)
+        return shown
 
-def _labels(models: Sequence[_Model]) -> list[str]:
+    color = "#ffffff" if options.scene.white_background else "#000000"
+    return Comparison(outlook.where, candidates, list(models), ComparedImages(outlook.cameras, images, color))
+
+
+def _labels(models: Sequence[LoadedModel]) -> list[str]:
     """Short names: those of the files where they differ, else the paths."""
     names = [Path(model.name).name for model in models]
     return names if len(set(names)) == len(names) else [model.name for model in models]

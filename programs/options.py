@@ -78,6 +78,8 @@ class CompressOptions(Inputs):
     """Begin anew where the folder holds a run already."""
     threads: OptionalCount = None
     """CPU threads; by default all. The result does not depend on it."""
+    report: bool = True
+    """Write report.html, the page of the run, at its end; --no_report leaves it out."""
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -221,6 +223,27 @@ def parse_measure(arguments: Sequence[str] | None = None) -> MeasureOptions:
     return tyro.cli(MeasureOptions, args=given, use_underscores=True)
 
 
+# --- report.py -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ReportOptions:
+    """Write the page of a finished run, report.html."""
+
+    model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])]
+    """The run's folder."""
+    lpips_weights: Path | None = None
+    """Weights of LPIPS (scripts/export_lpips_weights.py writes them), to measure it; by default as in the run."""
+    backend: BackendName = "auto"
+    """Who renders; auto takes the run's."""
+
+
+def parse_report(arguments: Sequence[str] | None = None) -> ReportOptions:
+    """The command line of ``report.py``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return tyro.cli(ReportOptions, args=given, use_underscores=True)
+
+
 # --- compare.py ------------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +264,8 @@ class CompareOptions:
     """End with exit code 1 where the mean PSNR is lower than this, in dB."""
     json: Path | None = None
     """Write all figures to this file as well."""
+    html: Path | None = None
+    """Write a page with the figures, pictures and the models in 3D to this file as well."""
     brief: bool = False
     """Print one line."""
     lpips_weights: Path | None = None
@@ -253,6 +278,32 @@ def parse_compare(arguments: Sequence[str] | None = None) -> CompareOptions:
     """The command line of ``compare.py``."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     return tyro.cli(CompareOptions, args=given, config=_CONFIG, use_underscores=True)
+
+
+# --- view.py ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ViewOptions:
+    """Show one or two models, or all that a run has written, in the browser."""
+
+    models: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL [MODEL]")]
+    """One or two files of any format, or the folder of a run, while it still runs too."""
+    cameras: Path | None = None
+    """Offer the cameras of this cameras.json. By default of one beside a model, or of the scene (-s)."""
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    port: int = 0
+    """Where the page is served on this machine; 0 takes a free port."""
+    open: bool = True
+    """Open the page in a browser, where there is one; --no_open only prints its address."""
+    export: Path | None = None
+    """Write one file that opens from disk without a network, and serve nothing."""
+
+
+def parse_view(arguments: Sequence[str] | None = None) -> ViewOptions:
+    """The command line of ``view.py``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return tyro.cli(ViewOptions, args=given, config=_CONFIG, use_underscores=True)
 
 
 # --- pretrain.py -----------------------------------------------------------------------------------------------------

@@ -97,7 +97,12 @@ def write_cameras(model_dir: Path, cameras: Iterable[Camera]) -> None:
     ``position`` and the rows of ``rotation`` map the camera's axes (x right, y down, z forward) to the world.
     ``cx`` and ``cy``, which INRIA's files do not have, are written only where the principal point is off-center.
     """
-    write_text(model_dir / CAMERAS_FILE, json.dumps([_camera_entry(i, camera) for i, camera in enumerate(cameras)]))
+    write_text(model_dir / CAMERAS_FILE, json.dumps(camera_entries(cameras)))
+
+
+def camera_entries(cameras: Iterable[Camera]) -> list[dict[str, Any]]:
+    """What ``cameras.json`` holds of cameras."""
+    return [_camera_entry(i, camera) for i, camera in enumerate(cameras)]
 
 
 def read_cameras(model_dir: Path) -> list[Camera]:

@@ -115,15 +115,31 @@ def before_after_table(before: ModelSummary, after: ModelSummary, style: Style =
 def read_view(model_dir: Path, view: int) -> tuple[Tensor, Tensor]:
     """Render and photograph of the ``view``-th test view, of the method with the highest iteration."""
 
-    def iteration(method: RenderedMethod) -> int:
-        digits = method.name.rpartition("_")[2]
-        return int(digits) if digits.isdecimal() else -1
-
-    method = max(find_methods(model_dir), key=iteration)
+    method = latest_method(model_dir)
     if not 0 <= view < len(method.pairs):
         raise UserError(f"{model_dir}: has no test view {view}; choose --view 0 to {len(method.pairs) - 1}")
     render, photograph = method.pairs[view]
     return read_image(render), read_image(photograph)
+
+
+def worst_view(model_dir: Path) -> int:
+    """Number of the test view that a model shows worst, by PSNR against its photograph."""
+
+    def quality(view: int) -> float:
+        render, photograph = read_view(model_dir, view)
+        return psnr(render, photograph)
+
+    return min(range(len(latest_method(model_dir).pairs)), key=quality)
+
+
+def latest_method(model_dir: Path) -> RenderedMethod:
+    """What was rendered of the highest iteration."""
+
+    def iteration(method: RenderedMethod) -> int:
+        digits = method.name.rpartition("_")[2]
+        return int(digits) if digits.isdecimal() else -1
+
+    return max(find_methods(model_dir), key=iteration)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

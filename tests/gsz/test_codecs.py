@@ -41,7 +41,7 @@ def assert_law(codec: Codec, splats: GaussianModel) -> None:
     assert (info["format"], info["count"], info["sh_degree"]) == (codec.name, len(splats), splats.sh_degree)
     assert "version" in info
     if len(splats):
-        assert sum(info["bytes"].values()) <= len(data) <= 2500 + 1.05 * sum(info["bytes"].values())
+        assert sum(info["bytes"].values()) <= len(data) <= 5000 + 1.05 * sum(info["bytes"].values())
 
 
 @pytest.mark.parametrize("sh_degree", range(4))

@@ -52,7 +52,6 @@ def checkpoint() -> bytes:
         (b"\x80\x04\x95abc", "is a Python pickle"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS"),
         (b"\n<!DOCTYPE html><html>", "is a web page"),
-        (b"glTF\2\0\0\0", "is a glTF model"),
         (b"LASF\0\0", "is a LAS point cloud"),
         (b"\x89PNG\r\n\x1a\n", "is a PNG picture"),
     ],

@@ -34,9 +34,11 @@ def test_cuts_are_measured_from_the_last_round_on(tmp_path: Path, capsys: pytest
     assert [row["gaussians"] for row in rows] == [270, 540, 1080]
     assert [row["bytes"] for row in rows] == sorted(row["bytes"] for row in rows)
     assert all(row["test"]["psnr"] != row["training"]["psnr"] for row in rows)
-    compare_prefixes.main([*arguments, "25 % alone"])
-    *before, alone = json.loads(results.read_text())["rows"]
-    assert before == rows and alone["gaussians"] == 270
+    plot = tmp_path / "prefixes.png"
+    compare_prefixes.main([*arguments, "untrained, by removal error", "25 % alone", "--plot", str(plot)])
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    *before, _, _, whole, alone = json.loads(results.read_text())["rows"]
+    assert before == rows and whole["gaussians"] == 1080 and alone["gaussians"] == 270
     assert "| 25 % alone" in capsys.readouterr().out
     with pytest.raises(UserError, match="--variants half: there is none of that name"):
         compare_prefixes.main(["-m", str(run), "--variants", "half"])
