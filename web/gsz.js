@@ -160,7 +160,7 @@ class Stream {
   /** @param {Uint8Array} bytes @param {string} name */
   constructor(bytes, name) {
     if (bytes.length < 4 * LANES || bytes.length % 2) refuse(`the ${name} are too short`);
-    const copy = bytes.slice().buffer; // Words lie at even addresses then.
+    const copy = new Uint8Array(bytes).buffer; // Words lie at even addresses then; a Buffer's slice would be no copy.
     this.name = name;
     this.states = new Uint32Array(copy, 0, LANES);
     this.words = new Uint16Array(copy, 4 * LANES);
