@@ -3,8 +3,9 @@
     python train.py -s data/garden --pretrained_dir models/garden -m output/garden --eval -i images_4
 
 Writes to the model directory the compressed file (``compressed.*``), the model it decodes to
-(``point_cloud/iteration_N/point_cloud.ply``, for any viewer), ``journal.csv`` and ``journal.png`` with a row a round,
-``recipe.yaml``, ``options.yaml``, ``cameras.json`` and ``cfg_args``. ``render.py`` and ``metrics.py`` go on from there.
+(``point_cloud/iteration_N/point_cloud.ply``, for any viewer), a page that shows all of it (``report.html``), a table of
+the rounds (``journal.csv``), and ``recipe.yaml``, ``options.yaml``, ``made.yaml``, ``cameras.json`` and ``cfg_args``.
+``render.py`` and ``metrics.py`` go on from there.
 
 Without photographs (no ``-s``), the model's own renders are what the compressed model has to match, at the cameras of
 its ``cameras.json`` or, for a lone ``.ply``, at cameras that are placed around or in it::
@@ -23,7 +24,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from programs.options import CompressOptions
+from gsz.errors import UserError
+from programs.options import CompressOptions, ReportOptions
 from programs.options import parse_compress as parse
 from utils import cli, interrupts
 
@@ -43,11 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started = time.time()
     options = parse(arguments)
     interrupts.advise(lambda: command_to_go_on(options, started))
+    cli.meet_others()
     model = options.pretrained_ply or options.pretrained_dir
     if model is not None:
         cli.say(f"{model}: is compressed with {options.recipe.codec} into {options.model_path}")
     with cli.progress_bar("compress", "it") as progress:
-        train(options, progress)
+        result = train(options, progress)
+    if result is not None and options.report:
+        write_report(options)
 
 
 def train(options: CompressOptions, progress: Progress | None = None) -> Result | None:
@@ -56,6 +61,19 @@ def train(options: CompressOptions, progress: Progress | None = None) -> Result 
     from utils.progress import silent
 
     return compression.run(options, progress or silent)
+
+
+def write_report(options: CompressOptions) -> None:
+    """Write the page of the run, which is finished whatever becomes of its page."""
+    from programs import reporting
+
+    page = ReportOptions(options.model_path)
+    interrupts.advise(lambda: f"python report.py -m {options.model_path}")
+    with cli.progress_bar("report", "views") as progress:
+        try:
+            reporting.run(page, progress)
+        except UserError as error:
+            cli.warn(f"{error}; there is no page of the run, which is finished")
 
 
 def command_to_go_on(options: CompressOptions, started: float) -> str:

@@ -6,30 +6,30 @@ the learning; an average does not need them to.
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
-from scene.gaussian_model import GaussianModel
+import torch
+from torch import Tensor
 
 
 class RunningAverage:
-    """An exponential moving average of the six tensors.
+    """An exponential moving average of tensors.
 
-    An update weighs the model with ``1 - min(decay, (1 + n) / (10 + n))`` after ``n`` updates, so that the start of the
-    stage is soon forgotten, however long it is.
+    An update weighs the tensors with ``1 - min(decay, (1 + n) / (10 + n))`` after ``n`` updates, so that the start of
+    the stage is soon forgotten, however long it is.
 
     Attributes:
-        splats: The average; a copy of the first model before the first update.
+        tensors: The average; a copy of what it began with before the first update.
     """
 
-    def __init__(self, splats: GaussianModel, decay: float) -> None:
-        self.splats = splats.clone()
+    def __init__(self, tensors: Sequence[Tensor], decay: float) -> None:
+        self.tensors = [tensor.detach().clone() for tensor in tensors]
         self._decay = decay
         self._updates = 0
 
     @torch.no_grad()
-    def update(self, splats: GaussianModel) -> None:
-        """Take in the model after another iteration."""
+    def update(self, tensors: Sequence[Tensor]) -> None:
+        """Take in the tensors after another iteration."""
         weight = 1.0 - min(self._decay, (1 + self._updates) / (10 + self._updates))
-        averages = [tensor for _, tensor in self.splats.named_parameters()]
-        torch._foreach_lerp_(averages, [tensor.detach() for _, tensor in splats.named_parameters()], weight)
+        torch._foreach_lerp_(self.tensors, [tensor.detach() for tensor in tensors], weight)
         self._updates += 1

@@ -6,11 +6,8 @@ worth. Any of them is a finished model, which the final stage can still improve.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from compress.budget import Budget, Loss
 from compress.journal import FINAL, UNCOMPRESSED, Journal, JournalRow
-from gsz.files import atomic_path
 from utils.tables import format_table
 
 
@@ -42,20 +39,3 @@ def front_table(journal: Journal) -> str:
         for row in smallest_first(journal)
     ]
     return format_table(["stage", "MB", "PSNR", "SSIM", "Gaussians"], rows)
-
-
-def write_front_plot(journal: Journal, path: Path) -> None:
-    """Draw PSNR against size, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    rounds, front = rounds_of(journal), smallest_first(journal)
-    axes.plot([row.bytes / 1e6 for row in rounds], [row.psnr for row in rounds], ".", color="0.6")
-    axes.plot([row.bytes / 1e6 for row in front], [row.psnr for row in front], "o-", markersize=4)
-    axes.set(xlabel="file (MB)", ylabel="PSNR (dB)")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
-    plt.close(figure)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from compress.front import best, rounds_of
 from compress.importance import Exchange, Scores
 from compress.journal import FINAL, UNCOMPRESSED, Journal, JournalRow, Verdict
 from compress.judging import Roles
+from compress.layers import iterative_importance
 from compress.prune import prune_sh
 from compress.recipe import Recipe
 from compress.regrow import Change
@@ -25,11 +28,13 @@ from compress.run_dir import RunDir, RunState
 from compress.to_size import Encoded, encode, encode_by_score, encode_to_size
 from compress.views import Views
 from gsz import registry
+from gsz.contract import Correction
 from gsz.errors import UserError
 from gsz.files import read_bytes
 from gsz.registry import Codec, Grid
 from gsz.splats import Splats
 from scene.gaussian_model import GaussianModel
+from utils import ranks
 from utils.progress import Progress, silent
 
 log = logging.getLogger(__name__)
@@ -105,7 +110,8 @@ def repick(
     for end, row in enumerate(rows[1:], start=2):
         if budget.is_met(row.gaussians, row.bytes):
             log.info("the final stage goes on from %s: %.2f MB", row.stage, row.bytes / 1e6)
-            splats = GaussianModel.of(run.read_front(row, recipe.make_codec().suffix, finished=True))
+            read = partial(run.read_front, row, recipe.make_codec().suffix, finished=True)
+            splats = GaussianModel.of(ranks.once(read))
             state = RunState({}, splats, rows[:end], rounds_ended=True)
             return _Loop(roles, recipe, run, state, progress).final(splats, size, rows)
     smallest = min((row.bytes for row in rows[1:]), default=0)
@@ -234,13 +240,13 @@ class _Loop:
         loss = Loss.between(self.state.journal[0].metrics, row.metrics)
         spent = name != "first" and self.budget.is_spent(loss)
         ended = spent or self.budget.is_met(row.gaussians, row.bytes)
-        self.run.add_to_front(row, self.codec.suffix, data)
+        ranks.once(lambda: self.run.add_to_front(row, self.codec.suffix, data))
         self._save(RunState(self.state.settings, splats, [*self.state.journal, row], rounds_ended=ended))
         if spent:
             log.info("%s lost %s: the budget is spent, the final stage follows", name, loss)
 
     def _save(self, state: RunState) -> None:
-        self.run.save_state(state)
+        ranks.once(lambda: self.run.save_state(state))
         self.state = state
 
     def _chosen(self) -> tuple[JournalRow, GaussianModel]:
@@ -255,7 +261,7 @@ class _Loop:
         if chosen == last:
             return last, self.splats
         log.info("the final stage goes on from %s, the smallest within the budget", chosen.stage)
-        return chosen, self._on_device(self.run.read_front(chosen, self.codec.suffix))
+        return chosen, self._on_device(ranks.once(lambda: self.run.read_front(chosen, self.codec.suffix)))
 
     def _size_in_reach(self, chosen: JournalRow) -> int | None:
         """The size to bring the file to: none where there is none, or where quality did not let the rounds reach it."""
@@ -283,48 +289,84 @@ class _Loop:
         views = self.roles.everything if self.recipe.final_uses_all else self.roles.training
         encoded = self._finish(self._on_device(splats), views, size)
         finetune_seconds = clock.lap()
-        path = self.run.write_compressed(encoded.codec.suffix, encoded.data)
+        path = ranks.once(lambda: self.run.write_compressed(encoded.codec.suffix, encoded.data))
         encode_seconds = clock.lap()
-        data = read_bytes(path)
+        data = ranks.once(lambda: read_bytes(path))
         decoded = registry.decode(data, path)
         verdict = self.judge.judge(decoded)
         times = (0.0, finetune_seconds, encode_seconds, clock.lap())
         done = self.state.journal[-1].iteration + self.recipe.final_iterations
         row = _row(FINAL, done, len(decoded), verdict, len(data), times)
+        self._say_what_cuts_are_worth(data, path)
         return Result(path, GaussianModel.of(decoded), [*listed, row])
+
+    def _say_what_cuts_are_worth(self, data: bytes, path: Path) -> None:
+        """Log the quality of the coarser models that a file in layers can be cut to."""
+        for level in range(1, len(registry.info(path).get("layers", []))):
+            part = registry.identify(data, path).cut(data, str(path), level)
+            coarser = registry.decode(part, path)
+            quality = self.judge.judge(coarser).measured
+            log.info(
+                "cut to %.3f MB: %s Gaussians, PSNR %.2f dB, SSIM %.4f",
+                len(part) / 1e6,
+                f"{len(coarser):,}",
+                quality.psnr,
+                quality.ssim,
+            )
 
     def _finish(self, splats: GaussianModel, views: Views, size: int | None) -> Encoded:
         """The final iterations. A size is met before the last fifth of them, and again after."""
-        iterations, codec = self.recipe.final_iterations, self.codec
+        iterations, codec, progressive = self.recipe.final_iterations, self.codec, self.recipe.progressive
 
         def score(splats: GaussianModel, codec: Codec) -> Tensor:
-            return self._scores(splats, codec, views).gaussians
+            # Prefixes are trained on rows by falling importance, which is the order that is written.
+            return _ramp(splats) if progressive else self._importance(splats, codec, views)
 
-        def tune(splats: GaussianModel, codec: Codec, iterations: int, part: int = 0) -> tuple[GaussianModel, Grid]:
-            return self._finetune(splats, codec, views, iterations, part, self.recipe.final_lr_factor)
+        def tune(
+            splats: GaussianModel, codec: Codec, iterations: int, part: int = 0, corrections: Sequence[Correction] = ()
+        ) -> tuple[GaussianModel, Grid]:
+            begun = corrections if progressive else None
+            return self._finetune(splats, codec, views, iterations, part, self.recipe.final_lr_factor, begun)
 
+        if progressive:
+            splats = splats.select(torch.argsort(self._importance(splats, codec, views), descending=True))
         if size is None:
             splats, grid = tune(splats, codec, iterations)
             return encode_by_score(splats, codec, grid, score)
         keep_grid = self.budget.target_count is not None
         splats, grid = tune(splats, codec, iterations - iterations // 5)
         nearly = encode_to_size(splats, codec, grid, size, score, keep_grid=keep_grid)
-        splats, grid = tune(nearly.splats, nearly.codec, iterations // 5, part=1)
+        splats, grid = tune(nearly.splats, nearly.codec, iterations // 5, 1, nearly.grid.corrections)
         encoded = encode_to_size(splats, nearly.codec, grid, size, score, keep_grid=keep_grid)
         if len(encoded.data) < (1.0 - SIZE_TOLERANCE) * size:
             log.warning("the file is more than %.0f %% smaller than target_size asks for", 100 * SIZE_TOLERANCE)
         return encoded
 
     def _finetune(
-        self, splats: GaussianModel, codec: Codec, views: Views, iterations: int, part: int = 0, lr_factor: float = 1.0
+        self,
+        splats: GaussianModel,
+        codec: Codec,
+        views: Views,
+        iterations: int,
+        part: int = 0,
+        lr_factor: float = 1.0,
+        corrections: Sequence[Correction] | None = None,
     ) -> tuple[GaussianModel, Grid]:
         seed = (self.recipe.seed, self.stages_done, part)
-        return finetune(splats, codec, views, self.recipe, iterations, seed, self._iterations, lr_factor)
+        return finetune(splats, codec, views, self.recipe, iterations, seed, self._iterations, lr_factor, corrections)
 
     def _scores(self, splats: GaussianModel, codec: Codec, views: Views | None = None) -> Scores:
         """The recipe's score of the values that a codec's file would hold."""
         views = views or self.roles.training
         return importance.SCORES[self.recipe.score](_snapped(splats, codec), views, self._score_seed)
+
+    def _importance(self, splats: GaussianModel, codec: Codec, views: Views) -> Tensor:
+        """What the final file leaves out Gaussians by, and lays them in layers, if it is to have any."""
+        ends = codec.fit(splats).layer_ends(len(splats))
+        if len(ends) == 1:
+            return self._scores(splats, codec, views).gaussians
+        score = self.recipe.layer_score
+        return iterative_importance(_snapped(splats, codec), views, self._score_seed, score, ends[0])
 
     def _sh_scores(self, scores: Scores) -> Tensor:
         if scores.sh is not None:
@@ -346,9 +388,14 @@ class _Loop:
         return GaussianModel.of(splats).to(self.roles.training.background.device)
 
 
+def _ramp(splats: GaussianModel) -> Tensor:
+    """``(N,)`` importance that falls from row to row."""
+    return torch.arange(len(splats), 0, -1, device=splats.device)
+
+
 def _snapped(splats: GaussianModel, codec: Codec) -> GaussianModel:
     """The values that a codec's file would hold."""
-    return codec.fit(splats).snap(splats).detach()
+    return ranks.once(lambda: codec.fit(splats)).snap(splats).detach()
 
 
 class _IterationCount:
@@ -374,8 +421,8 @@ class _IterationCount:
         return first + rounds * recipe.round_iterations + recipe.final_iterations
 
     def __call__(self, loss: float | None) -> None:
-        """Count one."""
-        self._done += 1
+        """Count a step."""
+        self._done += ranks.count()
         if self._done > self._expected:
             self._expected += self._loop.recipe.round_iterations
         last = self._loop.state.journal[-1]

@@ -35,5 +35,5 @@ def prune_sh(splats: GaussianModel, scores: Tensor, fraction: float) -> Gaussian
 
 
 def has_sh_rest(splats: GaussianModel) -> Tensor:
-    """``(N,)`` mask of the Gaussians whose colour depends on the view."""
+    """``(N,)`` mask of the Gaussians whose color depends on the view."""
     return (splats.sh_rest.detach() != 0).flatten(1).any(1)

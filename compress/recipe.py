@@ -33,6 +33,9 @@ class Recipe:
     score: ScoreName = "removal_error"
     """Importance of a Gaussian. removal_error is what the images change by without it; gradient_sum is the published
     score."""
+    layer_score: ScoreName = "removal_error"
+    """What the layers of the final file are ordered by, where the codec writes several (gsz:layers=4): a fifth of the
+    Gaussians is left out, the others are scored again, and so on."""
     prune_fraction: Number = 0.1
     """Fraction of the Gaussians that goes in a round, the least important first."""
 
@@ -76,6 +79,15 @@ class Recipe:
     validation_every: int = 10
     """One in so many training views is held out for validation; one in five where there are fewer than 20. With
     stop_on: test none are."""
+    progressive: bool = False
+    """Whether the final stage trains the coarser models that a file in layers (gsz:layers=4) can be cut to as well,
+    with a correction for each."""
+    prefix_share: Number = 0.5
+    """With progressive: fraction of the final iterations that are for coarser models, each of these as often; the
+    others are for the whole."""
+    correction_lr: Number = 0.002
+    """With progressive: learning rate of what is added to all log-scales and opacities of each coarser model; 0 adds
+    nothing."""
     final_uses_all: bool = True
     """Whether the final stage trains on the views that were held out for validation as well."""
 
@@ -124,9 +136,9 @@ class Recipe:
             require(name, getattr(self, name) >= 0, "must not be negative")
         for name in ("max_psnr_drop", "max_ssim_drop", "max_lpips_rise"):
             require(name, getattr(self, name) >= 0.0, "must not be negative")
-        for name in ("sh_rest_penalty", "rate_weight", *_LEARNING_RATES.values()):
+        for name in ("sh_rest_penalty", "rate_weight", "correction_lr", *_LEARNING_RATES.values()):
             require(name, 0.0 <= getattr(self, name) < math.inf, "must be a number that is not negative")
-        for name in ("sh_prune_fraction", "dssim_weight", "regrow_fraction"):
+        for name in ("sh_prune_fraction", "dssim_weight", "regrow_fraction", "prefix_share"):
             require(name, 0.0 <= getattr(self, name) <= 1.0, "must lie between 0 and 1")
         require("prune_fraction", 0.0 < self.prune_fraction < 1.0, "must lie between 0 and 1")
         require("lr_decay", 0.0 < self.lr_decay <= 1.0, "must be above 0 and at most 1")
@@ -135,6 +147,8 @@ class Recipe:
         require("target_count", self.target_count is None or self.target_count > 0, "must be at least 1")
         require("keep_ratio", self.keep_ratio is None or 0.0 < self.keep_ratio <= 1.0, "must lie between 0 and 1")
         require("seed", 0 <= self.seed < 2**63, "must be from 0 to 2^63 - 1")
+        if self.progressive and self.make_codec().layers == 1:
+            raise UserError(f"progressive: {self.codec} files are a single layer; set codec: gsz:layers=4")
         if self.stop_on == "validation" and self.validation_every == 0:
             raise UserError("validation_every: 0 holds no views out to stop on; set it to 10, or stop_on to test")
         if self.stop_on == "test" and self.final_uses_all:

@@ -51,7 +51,7 @@ class Change:
     def apply(self, splats: GaussianModel) -> GaussianModel:
         """The Gaussians that stay, then the first child of every parent, then the second of every parent."""
         changed = GaussianModel.concatenate([splats.select(self.kept), split_in_two(splats.select(self.split))])
-        return changed.replace(offset=splats.offset, antialiased=splats.antialiased)
+        return changed.replace(offset=splats.offset, antialiased=splats.antialiased, metadata=splats.metadata)
 
 
 def prune_only(scores: Tensor, dropped: int) -> Change:

@@ -24,6 +24,8 @@ from utils.state import check_settings, damaged, read_state, splats_from_arrays,
 RECIPE_FILE = "recipe.yaml"
 OPTIONS_FILE = "options.yaml"
 JOURNAL_FILE = "journal.csv"
+MADE_FILE = "made.yaml"
+REPORT_FILE = "report.html"
 
 _STATE_REMEDY = "start again with --overwrite"
 
@@ -70,6 +72,10 @@ class RunDir:
             journal = read_journal(self.path / JOURNAL_FILE)
             return journal[-1].stage == FINAL and bool(_compressed_files(self.path))
         return False
+
+    def is_complete(self) -> bool:
+        """Whether the folder holds a finished run and nothing of a later one."""
+        return self.is_finished() and not self._staging.exists()
 
     def has_state(self) -> bool:
         """Whether there is an unfinished run here that can be resumed."""
@@ -196,6 +202,7 @@ class RunDir:
     def _remove_stale(self, journal: Journal, compressed: Path) -> None:
         """Remove what an earlier run wrote that the one with this journal and compressed file did not write as well."""
         suffix = compressed.name.removeprefix("compressed")
+        (self.path / REPORT_FILE).unlink(missing_ok=True)
         names = {compressed.name, *(front_name(row, suffix) for row in journal)}
         for path in [*_compressed_files(self.path), *_front_files(self.path)]:
             if path.name not in names:
@@ -225,8 +232,7 @@ _WRITTEN = (
     RECIPE_FILE,
     OPTIONS_FILE,
     JOURNAL_FILE,
-    "journal.png",
-    "front.png",
+    MADE_FILE,
     model_dir.CAMERAS_FILE,
     model_dir.OPTIONS_FILE,
 )

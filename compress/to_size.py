@@ -12,9 +12,11 @@ from compress.prune import kept_after_pruning
 from gsz.errors import UserError
 from gsz.registry import Codec, Grid
 from scene.gaussian_model import GaussianModel
+from utils import ranks
 
 Score = Callable[[GaussianModel, Codec], Tensor]
-"""``(N,)`` importance of a model's Gaussians, with the values that a codec's file would hold."""
+"""``(N,)`` importance of a model's Gaussians, with the values that a codec's file would hold: what they are left out
+by, and laid in layers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +28,7 @@ class Encoded:
         codec: The format with its settings.
         grid: What the file can hold.
         data: The file.
-        importance: ``(N,)`` what its layers are ordered by, where the format has layers and a score was asked for.
+        importance: ``(N,)`` what its layers are ordered by, where it has several and a score was asked for.
     """
 
     splats: GaussianModel
@@ -37,15 +39,15 @@ class Encoded:
 
 
 def encode(splats: GaussianModel, codec: Codec, grid: Grid, importance: Tensor | None = None) -> Encoded:
-    """Encode a model. Formats with layers order the Gaussians by ``importance``, or else by their own idea."""
-    used = importance if grid.uses_importance else None
-    ordering = None if used is None else used.detach().cpu().numpy()
-    return Encoded(splats, codec, grid, grid.encode(splats, ordering), used)
+    """Encode a model. In a file in layers Gaussians are ordered by ``importance``, or else by the format's own idea."""
+    ordering = None if importance is None else importance.detach().cpu().numpy()
+    return Encoded(splats, codec, grid, ranks.once(lambda: grid.encode(splats, ordering)), importance)
 
 
 def encode_by_score(splats: GaussianModel, codec: Codec, grid: Grid, score: Score) -> Encoded:
-    """Encode a model with its Gaussians in the order of their score, where the format has layers."""
-    return encode(splats, codec, grid, score(splats, codec) if grid.uses_importance else None)
+    """Encode a model with its Gaussians in the order of their score, where the file has layers."""
+    in_layers = len(grid.layer_ends(len(splats))) > 1
+    return encode(splats, codec, grid, score(splats, codec) if in_layers else None)
 
 
 def encode_to_size(
@@ -70,7 +72,7 @@ def encode_to_size(
             return encoded
     fitting = codec.for_size(splats, size)
     if fitting is not None:
-        encoded = encode_by_score(splats, fitting, fitting.fit(splats), score)
+        encoded = encode_by_score(splats, fitting, _refit(fitting, splats, grid), score)
     elif encoded is None:
         encoded = encode_by_score(splats, codec, grid, score)
     return encoded if len(encoded.data) <= size else _trim(encoded, size, score)
@@ -84,7 +86,7 @@ def _trim(encoded: Encoded, size: int, score: Score) -> Encoded:
     def most_important(count: int) -> Encoded:
         indices = kept_after_pruning(scores, len(splats) - count)
         kept = splats.select(indices)
-        return encode(kept, codec, codec.fit(kept), scores[indices])
+        return encode(kept, codec, _refit(codec, kept, encoded.grid), scores[indices])
 
     fits, too_many = 0, len(splats)  # Counts known to fit, and known not to.
     best: Encoded | None = None
@@ -101,3 +103,10 @@ def _trim(encoded: Encoded, size: int, score: Score) -> Encoded:
         aimed = int(count * size / taken * (1 - SIZE_TOLERANCE / 4))
         count = min(max(aimed, fits + 1), too_many - 1) if fits < too_many - 1 else fits
     return best
+
+
+def _refit(codec: Codec, splats: GaussianModel, grid: Grid) -> Grid:
+    """A grid for other Gaussians or other steps, with the corrections of the layers of the one they had."""
+    refitted = codec.fit(splats)
+    refitted.corrections = grid.corrections
+    return refitted

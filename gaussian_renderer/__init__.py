@@ -40,7 +40,7 @@ def render(
         background: ``(3,)`` RGB.
         backend: A name that :func:`choose_backend` knows. For a model on the CPU ``auto`` is the CPU's.
         sh_degree: Use the spherical harmonics only up to this degree; ``None`` uses them all.
-        screen_offsets: ``(N, 2)`` zeros that collect, as their ``.grad``, the gradient with respect to the centres on
+        screen_offsets: ``(N, 2)`` zeros that collect, as their ``.grad``, the gradient with respect to the centers on
             the screen, in pixels. They do not move anything.
     """
     chosen, degree = _backend_for(backend, splats), _degree(sh_degree, splats)

@@ -54,7 +54,7 @@ def obstacle() -> str | None:
 
 
 def intrinsics(camera: Camera) -> npt.NDArray[np.float32]:
-    """``(3, 3)`` pinhole matrix in pixels, pixel centres at half-integers as everywhere here."""
+    """``(3, 3)`` pinhole matrix in pixels, pixel centers at half-integers as everywhere here."""
     return np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], np.float32)
 
 
@@ -92,16 +92,16 @@ def render(
         backgrounds=background[None],
         rasterize_mode="classic",
     )
-    centres = projected["means2d"]
-    if screen_offsets is not None and centres.requires_grad:
-        # gsplat takes no offsets, but their gradient is that of the centres, which it gives in pixels.
-        centres.register_hook(partial(_add_gradient, screen_offsets))
+    centers = projected["means2d"]
+    if screen_offsets is not None and centers.requires_grad:
+        # gsplat takes no offsets, but their gradient is that of the centers, which it gives in pixels.
+        centers.register_hook(partial(_add_gradient, screen_offsets))
     # There is one radius along x and one along y.
     return Rendering(images[0], projected["radii"][0].amax(1))
 
 
-def _add_gradient(screen_offsets: Tensor, d_centres: Tensor) -> None:
-    gradient = d_centres.detach()[0]
+def _add_gradient(screen_offsets: Tensor, d_centers: Tensor) -> None:
+    gradient = d_centers.detach()[0]
     screen_offsets.grad = gradient.clone() if screen_offsets.grad is None else screen_offsets.grad + gradient
 
 

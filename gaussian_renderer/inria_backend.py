@@ -54,7 +54,7 @@ def matrices(camera: Camera) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.fl
 
     Both are transposed: a world point is the row vector ``(x, y, z, 1)`` that is multiplied from the left. After the
     full projection and the division by w, x and y run from -1 to 1 over the picture, whose left and upper edges are at
-    pixel -1/2; the principal point may be off-centre. The third column is not used by the kernels.
+    pixel -1/2; the principal point may be off-center. The third column is not used by the kernels.
     """
     projection = np.array(
         [
@@ -121,7 +121,7 @@ def render(
 
 
 def _screen_points(camera: Camera, splats: Splats, screen_offsets: Tensor | None) -> Tensor:
-    """``(N, 3)`` zeros that collect the gradient of the centres in normalised device coordinates.
+    """``(N, 3)`` zeros that collect the gradient of the centers in normalized device coordinates.
 
     Made from the offsets in pixels, of which the picture has ``width / 2`` in a unit of x, so that the gradient that
     arrives at the offsets is in pixels.

@@ -30,7 +30,7 @@ class Rendering:
     """A rendered view.
 
     Attributes:
-        image: ``(H, W, 3)`` float32, linear in the colours; may exceed [0, 1] as in 3DGS, which clamps only for output.
+        image: ``(H, W, 3)`` float32, linear in the colors; may exceed [0, 1] as in 3DGS, which clamps only for output.
         radii: ``(N,)`` int32, the 3-sigma radius on the screen in pixels, 0 for Gaussians outside the view.
     """
 
@@ -42,7 +42,7 @@ class Rendering:
 class ViewStatistics:
     """What each Gaussian is worth to a view: exact, but for what ``docs/method.md`` says of pixels that end.
 
-    Errors are squared, summed over pixels and channels; colours are not clamped from above.
+    Errors are squared, summed over pixels and channels; colors are not clamped from above.
 
     Attributes:
         image: ``(H, W, 3)``, as in :class:`Rendering`.

@@ -8,17 +8,22 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from gsz import interrupts
 from gsz.errors import UserError
+from gsz.repository import require_program, run_program
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 128 + signal.SIGINT
-EXIT_TERMINATED = 128 + signal.SIGTERM
+
+REPOSITORY_COMMANDS = {
+    "compare": "measure how far two models are apart, or a model and its scene",
+    "view": "show one or two models, or a run, in the browser",
+}
+"""Commands that are programs of the repository, by the names of those."""
 
 
 def main() -> NoReturn:
@@ -30,9 +35,9 @@ def run(program: Callable[[], None]) -> NoReturn:
     """Run a program to its end, and end the process with its exit code.
 
     What goes wrong is one line on standard error: exit code 2 for a :class:`UserError` and for too little memory, 130
-    for an interruption, 143 for a termination. What this package logs is printed, warnings to standard error.
+    for Ctrl-C, 143 for SIGTERM where :func:`gsz.interrupts.watch` has been called. What this package logs is printed,
+    warnings to standard error.
     """
-    signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -47,9 +52,7 @@ def run(program: Callable[[], None]) -> NoReturn:
     except MemoryError:
         _fail("error: there is not enough memory for this model; convert it on a larger machine", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
-        _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
-    except _Terminated:
-        _fail("terminated; nothing was written", EXIT_TERMINATED)
+        interrupts.end()
     except BrokenPipeError:
         # Whoever reads the output has seen enough of it. Python would complain once more when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -60,25 +63,45 @@ def run(program: Callable[[], None]) -> NoReturn:
 
 def convert(arguments: argparse.Namespace) -> None:
     """Convert SRC to DST, with a first line at once and a last line of what was written."""
-    from gsz.cleaning import gaussians
+    from gsz.cleaning import gaussians, listed
     from gsz.conversion import convert
     from gsz.sizes import parse_size
 
     max_bytes, target = (text and parse_size(text) for text in (arguments.max_bytes, arguments.target_size))
+    _check_verification(arguments)
     _say(f"reading {arguments.source}")
     written = convert(
         arguments.source,
         arguments.target,
         arguments.codec,
         strict=arguments.strict,
-        activated=tuple(filter(None, (word.strip() for word in arguments.activated.split(",")))),
+        activated=listed(arguments.activated),
         level=arguments.level,
         max_bytes=max_bytes,
+        keep=arguments.keep,
         target_bytes=target,
+        read_as=arguments.read_as,
     )
     each = f", {written.file_bytes / written.count:.1f} bytes each" if written.count else ""
     size = f"{written.file_bytes / 1e6:.3f} MB"
     _say(f"wrote {written.path} ({written.codec.name}): {gaussians(written.count)}, {size}{each}")
+    if arguments.verify:
+        least = [] if arguments.min_psnr is None else ["--min_psnr", str(arguments.min_psnr)]
+        code = run_program("compare", [str(arguments.source), str(arguments.target), "--brief", *least])
+        if code:
+            sys.exit(code)
+
+
+def _check_verification(arguments: argparse.Namespace) -> None:
+    """Raise :class:`UserError` where ``--verify`` makes no sense, before minutes are spent on the conversion."""
+    if arguments.min_psnr is not None and not arguments.verify:
+        raise UserError("--min_psnr belongs to --verify; add it")
+    if arguments.verify and (arguments.activated or arguments.read_as):
+        raise UserError(
+            "--verify reads SRC without --activated and --read_as; convert it to .ply first, and verify what follows"
+        )
+    if arguments.verify:
+        require_program("compare")
 
 
 def info(source: Path) -> None:
@@ -124,6 +147,12 @@ class Parser(argparse.ArgumentParser):
             metavar="SPEC",
             help="write this format whatever the suffix of DST: NAME[:key=value,...], see gsz formats",
         )
+        option(
+            "--read_as",
+            "--read-as",
+            metavar="SPEC",
+            help="what SRC does not say itself, such as spz:axes=rdf",
+        )
         option("--strict", action="store_true", help="refuse models with broken values instead of cleaning them")
         option(
             "--activated",
@@ -132,6 +161,12 @@ class Parser(argparse.ArgumentParser):
             help="opacity, scale or opacity,scale: SRC holds these after their activations",
         )
         option("--level", type=int, metavar="N", help="take the first N layers of importance of a .gsz file only")
+        option(
+            "--keep",
+            type=float,
+            metavar="FRACTION",
+            help="take the layers that hold at most this fraction of a .gsz file's Gaussians, such as 0.25",
+        )
         option(
             "--max_bytes",
             "--max-bytes",
@@ -143,6 +178,18 @@ class Parser(argparse.ArgumentParser):
             "--target-size",
             metavar="SIZE",
             help="write a .gsz file with the finest steps that take at most SIZE, such as 5MB",
+        )
+        option(
+            "--verify",
+            action="store_true",
+            help="render SRC and DST and say in a line how far apart they are; needs a clone of the repository",
+        )
+        option(
+            "--min_psnr",
+            "--min-psnr",
+            type=float,
+            metavar="DB",
+            help="with --verify: end with exit code 1 where the mean PSNR of DST's renders against SRC's is lower",
         )
 
 
@@ -165,6 +212,11 @@ def _main(words: Sequence[str]) -> None:
 
     commands.add_parser("formats", help="list the formats and their settings")
 
+    for name, what in REPOSITORY_COMMANDS.items():
+        commands.add_parser(name, help=f"{what} (in a clone of the repository)", add_help=False)
+    if words and words[0] in REPOSITORY_COMMANDS:
+        sys.exit(run_program(words[0], words[1:]))
+
     arguments = parser.parse_args(words)
     if arguments.command == "info":
         info(arguments.source)
@@ -172,14 +224,6 @@ def _main(words: Sequence[str]) -> None:
         formats()
     else:
         convert(arguments)
-
-
-class _Terminated(BaseException):
-    """The process was asked to end."""
-
-
-def _terminate(*_: Any) -> NoReturn:
-    raise _Terminated
 
 
 class _Printer(logging.Handler):

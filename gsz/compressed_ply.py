@@ -38,8 +38,8 @@ class CompressedPlyCodec(Codec):
     writable = False
 
     @classmethod
-    def recognises(cls, head: bytes) -> bool:
-        return head.startswith((b"ply\n", b"ply\r\n")) and b"element chunk " in head
+    def recognizes(cls, head: bytes) -> bool:
+        return head.startswith((b"ply\n", b"ply\r\n")) and b"\nelement chunk " in head
 
     def decode(self, data: bytes, source: str = "<bytes>") -> Splats:
         elements = _elements(data, source)

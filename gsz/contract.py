@@ -7,13 +7,14 @@ A codec has three operations and one law::
     bytes = grid.encode(splats)      # the file
     LAW:  codec.decode(grid.encode(splats)) == grid.snap(splats), bit for bit, up to the order of the Gaussians
 
-Fine-tuning renders ``grid.snap(splats)``, so what is optimised is what is shipped.
+Fine-tuning renders ``grid.snap(splats)``, so what is optimized is what is shipped.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,15 +37,36 @@ ModelT = TypeVar("ModelT", bound=Splats)
 """A model of tensors; what rounds it returns one of the same class."""
 
 
+class Correction(NamedTuple):
+    """What a model is given that ends with a certain layer, to make up for the Gaussians that it lacks.
+
+    Attributes:
+        log_scales: is added to all log-scales.
+        opacity_logits: is added to all opacity logits.
+    """
+
+    log_scales: float = 0.0
+    opacity_logits: float = 0.0
+
+
 class Grid(ABC):
     """The values one file can hold: ranges, steps and codebooks, fitted to a model.
 
     :meth:`encode` computes in NumPy. :meth:`observe`, :meth:`snap` and :meth:`estimated_bits` are for fine-tuning: they
     take models of PyTorch tensors, on any device, and are the only methods that import PyTorch.
+
+    Attributes:
+        corrections: what a file in layers is given that ends with the first of them, the second, and so on.
     """
 
-    uses_importance: ClassVar[bool] = False
-    """Whether the order of a file's Gaussians says which of them matter most."""
+    corrections: Sequence[Correction] = ()
+
+    def layer_ends(self, count: int) -> list[int]:
+        """How many of a model's ``count`` Gaussians its file holds to the end of each layer: a file may be cut there.
+
+        Layers are of falling importance. Files of a format without layers are one.
+        """
+        return [count]
 
     def observe(self, splats: Splats) -> None:  # noqa: B027
         """Let the grid follow the parameters; called once before every :meth:`snap` of fine-tuning.
@@ -73,8 +95,8 @@ class Grid(ABC):
         """The file. Gaussians may be reordered.
 
         Args:
-            importance: ``(N,)``. Where :attr:`uses_importance` is set, the Gaussians of high importance come first; a
-                format has its own idea of it where it is ``None``. Other formats pass over it.
+            importance: ``(N,)``. In a file in layers the Gaussians of high importance come first; a format has its
+                own idea of it where it is ``None``. It is not looked at where there is a single layer.
         """
 
     def estimated_bits(self, splats: Splats) -> Tensor | None:
@@ -97,12 +119,14 @@ class Codec(ABC):
     """File name ending, with the dot."""
     writable: ClassVar[bool] = True
     """False for formats that are only read."""
+    layers: int = 1
+    """How many layers its files have at most."""
     keeps: ClassVar[frozenset[str]] = frozenset()
     """Which of ``offset`` and ``antialiased`` its files can say of a model."""
 
     @classmethod
     @abstractmethod
-    def recognises(cls, head: bytes) -> bool:
+    def recognizes(cls, head: bytes) -> bool:
         """Whether a file that begins with ``head`` (its first 4096 bytes, or all of them) is of this format."""
 
     @abstractmethod
@@ -114,20 +138,26 @@ class Codec(ABC):
                 believed before it is checked, and no allocation exceeds a bound computed from ``len(data)``.
         """
 
-    def decode_part(
-        self, data: bytes, source: str = "<bytes>", level: int | None = None, max_bytes: int | None = None
-    ) -> Splats:
-        """A coarser model, from the first part of a file in layers of falling importance.
+    def cut(
+        self,
+        data: bytes,
+        source: str = "<bytes>",
+        level: int | None = None,
+        max_bytes: int | None = None,
+        keep: float | None = None,
+    ) -> bytes:
+        """The first part of a file in layers of falling importance: the file of a coarser model.
 
         Args:
             level: the first ``level`` layers; more than there are means all.
             max_bytes: the layers that lie within the first ``max_bytes`` bytes.
+            keep: the layers that hold at most this fraction of the Gaussians.
 
         Raises:
-            UserError: files of this format have no layers.
+            UserError: files of this format have no layers, or not one of them is as small as that.
             CodecError: as :meth:`decode`.
         """
-        raise UserError(f"{source}: {self.name} files have no layers; leave level and max_bytes out")
+        raise UserError(f"{source}: {self.name} files have no layers; leave level, max_bytes and keep out")
 
     def fit(self, splats: Splats) -> Grid:
         """Choose the grid for a model. Read-only formats raise :class:`UserError`."""

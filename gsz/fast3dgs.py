@@ -282,7 +282,7 @@ class Fast3dgsCodec(Codec):
             raise CodecError(f"codec {self.name!r}: positions are float16 or float32, not {self.positions!r}")
 
     @classmethod
-    def recognises(cls, head: bytes) -> bool:
+    def recognizes(cls, head: bytes) -> bool:
         return head.startswith(MAGIC)
 
     def fit(self, splats: Splats) -> Fast3dgsGrid:

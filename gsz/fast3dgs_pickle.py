@@ -65,7 +65,7 @@ class Fast3dgsPickleCodec(Codec):
     writable = False
 
     @classmethod
-    def recognises(cls, head: bytes) -> bool:
+    def recognizes(cls, head: bytes) -> bool:
         return head.startswith(MAGIC)
 
     def decode(self, data: bytes, source: str = "<bytes>") -> Splats:

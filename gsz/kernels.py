@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numba
 from numba.core import event
@@ -82,25 +82,27 @@ class Kernels:
 
 
 @contextmanager
-def announced(task: str) -> Iterator[None]:
+def announced(task: str, duration: str = "a few seconds") -> Iterator[None]:
     """Log a line before the first kernel that has to be compiled within the block, or within a decorated function.
 
     Args:
-        task: what the kernels are for, as in "the decoder of .gsz files".
+        task: what the kernels are for, as in "the decoder of .gsz files". A process says it once.
+        duration: how long that takes.
     """
-    with event.install_listener("numba:compile", _Announcer(task)):
+    with event.install_listener("numba:compile", _Announcer(task, duration)):
         yield
 
 
 class _Announcer(event.Listener):
-    def __init__(self, task: str):
-        self._task = task
-        self._said = False
+    said: ClassVar[set[str]] = set()
+
+    def __init__(self, task: str, duration: str):
+        self._task, self._duration = task, duration
 
     def on_start(self, event: event.Event) -> None:
-        if not self._said:
-            self._said = True
-            _log.info(f"compiling {self._task}; this takes a few seconds, once")
+        if self._task not in self.said:
+            self.said.add(self._task)
+            _log.info(f"compiling {self._task}; this takes {self._duration}, once")
 
     def on_end(self, event: event.Event) -> None:
         pass

@@ -67,7 +67,7 @@ class KsplatCodec(Codec):
     writable = False
 
     @classmethod
-    def recognises(cls, head: bytes) -> bool:
+    def recognizes(cls, head: bytes) -> bool:
         """The format has no magic number: a file is of it if its header says nothing that it cannot."""
         if len(head) < HEADER.itemsize:
             return False

@@ -42,7 +42,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 HEAD_BYTES = 4096
-"""How much of a file's beginning :meth:`Codec.recognises` is shown."""
+"""How much of a file's beginning :meth:`Codec.recognizes` is shown."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Format:
         name: What ``--codec`` calls it.
         location: Its :class:`Codec`, as ``module:class``.
         suffix: File name ending, with the dot.
-        magic: What a file may begin with; empty where the format has no magic number. :meth:`Codec.recognises` is only
+        magic: What a file may begin with; empty where the format has no magic number. :meth:`Codec.recognizes` is only
             asked where one of these fits.
         writable: Whether it can be written.
         aliases: Names that it had before.
@@ -79,9 +79,9 @@ class Format:
             package = {"PIL": "Pillow"}.get(error.name or "", error.name)
             raise UserError(f"{self.name} files need the package {package}; run pip install {package}") from error
 
-    def recognises(self, head: bytes) -> bool:
-        """Whether a file that begins with ``head`` is of this format; see :meth:`Codec.recognises`."""
-        return (not self.magic or head.startswith(self.magic)) and self.load().recognises(head)
+    def recognizes(self, head: bytes) -> bool:
+        """Whether a file that begins with ``head`` is of this format; see :meth:`Codec.recognizes`."""
+        return (not self.magic or head.startswith(self.magic)) and self.load().recognizes(head)
 
 
 # Formats that share a magic number stand with the more particular one first, those without one at the end.
@@ -95,6 +95,7 @@ FORMATS = (
     ),
     Format("sog", "gsz.sog:SogCodec", ".sog", (b"PK\3\4", b"{", b" ", b"\t", b"\r", b"\n")),
     Format("spz", "gsz.spz:SpzCodec", ".spz", (b"\x1f\x8b", b"NGSP")),
+    Format("glb", "gsz.gltf:GltfCodec", ".glb", (b"glTF",), aliases=("gltf",)),
     Format("ksplat", "gsz.ksplat:KsplatCodec", ".ksplat", writable=False),
     Format("splat", "gsz.splat:SplatCodec", ".splat", writable=False),
 )
@@ -158,7 +159,7 @@ def identify(data: bytes, path: str | Path) -> Codec:
     if explanation:
         raise CodecError(f"{path}: is {explanation}")
     head = data[:HEAD_BYTES]
-    found = next((format_ for format_ in FORMATS if format_.recognises(head)), None) or format_of_suffix(path)
+    found = next((format_ for format_ in FORMATS if format_.recognizes(head)), None) or format_of_suffix(path)
     if found is None:
         raise CodecError(f"{path}: not a file of a known format ({', '.join(names())}); check the path")
     return found.load()()
@@ -172,6 +173,8 @@ def decode(
     activated: Collection[str] = (),
     level: int | None = None,
     max_bytes: int | None = None,
+    keep: float | None = None,
+    read_as: str | Codec | None = None,
 ) -> Splats:
     """The model in a file's bytes, of whatever format, in NumPy arrays.
 
@@ -182,21 +185,26 @@ def decode(
         strict: Refuse what would be cleaned.
         activated: Parameters that are stored after their activations: ``opacity`` (0 to 1 in place of logits) and
             ``scale`` (standard deviations in place of their logarithms).
-        level, max_bytes: Ask for a coarser model, see :meth:`Codec.decode_part`.
+        level, max_bytes, keep: Ask for a coarser model, see :meth:`Codec.cut`.
+        read_as: The format and settings that say what the file does not, such as ``spz:axes=rdf``; by default the
+            format is found by the first bytes.
 
     Raises:
         CodecError: the bytes are of no known format or damaged, no Gaussian is usable, or not all with ``strict``.
         UserError: a part is asked for of a format without layers, or the parameters cannot be ``activated``.
     """
-    found = identify(data, source)
-    whole = level is None and max_bytes is None
-    stored = found.decode(data, str(source)) if whole else found.decode_part(data, str(source), level, max_bytes)
-    splats, notes = clean(deactivate(stored.numpy(), activated, str(source)))
+    given = codec(read_as) if isinstance(read_as, str) else read_as
+    found = identify(data, source) if given is None else given
+    if not (level is None and max_bytes is None and keep is None):
+        data = found.cut(data, str(source), level, max_bytes, keep)
+    stored = deactivate(found.decode(data, str(source)).numpy(), activated, str(source))
+    splats, notes = clean(stored)
     if strict and notes:
         raise CodecError(f"{source}: {'; '.join(notes)}; leave --strict out to read it so")
+    lines = notes + doubts(stored)
     if len(stored) and not len(splats):
-        raise CodecError(f"{source}: holds no Gaussian that can be used: {'; '.join(notes)}; export it again")
-    for line in notes + doubts(splats):
+        raise CodecError(f"{source}: holds no Gaussian that can be used: {'; '.join(lines)}; export it again")
+    for line in lines:
         _log.warning(f"{source}: {line}")
     if splats.antialiased:
         _log.info(
@@ -212,12 +220,15 @@ def read(
     activated: Collection[str] = (),
     level: int | None = None,
     max_bytes: int | None = None,
+    keep: float | None = None,
+    read_as: str | Codec | None = None,
 ) -> Splats:
     """The model in a file of any known format; arguments and errors as of :func:`decode`.
 
     ``path`` may also be a folder with the ``meta.json`` and the images of a SOG, or that ``meta.json``.
     """
-    return decode(read_model(path), path, strict=strict, activated=activated, level=level, max_bytes=max_bytes)
+    part: dict[str, Any] = {"level": level, "max_bytes": max_bytes, "keep": keep}
+    return decode(read_model(path), path, strict=strict, activated=activated, read_as=read_as, **part)
 
 
 def writer(path: str | Path, spec: str | Codec | None = None) -> Codec:
@@ -270,7 +281,7 @@ def _say_what_is_lost(path: str | Path, splats: Splats, codec: Codec) -> None:
     if splats.antialiased and "antialiased" not in codec.keeps:
         _log.warning(
             f"{path}: {codec.name} files cannot say that the model was trained with antialiasing; "
-            "write .ply, .spz or .sog to keep it"
+            "write .gsz, .ply, .spz or .sog to keep it"
         )
 
 

@@ -59,6 +59,7 @@ class Splats(Generic[ArrayT]):
             float32 (in UTM coordinates, say); None for no offset.
         antialiased: whether it was trained to be rendered with Mip-Splatting's 2D filter: a Gaussian that the filter
             widens on the screen is to become fainter by as much.
+        metadata: what is known about the model, as JSON has it: numbers, texts, lists, objects.
     """
 
     means: ArrayT
@@ -69,6 +70,7 @@ class Splats(Generic[ArrayT]):
     sh_rest: ArrayT
     offset: npt.NDArray[np.float64] | None = field(default=None, init=False)
     antialiased: bool = field(default=False, init=False)
+    metadata: dict[str, Any] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
         return int(self.means.shape[0])
@@ -101,7 +103,7 @@ class Splats(Generic[ArrayT]):
     def numpy(self) -> Splats[npt.NDArray[np.float32]]:
         """The same Gaussians as C-contiguous float32 NumPy arrays; without a copy where they are that already."""
         model: Splats = Splats(**{name: _as_numpy(array) for name, array in self.named_parameters()})
-        return model.replace(offset=self.offset, antialiased=self.antialiased)
+        return model.replace(offset=self.offset, antialiased=self.antialiased, metadata=self.metadata)
 
     @classmethod
     def from_arrays(

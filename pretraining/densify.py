@@ -1,7 +1,7 @@
 """Adaptive density control: where Gaussians are cloned, split and removed (section 5 of the 3DGS paper).
 
 A change of the set is described by its *origin*: for each Gaussian of the new set the row of the old set it continues,
-or ``NEWBORN``. What is kept per Gaussian, such as an optimiser's moments, follows through :func:`carry`.
+or ``NEWBORN``. What is kept per Gaussian, such as an optimizer's moments, follows through :func:`carry`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ScreenStatistics:
     """What the views since the last densification say about each of ``N`` Gaussians.
 
     Attributes:
-        gradient_sum: ``(N,)`` sum of the lengths of dL/d(position on the screen), in normalised device coordinates.
+        gradient_sum: ``(N,)`` sum of the lengths of dL/d(position on the screen), in normalized device coordinates.
         views: ``(N,)`` number of renderings the Gaussian was seen in.
         max_radii: ``(N,)`` largest radius in pixels.
     """
@@ -41,7 +41,7 @@ class ScreenStatistics:
         Args:
             pixel_gradients: ``(N, 2)`` dL/d(position on the screen) with the position in pixels.
             radii: ``(N,)`` radii in pixels, 0 where a Gaussian was not seen.
-            width, height: Size of the rendering in pixels; half of it is one unit of the normalised coordinates.
+            width, height: Size of the rendering in pixels; half of it is one unit of the normalized coordinates.
         """
         # A Gaussian that was not seen has a gradient of zero, so the sum needs no mask.
         self.gradient_sum += torch.hypot(pixel_gradients[:, 0] * (width / 2), pixel_gradients[:, 1] * (height / 2))
@@ -111,7 +111,7 @@ def choose_candidates(splats: GaussianModel, gradients: Tensor, rules: DensityRu
 
 
 def split_in_two(parents: GaussianModel, generator: torch.Generator) -> GaussianModel:
-    """Two children a parent: centres drawn from the parent's own distribution, scales divided by 1.6, the rest copied.
+    """Two children a parent: centers drawn from the parent's own distribution, scales divided by 1.6, the rest copied.
 
     Returns:
         ``2 * len(parents)`` Gaussians: the first child of every parent, then the second of every parent.

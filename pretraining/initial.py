@@ -15,13 +15,13 @@ from scene.points import PointCloud
 SH_DC_BASIS = 0.5 / math.sqrt(math.pi)
 INITIAL_OPACITY = 0.1
 MIN_SQUARED_DISTANCE = 1e-7
-NEIGHBOURS = 3
+NEIGHBORS = 3
 # Blender scenes of the NeRF data set lie within a cube of this half-width around the origin.
 BLENDER_CUBE = 1.3
 
 
 def splats_at_points(points: PointCloud, sh_degree: int) -> GaussianModel:
-    """One Gaussian a point: round, as wide as the point's neighbours are away, faint, of the point's colour.
+    """One Gaussian a point: round, as wide as the point's neighbors are away, faint, of the point's color.
 
     Args:
         points: At least one.
@@ -42,15 +42,15 @@ def splats_at_points(points: PointCloud, sh_degree: int) -> GaussianModel:
 
 def mean_squared_neighbour_distance(positions: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """``(N,)`` mean square of the distances to the three nearest other points (fewer where there are fewer)."""
-    neighbours = min(NEIGHBOURS, len(positions) - 1)
-    if neighbours < 1:
+    neighbors = min(NEIGHBORS, len(positions) - 1)
+    if neighbors < 1:
         return np.zeros(len(positions))
     # The nearest point found is the point itself, or one that coincides with it.
-    distances, _ = cKDTree(positions).query(positions, k=neighbours + 1)
+    distances, _ = cKDTree(positions).query(positions, k=neighbors + 1)
     return np.square(distances[:, 1:]).mean(axis=1)
 
 
 def random_points(count: int, random: np.random.Generator) -> PointCloud:
-    """Grey points spread evenly in the cube that holds the Blender scenes."""
+    """Gray points spread evenly in the cube that holds the Blender scenes."""
     positions = random.uniform(-BLENDER_CUBE, BLENDER_CUBE, (count, 3)).astype(np.float32)
     return PointCloud(positions, np.full((count, 3), 128, np.uint8))

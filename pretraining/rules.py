@@ -12,7 +12,7 @@ class DensityRules:
     """The thresholds of densification and pruning, named as the 3DGS command line names them where it does."""
 
     densify_grad_threshold: float = 0.0002
-    """Mean view-space gradient, in normalised device coordinates, from which a Gaussian is cloned or split."""
+    """Mean view-space gradient, in normalized device coordinates, from which a Gaussian is cloned or split."""
     percent_dense: float = 0.01
     """Up to this largest scale, as a share of the extent of the scene, a Gaussian is cloned, above it split."""
     min_opacity: float = 0.005

@@ -12,22 +12,26 @@ from typing import Any
 import torch
 import yaml
 
-from compress.front import front_table, write_front_plot
+from compress.front import front_table
 from compress.judging import Judge, Roles, assign_roles
 from compress.loop import Result, check_targets, compress, repick
 from compress.recipe import Recipe
-from compress.report import journal_table, write_journal_plot
-from compress.run_dir import OPTIONS_FILE, RECIPE_FILE, RunDir
+from compress.report import journal_table
+from compress.run_dir import MADE_FILE, OPTIONS_FILE, RECIPE_FILE, RunDir
 from compress.views import Views
 from gaussian_renderer import choose_backend
+from gsz.cleaning import listed
 from gsz.errors import UserError
 from gsz.files import write_text
 from programs.options import CompressOptions, Inputs
 from programs.own_renders import ASSUMED_QUALITY, scene_without_photographs
+from programs.provenance import how_it_is_made
+from programs.tensorboard import WatchedRunDir
 from quality.lpips import HOW_TO_GET_LPIPS, Lpips, load_lpips
 from scene import Scene, model_dir, open_scene
 from scene.gaussian_model import GaussianModel
 from scene.options import options_of_model
+from utils import ranks
 from utils.options import to_plain
 from utils.progress import Progress, silent
 
@@ -38,22 +42,22 @@ def run(options: CompressOptions, progress: Progress = silent) -> Result | None:
     """Compress a model as the options say, and write everything a run writes.
 
     Returns:
-        ``None`` where there was nothing to do, since the run to resume is finished.
+        ``None`` where there was nothing to do, since the run to resume is finished, and in all but the first of several
+        processes that share the run.
 
     Raises:
         UserError: anything wrong with the options, the model or the scene.
     """
-    recipe, folder = options.recipe, RunDir(options.model_path)
+    recipe = options.recipe
+    folder = WatchedRunDir(options.model_path, recipe.stop_on) if options.tensorboard else RunDir(options.model_path)
     recipe.check()
     if recipe.stop_on == "test" and not options.scene.eval:
         raise UserError("stop_on: test needs test views; add --eval")
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads {options.threads}: must be at least 1")
-    check_output(options)
-    folder.settle()
-    if is_done(options, folder):
+    if ranks.once(lambda: is_done(options, folder)):
         return None
-    listed = folder.finished_journal() if options.pick is not None else []
+    listed = ranks.once(folder.finished_journal) if options.pick is not None else []
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     backend = choose_backend(options.backend)
@@ -82,24 +86,32 @@ def run(options: CompressOptions, progress: Progress = silent) -> Result | None:
 
     original = original.to(backend.device)
     roles = roles_of_views(options, scene, original, lpips)
+    if ranks.count() > len(roles.training):
+        raise UserError(f"{len(roles.training)} views cannot be shared by {ranks.count()} processes; start fewer")
     settings = identity(options, roles, original_path)
-    state = folder.load_state(settings) if options.resume and folder.has_state() else None
-    if state is None:
+    state = ranks.once(lambda: folder.load_state(settings) if options.resume and folder.has_state() else None)
+    if state is None and ranks.is_first():
         write_description(folder.begin(recipe.to_yaml()), options, scene, original, original_path)
     if options.pick is not None:
         result = repick(listed, roles, recipe, folder, options.pick, progress=progress)
     else:
         size = original_path.stat().st_size
         result = compress(original, size, roles, recipe, folder, settings=settings, state=state, progress=progress)
+    if ranks.count() > 1:
+        log.info("%d processes shared the run; this one spent %s", ranks.count(), ranks.time_spent())
+    if not ranks.leave():
+        return None
     return write_result(folder, result, judged_on=recipe.stop_on, original_path=original_path)
 
 
 def is_done(options: CompressOptions, folder: RunDir) -> bool:
-    """Whether there is nothing left to do.
+    """Whether there is nothing left to do. A run that only has to be moved into place is.
 
     Raises:
-        UserError: the folder holds another run, and it is not said what should become of it.
+        UserError: the folder holds another run, and it is not said what should become of it; or the trained model.
     """
+    check_output(options)
+    folder.settle()
     if options.overwrite or options.pick is not None:
         return False
     if folder.has_state():
@@ -141,8 +153,6 @@ def check_output(options: CompressOptions) -> None:
 def write_result(folder: RunDir, result: Result, judged_on: str, original_path: Path) -> Result:
     """Write what a run writes beside its compressed file, put all of it in place, and tell of it."""
     model_dir.save_checkpoint(folder.folder, result.iterations, result.splats)
-    write_journal_plot(result.journal, folder.folder / "journal.png")
-    write_front_plot(result.journal, folder.folder / "front.png")
     path = folder.complete(result.journal, result.path)
     log.info("front (before the final stage):\n%s", front_table(result.journal))
     log.info("on the %s views:\n%s", judged_on, journal_table(result.journal))
@@ -177,7 +187,9 @@ def load_original(options: Inputs) -> tuple[GaussianModel, Path]:
         if iteration is None:
             iteration = model_dir.latest_iteration(options.pretrained_dir)
         path = model_dir.checkpoint_path(options.pretrained_dir, iteration)
-    model = GaussianModel.load_ply(path, options.scene.sh_degree)
+    model = GaussianModel.load_ply(
+        path, options.scene.sh_degree, strict=options.strict, activated=listed(options.activated)
+    )
     if len(model) == 0:
         raise UserError(f"{path}: holds no Gaussians; there is nothing to compress")
     if model.antialiased:
@@ -254,6 +266,7 @@ def identity(options: CompressOptions, roles: Roles, original_path: Path) -> dic
     return {
         **asdict(options.recipe),
         "checkpoint": hashlib.sha256(original_path.read_bytes()).hexdigest(),
+        "activated": sorted(listed(options.activated)),
         "backend": choose_backend(options.backend).name,
         "white_background": options.scene.white_background,
         "targets": asdict(options.placement) if options.scene.source_path is None else "photographs",
@@ -272,7 +285,9 @@ def write_description(
         written |= {"source_path": options.scene.source_path.resolve()}
     else:
         # What render.py needs to show the original beside the result; the cameras are at their final size already.
-        written |= {"pretrained_ply": original_path.resolve(), "resolution": 1}
+        written |= {"pretrained_ply": original_path.resolve(), "activated": options.activated, "resolution": 1}
     model_dir.write_options(folder, written)
     inputs = Inputs(**{name: getattr(options, name) for name in vars(Inputs())})
+    made = how_it_is_made(choose_backend(options.backend))
+    write_text(folder / MADE_FILE, yaml.safe_dump(made, sort_keys=False, width=1000))
     write_text(folder / OPTIONS_FILE, yaml.safe_dump(to_plain(inputs), sort_keys=False))

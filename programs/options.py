@@ -48,6 +48,11 @@ class Inputs:
     """The trained model: a lone file, a point_cloud.ply or any other format that can be read. Give one of the two."""
     iteration: OptionalIteration = None
     """Which iteration of the trained model to begin with; by default the latest."""
+    strict: bool = False
+    """Refuse a model with broken values (NaN, infinite, absurd) instead of cleaning it."""
+    activated: str | None = None
+    """What the model's file holds after its activation: opacity (0 to 1 instead of logits), scale (lengths instead of
+    logarithms), or opacity,scale."""
     backend: BackendName = "auto"
     """Renderer."""
     lpips_weights: Path | None = None
@@ -73,6 +78,10 @@ class CompressOptions(Inputs):
     """Begin anew where the folder holds a run already."""
     threads: OptionalCount = None
     """CPU threads; by default all. The result does not depend on it."""
+    report: bool = True
+    """Write report.html, the page of the run, at its end; --no_report leaves it out."""
+    tensorboard: bool = False
+    """Write what every stage comes to for TensorBoard, too, where it is installed."""
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -153,6 +162,8 @@ class RenderOptions:
     latest."""
     pretrained_ply: Path | None = None
     """Where there are no photographs: the model whose renders stand for them, at the cameras of cameras.json."""
+    activated: str | None = None
+    """What the file of --pretrained_ply holds after its activation: opacity, scale, or opacity,scale."""
     skip_train: bool = False
     """Leave the training views out."""
     skip_test: bool = False
@@ -174,14 +185,25 @@ def parse_render(arguments: Sequence[str] | None = None) -> RenderOptions:
     folder = look_for(_Folder, given)[0].model_path
     default = RenderOptions(model_path=tyro.MISSING)
     if folder is not None:
-        default = RenderOptions(model_path=folder, scene=options_of_model(folder), pretrained_ply=original_file(folder))
+        default = RenderOptions(
+            model_path=folder,
+            scene=options_of_model(folder),
+            pretrained_ply=original_file(folder),
+            activated=_noted(folder, "activated"),
+        )
     return tyro.cli(RenderOptions, args=given, default=default, config=_CONFIG, use_underscores=True)
 
 
 def original_file(model_dir: Path) -> Path | None:
     """The model that the one in this directory was made from, where it was made without photographs."""
-    path = find_options(model_dir).get("pretrained_ply")
-    return Path(path) if isinstance(path, str) else None
+    path = _noted(model_dir, "pretrained_ply")
+    return None if path is None else Path(path)
+
+
+def _noted(model_dir: Path, name: str) -> str | None:
+    """A text in the ``cfg_args`` of a model directory, where there is one of this name."""
+    value = find_options(model_dir).get(name)
+    return value if isinstance(value, str) else None
 
 
 # --- metrics.py ------------------------------------------------------------------------------------------------------
@@ -201,6 +223,89 @@ def parse_measure(arguments: Sequence[str] | None = None) -> MeasureOptions:
     """The command line of ``metrics.py``."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     return tyro.cli(MeasureOptions, args=given, use_underscores=True)
+
+
+# --- report.py -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ReportOptions:
+    """Write the page of a finished run, report.html."""
+
+    model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])]
+    """The run's folder."""
+    lpips_weights: Path | None = None
+    """Weights of LPIPS (scripts/export_lpips_weights.py writes them), to measure it; by default as in the run."""
+    backend: BackendName = "auto"
+    """Who renders; auto takes the run's."""
+
+
+def parse_report(arguments: Sequence[str] | None = None) -> ReportOptions:
+    """The command line of ``report.py``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return tyro.cli(ReportOptions, args=given, use_underscores=True)
+
+
+# --- compare.py ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class CompareOptions:
+    """Measure how far two models are apart, or a model and its scene: PSNR, SSIM and LPIPS of renders, and sizes."""
+
+    models: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL [MODEL]")]
+    """One or two files of any format; of two, the second is measured against the first."""
+    formats: str | None = None
+    """Measure what the model loses in these formats, such as spz,sog,gsz:quality=low. Nothing is written."""
+    cameras: Path | None = None
+    """Look from the cameras of this cameras.json. By default from one beside a model, else from placed cameras."""
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    placement: PlacementOptions = field(default_factory=lambda: PlacementOptions(view_count=24))
+    """Views without -s: how many are placed, or taken of a cameras.json, evenly."""
+    min_psnr: float | None = None
+    """End with exit code 1 where the mean PSNR is lower than this, in dB."""
+    json: Path | None = None
+    """Write all figures to this file as well."""
+    html: Path | None = None
+    """Write a page with the figures, pictures and the models in 3D to this file as well."""
+    brief: bool = False
+    """Print one line."""
+    lpips_weights: Path | None = None
+    """Weights of LPIPS (scripts/export_lpips_weights.py writes them), where the lpips package does not work."""
+    backend: BackendName = "auto"
+    """Who renders; auto takes the fastest that works here."""
+
+
+def parse_compare(arguments: Sequence[str] | None = None) -> CompareOptions:
+    """The command line of ``compare.py``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return tyro.cli(CompareOptions, args=given, config=_CONFIG, use_underscores=True)
+
+
+# --- view.py ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ViewOptions:
+    """Show one or two models, or all that a run has written, in the browser."""
+
+    models: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL [MODEL]")]
+    """One or two files of any format, or the folder of a run, while it still runs too."""
+    cameras: Path | None = None
+    """Offer the cameras of this cameras.json. By default of one beside a model, or of the scene (-s)."""
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    port: int = 0
+    """Where the page is served on this machine; 0 takes a free port."""
+    open: bool = True
+    """Open the page in a browser, where there is one; --no_open only prints its address."""
+    export: Path | None = None
+    """Write one file that opens from disk without a network, and serve nothing."""
+
+
+def parse_view(arguments: Sequence[str] | None = None) -> ViewOptions:
+    """The command line of ``view.py``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return tyro.cli(ViewOptions, args=given, config=_CONFIG, use_underscores=True)
 
 
 # --- pretrain.py -----------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from scene import Scene, background, image_cache, scene_of_cameras
 from scene.cache import ImageCache
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
-from scene.model_dir import CAMERAS_FILE, read_cameras
+from scene.model_dir import CAMERAS_FILE, read_cameras_file
 from scene.options import PlacementOptions, SceneOptions
 from utils.progress import Progress, silent
 
@@ -106,14 +106,15 @@ def scene_without_photographs(
     return scene_of_cameras(cameras, images, options, source, validation_every, device)
 
 
-def known_cameras(model_dir: Path) -> list[Camera]:
-    """The cameras of ``cameras.json``.
+def known_cameras(path: Path) -> list[Camera]:
+    """The cameras of a ``cameras.json``, or of the one in a folder.
 
     Raises:
         UserError: the file is missing, damaged or empty, or names two views the same.
     """
-    path = model_dir / CAMERAS_FILE
-    cameras = read_cameras(model_dir)
+    if path.is_dir():
+        path = path / CAMERAS_FILE
+    cameras = read_cameras_file(path)
     if not cameras:
         raise UserError(f"{path}: holds no cameras; remove it to have cameras placed, or copy it again")
     name, count = Counter(camera.name for camera in cameras).most_common(1)[0]

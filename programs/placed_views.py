@@ -161,7 +161,7 @@ class Sight:
 
 
 class Looker:
-    """Measures what a camera sees, by rendering the model with measurements for colours.
+    """Measures what a camera sees, by rendering the model with measurements for colors.
 
     Red is one where a Gaussian is near, green is one everywhere, blue is the Gaussian's size on the screen.
 

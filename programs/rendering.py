@@ -22,6 +22,7 @@ from compress.run_dir import JOURNAL_FILE
 from gaussian_renderer import Backend, choose_backend
 from gaussian_renderer import render as render_view
 from gsz import registry
+from gsz.cleaning import listed
 from gsz.errors import UserError
 from gsz.files import write_text
 from programs.options import RenderOptions
@@ -105,7 +106,11 @@ def load_scene(options: RenderOptions) -> Scene:
         raise UserError(f"{folder}: no cfg_args in it names the scene; give the scene's folder with -s")
     if not original.is_file():
         raise UserError(f"{original}: {folder} was made from it, but it is gone; say where it is with --pretrained_ply")
-    images = OwnRenders(GaussianModel.load_ply(original), background(options.scene), options.backend)
+    images = OwnRenders(
+        GaussianModel.load_ply(original, activated=listed(options.activated)),
+        background(options.scene),
+        options.backend,
+    )
     return scene_of_cameras(known_cameras(folder), images, options.scene, folder / CAMERAS_FILE, validation_every=0)
 
 

@@ -23,8 +23,8 @@ class Camera:
         name: The image's name without folder and extension; the key of everything that is kept per view.
         width, height: Resolution in pixels.
         fx, fy: Focal lengths in pixels.
-        cx, cy: Principal point in pixels, with pixel centres at half-integers: the middle of the image is
-            ``(width / 2, height / 2)``. It may be off-centre.
+        cx, cy: Principal point in pixels, with pixel centers at half-integers: the middle of the image is
+            ``(width / 2, height / 2)``. It may be off-center.
         world_to_camera: ``(4, 4)`` float64 rigid transform; x right, y down, z forward (COLMAP and OpenCV axes).
         image_path: The photograph, or ``None`` where there is none.
     """

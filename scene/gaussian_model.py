@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ class GaussianModel(Splats[Tensor]):
         tensors = {
             name: array if isinstance(array, Tensor) else cls._array(array) for name, array in splats.named_parameters()
         }
-        return cls(**tensors).replace(offset=splats.offset, antialiased=splats.antialiased)
+        return cls(**tensors).replace(offset=splats.offset, antialiased=splats.antialiased, metadata=splats.metadata)
 
     @classmethod
     def _array(cls, array: npt.NDArray[np.float32]) -> Tensor:
@@ -85,16 +85,19 @@ class GaussianModel(Splats[Tensor]):
             super().check_finite(source)
 
     @staticmethod
-    def load_ply(path: str | Path, sh_degree: int | None = None) -> GaussianModel:
+    def load_ply(
+        path: str | Path, sh_degree: int | None = None, *, strict: bool = False, activated: Collection[str] = ()
+    ) -> GaussianModel:
         """Read a model of any format; see :func:`gsz.read`.
 
         Args:
             sh_degree: The degree the file must have; ``None`` takes what is there.
+            strict, activated: How to read what is not as it should be.
 
         Raises:
             UserError: the file is missing or is no usable model.
         """
-        splats = GaussianModel.of(registry.read(path))
+        splats = GaussianModel.of(registry.read(path, strict=strict, activated=activated))
         if sh_degree is not None and splats.sh_degree != sh_degree:
             raise UserError(
                 f"{path}: holds spherical harmonics of degree {splats.sh_degree}, not {sh_degree}; "

@@ -95,9 +95,14 @@ def write_cameras(model_dir: Path, cameras: Iterable[Camera]) -> None:
     """Write ``cameras.json``.
 
     ``position`` and the rows of ``rotation`` map the camera's axes (x right, y down, z forward) to the world.
-    ``cx`` and ``cy``, which INRIA's files do not have, are written only where the principal point is off-centre.
+    ``cx`` and ``cy``, which INRIA's files do not have, are written only where the principal point is off-center.
     """
-    write_text(model_dir / CAMERAS_FILE, json.dumps([_camera_entry(i, camera) for i, camera in enumerate(cameras)]))
+    write_text(model_dir / CAMERAS_FILE, json.dumps(camera_entries(cameras)))
+
+
+def camera_entries(cameras: Iterable[Camera]) -> list[dict[str, Any]]:
+    """What ``cameras.json`` holds of cameras."""
+    return [_camera_entry(i, camera) for i, camera in enumerate(cameras)]
 
 
 def read_cameras(model_dir: Path) -> list[Camera]:
@@ -106,7 +111,11 @@ def read_cameras(model_dir: Path) -> list[Camera]:
     Raises:
         UserError: the file is missing or damaged, or an entry is no camera.
     """
-    path = model_dir / CAMERAS_FILE
+    return read_cameras_file(model_dir / CAMERAS_FILE)
+
+
+def read_cameras_file(path: Path) -> list[Camera]:
+    """As :func:`read_cameras`, of a file of any name."""
     entries = read_json(path)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"{path}: is not a list of cameras; copy it again")
@@ -189,7 +198,7 @@ def read_options(model_dir: Path) -> dict[str, Any]:
     try:
         if len(data) > _MAX_OPTIONS_BYTES:
             raise ValueError("too long")
-        text = data.decode().strip()
+        text = data.decode("utf-8-sig").strip()
         if text.startswith("{"):
             return dict(json.loads(text))
         values = _namespace(text)
@@ -214,6 +223,7 @@ def find_options(model_dir: Path) -> dict[str, Any]:
 
 _UNKNOWN = object()
 """In place of a value that is neither a literal nor a path."""
+_OBJECT = re.compile(r"<[^<>]*>")
 _PATH_TYPES = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
 
 
@@ -223,21 +233,34 @@ def _namespace(text: str) -> dict[str, Any]:
     Raises:
         ValueError: it is something else; or whatever else :func:`ast.parse` raises.
     """
-    call = ast.parse(text, mode="eval").body
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Namespace":
+    try:
+        call = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        # Objects that repr() shows as <...> are no expressions; a name in their place is passed over like them.
+        call = ast.parse(_OBJECT.sub("_", text), mode="eval").body
+    if not isinstance(call, ast.Call) or _name(call.func) != "Namespace" or call.args:
         raise ValueError("no Namespace")
-    names = [keyword.arg for keyword in call.keywords]
-    if call.args or None in names:
-        raise ValueError("a value without a name")
-    return {str(name): _value(keyword.value) for name, keyword in zip(names, call.keywords, strict=True)}
+    values: dict[str, Any] = {}
+    for keyword in call.keywords:
+        # What is no Python name stands in a dictionary at the end.
+        value = _value(keyword.value)
+        values |= {keyword.arg: value} if keyword.arg else dict(value)
+    return values
+
+
+def _name(function: ast.expr) -> str | None:
+    match function:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return None
 
 
 def _value(node: ast.expr) -> Any:
     match node:
         # A path as repr() shows it, perhaps behind the name of its module.
-        case ast.Call(
-            func=ast.Name(id=name) | ast.Attribute(attr=name), args=[ast.Constant(value=str(path))], keywords=[]
-        ) if name in _PATH_TYPES:
+        case ast.Call(func=function, args=[ast.Constant(value=str(path))], keywords=[]) if (
+            _name(function) in _PATH_TYPES
+        ):
             return path
     try:
         return ast.literal_eval(node)

@@ -1,6 +1,6 @@
 """Cameras for a model that comes without any: where to stand and where to look, from its Gaussians alone.
 
-The interesting part of a model is where its Gaussians are dense: its centre is the median of their positions weighted
+The interesting part of a model is where its Gaussians are dense: its center is the median of their positions weighted
 by opacity, its radius comes from quantiles of their distances, and both ignore the far outliers that every trained
 model has. A model whose middle is filled is looked at from around (``orbit``); one that surrounds an empty middle, such
 as a room, is looked at from within (``inside``).
@@ -42,18 +42,18 @@ _ORBIT_DISTANCES = (0.4, 0.65, 0.9)
 _ORBIT_SINES = (-0.3, 0.9)
 """Sines of the lowest and highest elevation of a camera on a shell: some from below, few from straight above."""
 _ORBIT_AIM_SPREAD = 0.3
-"""How far from the centre a camera on a shell may aim, in radii."""
+"""How far from the center a camera on a shell may aim, in radii."""
 _INSIDE_SINES = (-0.5, 0.4)
 """Sines of the steepest looks down and up from within."""
 _INSIDE_SHARE = 0.9
 """Share of the Gaussians, along each axis, that the box holds in which cameras inside are placed."""
 _CLEARANCE = 0.1
-"""Least distance to the centre of an opaque Gaussian, in radii."""
+"""Least distance to the center of an opaque Gaussian, in radii."""
 _LEAST_DISTANCE = 1.0
-"""World units from the centre. Renderers draw nothing nearer than 0.2 units, which has to be little."""
+"""World units from the center. Renderers draw nothing nearer than 0.2 units, which has to be little."""
 _OPAQUE = 0.1
 _EMPTY_MIDDLE = 0.03
-"""Below this share of the opacity within half the median distance of the centre, the middle counts as empty. A filled
+"""Below this share of the opacity within half the median distance of the center, the middle counts as empty. A filled
 ball has 0.06 there, a disc 0.12, a trained capture of an object 0.15, a hollow box nearly none."""
 _BOUNDED = 3.0
 """How many times the median distance the farthest Gaussians may be away for the model to be an object on its own."""
@@ -70,7 +70,7 @@ class Shape:
         center: ``(3,)`` the opacity-weighted median of the positions.
         radius: Of the sphere around it that holds what matters, in world units.
         up: ``(3,)`` unit vector, away from the floor.
-        middle_share: Share of the opacity within half the median distance of the centre.
+        middle_share: Share of the opacity within half the median distance of the center.
     """
 
     center: Array
@@ -224,7 +224,7 @@ class CameraPlacer:
         return (self._offset + self._drawn * _STEPS) % 1.0
 
     def _orbit_candidate(self, point: Array) -> tuple[Array, Array, float]:
-        """A place on one of the shells, looking near the centre, and how much longer than usual the lens is."""
+        """A place on one of the shells, looking near the center, and how much longer than usual the lens is."""
         shape = self.shape
         half_angle = math.atan(min(self._width, self._height) / (2.0 * self._focal))
         wanted = shape.radius / math.sin(half_angle) * _ORBIT_DISTANCES[int(point[2] * len(_ORBIT_DISTANCES))]
@@ -284,7 +284,7 @@ class FreeSpace:
         self._positions = splats.means.detach().cpu().numpy().astype(np.float32)
         self._opacities = splats.opacities.detach().cpu().numpy().astype(np.float32).ravel()
         scales = splats.scales.detach().cpu().numpy()
-        # Maps an offset from the centre to standard deviations along the Gaussian's own axes.
+        # Maps an offset from the center to standard deviations along the Gaussian's own axes.
         self._whitening = (_axes(splats) / np.maximum(scales, 1e-12)[:, None, :]).astype(np.float32)
         self._reach = 3.5 * scales.max(1)
         opaque = self._opacities > _OPAQUE
@@ -308,7 +308,7 @@ class FreeSpace:
         return float((self._opacities[near] * np.exp(-0.5 * np.square(deviations).sum(1))).max())
 
     def clearance(self, position: Array) -> float:
-        """Distance to the nearest centre of a Gaussian that is not nearly transparent, world units."""
+        """Distance to the nearest center of a Gaussian that is not nearly transparent, world units."""
         return float(self._tree.query(position)[0])
 
     def is_surrounded(self, position: Array) -> bool:

@@ -10,14 +10,15 @@ line between the two files around). Files that the JSON file already holds are n
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import _root  # noqa: F401
+import tyro
 
 from compress.judging import Judge
 from compress.views import Views
@@ -33,6 +34,20 @@ from utils import cli
 from utils.progress import counted
 from utils.results import read_results, write_results
 from utils.tables import NOT_AVAILABLE, cell, format_table
+
+
+@dataclass
+class Options:
+    """Compare finished runs on the test views."""
+
+    runs: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN [RUN ...]")]]
+    """Folders that train.py wrote."""
+    json: Path = Path("output/fronts.json")
+    """Results; what they hold already is not measured again."""
+    plot: Path | None = None
+    """Also draw the results, as a PNG."""
+    lpips_weights: Path | None = None
+    """Weights of LPIPS (scripts/export_lpips_weights.py writes them), to measure it of the final files."""
 
 
 @dataclass(frozen=True)
@@ -191,12 +206,7 @@ def write_plot(points: Sequence[Point], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders that train.py wrote")
-    parser.add_argument("--json", type=Path, default=Path("output/fronts.json"), help="results (default: %(default)s)")
-    parser.add_argument("--plot", type=Path, help="also draw the results, as a PNG")
-    parser.add_argument("--lpips_weights", type=Path, metavar="FILE.npz", help="measure LPIPS of the final files")
-    options = parser.parse_args(arguments)
+    options = tyro.cli(Options, args=arguments, use_underscores=True)
     points = measure(options.runs, options.json, options.lpips_weights)
     cli.say(results_table(points))
     if options.plot is not None:

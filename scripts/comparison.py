@@ -9,12 +9,14 @@ of the latter two.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import _root  # noqa: F401
 import torch
+import tyro
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -30,6 +32,22 @@ DIFFERENCE_GAIN = 10
 _GAP = 4
 _BACKGROUND = (255, 255, 255)
 _INK = (30, 30, 30)
+
+
+@dataclass
+class Options:
+    """Put a model before and after compression side by side."""
+
+    before: tyro.conf.Positional[Path]
+    """Rendered model directory of the original."""
+    after: tyro.conf.Positional[Path]
+    """Rendered model directory of the compressed model."""
+    view: int = 0
+    """Number of the test view, from 0."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("comparison.png")
+    """The picture to write."""
+    markdown: bool = False
+    """Print the table as Markdown."""
 
 
 def comparison_picture(panels: Sequence[tuple[str, Tensor]]) -> Image.Image:
@@ -97,27 +115,36 @@ def before_after_table(before: ModelSummary, after: ModelSummary, style: Style =
 def read_view(model_dir: Path, view: int) -> tuple[Tensor, Tensor]:
     """Render and photograph of the ``view``-th test view, of the method with the highest iteration."""
 
-    def iteration(method: RenderedMethod) -> int:
-        digits = method.name.rpartition("_")[2]
-        return int(digits) if digits.isdecimal() else -1
-
-    method = max(find_methods(model_dir), key=iteration)
+    method = latest_method(model_dir)
     if not 0 <= view < len(method.pairs):
         raise UserError(f"{model_dir}: has no test view {view}; choose --view 0 to {len(method.pairs) - 1}")
     render, photograph = method.pairs[view]
     return read_image(render), read_image(photograph)
 
 
+def worst_view(model_dir: Path) -> int:
+    """Number of the test view that a model shows worst, by PSNR against its photograph."""
+
+    def quality(view: int) -> float:
+        render, photograph = read_view(model_dir, view)
+        return psnr(render, photograph)
+
+    return min(range(len(latest_method(model_dir).pairs)), key=quality)
+
+
+def latest_method(model_dir: Path) -> RenderedMethod:
+    """What was rendered of the highest iteration."""
+
+    def iteration(method: RenderedMethod) -> int:
+        digits = method.name.rpartition("_")[2]
+        return int(digits) if digits.isdecimal() else -1
+
+    return max(find_methods(model_dir), key=iteration)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("before", type=Path, help="rendered model directory of the original")
-    parser.add_argument("after", type=Path, help="rendered model directory of the compressed model")
-    parser.add_argument("--view", type=int, default=0, help="number of the test view, from 0 (default: %(default)s)")
-    parser.add_argument("-o", "--output", type=Path, default=Path("comparison.png"), help="default: %(default)s")
-    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    options = parser.parse_args(arguments)
-
+    options = tyro.cli(Options, args=arguments, use_underscores=True)
     original, photograph = read_view(options.before, options.view)
     compressed, _ = read_view(options.after, options.view)
     if original.shape != compressed.shape:

@@ -15,17 +15,13 @@ from typing import Annotated
 
 import tyro
 from _root import ROOT
-from comparison import before_after_table, read_view, write_comparison
 
-from programs import compression, measuring, rendering
-from programs.options import CompressOptions, MeasureOptions, parse_compress, parse_render
-from quality.summary import read_summary
+from programs.options import CompressOptions, MeasureOptions, ReportOptions, parse_compress, parse_render
 from scene import model_dir
 from utils import cli
 
 SCENE = ROOT / "demo" / "snowmiku"
 CHECKPOINT = SCENE / "pretrained"
-SHOWN_VIEW = 6
 
 
 @dataclass
@@ -44,6 +40,13 @@ def main() -> None:
     given = [*scene, "--pretrained_dir", str(CHECKPOINT), *recipe, "--overwrite", *sys.argv[1:]]
     options = parse_compress(given, Options)
     before, after = options.model_path / "original", options.model_path / "compressed"
+    cli.say(f"{CHECKPOINT}: is compressed with {options.recipe.codec} into {after}")
+
+    # PyTorch takes seconds to load, and mistakes on the command line are answered before.
+    from comparison import before_after_table, read_view, worst_view, write_comparison
+
+    from programs import compression, measuring, rendering, reporting
+    from quality.summary import read_summary
 
     with cli.progress_bar("compress", "it") as progress:
         result = compression.run(replace(options, model_path=after), progress)
@@ -52,13 +55,15 @@ def main() -> None:
     rendering.run(parse_render(["-m", str(after), "--skip_train"]))
     cli.say(measuring.results_table(measuring.run(MeasureOptions((before, after), options.lpips_weights))))
 
-    original, photograph = read_view(before, SHOWN_VIEW)
-    compressed, _ = read_view(after, SHOWN_VIEW)
+    view = worst_view(after)
+    original, photograph = read_view(before, view)
+    compressed, _ = read_view(after, view)
     picture = options.model_path / "comparison.png"
     write_comparison(picture, original, compressed, photograph)
     cli.say("\non the 13 test views, which the run has not seen:")
     cli.say(before_after_table(read_summary(before), read_summary(after)))
-    cli.say(f"\npicture: {picture}")
+    page = reporting.run(ReportOptions(after, options.lpips_weights))
+    cli.say(f"\nthe worst of these views: {picture}\nall of it, on a page for any browser: {page}")
     minutes = (time.perf_counter() - started) / 60
     cli.say(f"wrote {result.path}: {result.path.stat().st_size / 1e6:.2f} MB, in {minutes:.1f} min")
 

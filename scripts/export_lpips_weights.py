@@ -7,16 +7,25 @@ Run it once where the ``lpips`` and ``torchvision`` packages work (torchvision d
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import _root  # noqa: F401
 import numpy as np
+import tyro
 
 from gsz.errors import UserError
 from gsz.files import atomic_path
 from quality.lpips import weight_shapes
 from utils import cli
+
+
+@dataclass
+class Options:
+    """Write the LPIPS VGG weights to an .npz."""
+
+    output: tyro.conf.Positional[Path]
+    """The .npz file to write."""
 
 
 def collect_weights() -> dict[str, np.ndarray]:
@@ -40,10 +49,7 @@ def collect_weights() -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("output", type=Path, help="the .npz file to write")
-    arguments = parser.parse_args()
-    output = arguments.output.with_suffix(".npz")
+    output = tyro.cli(Options, use_underscores=True).output.with_suffix(".npz")
     with atomic_path(output) as temporary:
         np.savez(temporary, **collect_weights())
     cli.say(f"wrote {output}")

@@ -228,7 +228,7 @@ def wide_camera(width: int, height: int) -> Camera:
 def random_splats(count: int, device: torch.device | str = "cpu", seed: int = 0) -> GaussianModel:
     """Gaussians of degree 3 evenly in a frustum from 2 to 10 units in front of :func:`wide_camera`, all in view.
 
-    They are as dense as in a trained model: a third as wide as their neighbours are apart, 30 % around that.
+    They are as dense as in a trained model: a third as wide as their neighbors are apart, 30 % around that.
     """
     random = np.random.default_rng(seed)
     near, far = 2.0, 10.0

@@ -26,13 +26,14 @@ from typing import Annotated
 import tyro
 from _root import ROOT
 from batch.check import check_dataset
-from batch.datasets import DATASETS, Dataset
+from batch.datasets import DATASETS, OTHER, Dataset
 from batch.display import Display
-from batch.job import SceneJob, is_compressed, source_digest
+from batch.job import SceneJob, versions
 from batch.on_ray import RayBatch
 from batch.report import DatasetResults, report, write_report
 from batch.serial import run_serially
 
+from compress.run_dir import RunDir
 from gsz.errors import UserError
 from quality.summary import read_summary
 from utils import cli
@@ -51,6 +52,8 @@ class Options:
     """Folder of Tanks and Temples."""
     deepblending: Path | None = None
     """Folder of Deep Blending."""
+    scenes: Path | None = None
+    """Folder of other scenes, each with its photographs in "images"; no figures were published of these."""
     checkpoints: Path | None = None
     """Folder of the trained models, with one model directory a scene."""
     model_path: Annotated[Path | None, tyro.conf.arg(aliases=["-m"])] = None
@@ -63,6 +66,8 @@ class Options:
     """Weights of LPIPS, passed on to metrics.py."""
     resume: bool = False
     """Go on where a killed batch stopped, with the same options."""
+    overwrite: bool = False
+    """Replace what another batch left in the scenes' folders."""
     skip_done: bool = False
     """Leave scenes alone that have been measured already, and report what was measured."""
     skip_training: bool = False
@@ -121,15 +126,21 @@ def chosen_datasets(options: Options) -> list[tuple[Dataset, Path]]:
     """
     folders = [(dataset, getattr(options, dataset.key)) for dataset in DATASETS]
     chosen = [(dataset, folder) for dataset, folder in folders if folder is not None]
-    if not chosen:
-        raise UserError(f"no dataset is given; name at least one of {', '.join(f'--{each.key}' for each in DATASETS)}")
-    for dataset, folder in chosen:
+    keys = [*(dataset.key for dataset in DATASETS), OTHER]
+    given = [(key, folder) for key in keys if (folder := getattr(options, key)) is not None]
+    if not given:
+        raise UserError(f"no dataset is given; name at least one of {', '.join(f'--{key}' for key in keys)}")
+    for key, folder in given:
         if not folder.is_dir():
-            raise UserError(f"{folder}: there is no such folder; check --{dataset.key}")
+            raise UserError(f"{folder}: there is no such folder; check --{key}")
+    if options.scenes is not None:
+        chosen.append((Dataset.of_folder(options.scenes), options.scenes))
     if options.checkpoints is None:
         raise UserError("no trained models are given; name their folder with --checkpoints")
     if options.model_path is None and not options.check:
         raise UserError("no output folder is given; name one with -m")
+    if options.resume and options.overwrite:
+        raise UserError("--resume goes on with what is there and --overwrite replaces it; give one of the two")
     scenes = [scene for dataset, _ in chosen for scene in dataset.images]
     unknown = [scene for scene in options.only if scene not in scenes]
     if unknown:
@@ -143,7 +154,7 @@ def scenes_to_run(options: Options, datasets: list[tuple[Dataset, Path]]) -> tup
     recipes = options.config or (None,)
     if len({path.stem for path in options.config}) < len(options.config):
         raise UserError("--config: two recipes have the same name; rename one")
-    batch, sources = uuid.uuid4().hex, source_digest()
+    batch, agreed = uuid.uuid4().hex, versions()
     tables, scenes = [], []
     for dataset, folder in datasets:
         for recipe in recipes:
@@ -153,8 +164,8 @@ def scenes_to_run(options: Options, datasets: list[tuple[Dataset, Path]]) -> tup
                 if options.only and name not in options.only:
                     continue
                 checkpoint, output = options.checkpoints / name, options.model_path / results.recipe / name
-                job = _job(options, folder / name, images, checkpoint, output, recipe, batch, sources)
-                if options.skip_done and (output / "results.json").is_file() and is_compressed(output):
+                job = _job(options, folder / name, images, checkpoint, output, recipe, batch, agreed)
+                if options.skip_done and (output / "results.json").is_file() and RunDir(output).is_complete():
                     results.summaries[name] = read_summary(output)
                     continue
                 missing = [path for path in job.needed if not path.is_dir()]
@@ -174,7 +185,7 @@ def _job(
     output: Path,
     recipe: Path | None,
     batch: str,
-    sources: str,
+    agreed: tuple[tuple[str, str], ...],
 ) -> SceneJob:
     """All paths are made absolute: a job may run on another machine, in another folder."""
     source, checkpoint, output = source.resolve(), checkpoint.resolve(), output.resolve()
@@ -198,7 +209,8 @@ def _job(
         measure=measure,
         batch=batch,
         resume=options.resume,
-        sources=sources,
+        overwrite=options.overwrite,
+        versions=agreed,
     )
 
 

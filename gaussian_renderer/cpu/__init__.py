@@ -19,6 +19,7 @@ from gaussian_renderer.cpu.spherical_harmonics import SH0
 from gaussian_renderer.rendering import Rendering, Splats, ViewStatistics
 from gaussian_renderer.screen_axes import ScreenAxes
 from gsz.errors import UserError
+from gsz.kernels import announced
 from scene.cameras import Camera
 from utils.kernels import match_torch_threads
 
@@ -90,6 +91,7 @@ def _parameters(splats: Splats) -> tuple[np.ndarray, ...]:
     )
 
 
+@announced("the CPU renderer", "half a minute")
 def _forward(
     view: _View, parameters: tuple[np.ndarray, ...], degree: int, background: np.ndarray, keeps_frame: bool
 ) -> tuple[np.ndarray, np.ndarray, Frame | None]:
@@ -138,6 +140,7 @@ def _forward(
     return image, radii, frame
 
 
+@announced("the CPU renderer", "half a minute")
 def _backward(frame: Frame, parameters: tuple[np.ndarray, ...], d_image: np.ndarray) -> tuple[np.ndarray, ...]:
     view = frame.view
     slots = np.empty(len(frame.members) * layout.SLOT_WIDTH, np.float32)

@@ -13,7 +13,7 @@ _SLACK = wp.constant(1e-3)
 
 @wp.struct
 class ScreenSplat:
-    """A Gaussian on the screen, in pixels whose centres have whole coordinates.
+    """A Gaussian on the screen, in pixels whose centers have whole coordinates.
 
     With ``d = center - pixel`` and the Cholesky factor L of the inverse covariance, ``z = Lᵀ d`` is
 

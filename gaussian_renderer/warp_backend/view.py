@@ -41,7 +41,7 @@ def view_of(camera: Camera) -> View:
     """The struct of a camera. A Python object on the host, made once for each camera: setting fields is slow."""
     size, focal = np.array([camera.width, camera.height]), np.array([camera.fx, camera.fy])
     principal = np.array([camera.cx, camera.cy])
-    # INRIA clamps x/z to 1.3 times the half field of view; for an off-centre principal point the 0.3 margin is kept on
+    # INRIA clamps x/z to 1.3 times the half field of view; for an off-center principal point the 0.3 margin is kept on
     # either side of the image.
     margin = 0.15 * size / focal
     pose = camera.world_to_camera

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Literal
+
+import numpy as np
 
 from gsz.coding.tables import StreamError
 from gsz.contract import Codec, CodecError
@@ -41,13 +44,14 @@ class GszCodec(Codec):
     quality: str = DEFAULT_QUALITY
     settings: GridSettings | None = None
     grid: Literal["native", "fast3dgs"] = "native"
-    layers: int = 3
+    layers: int = 1
 
     name = "gsz"
     suffix = ".gsz"
+    keeps = frozenset({"offset", "antialiased", "metadata"})
 
     @classmethod
-    def recognises(cls, head: bytes) -> bool:
+    def recognizes(cls, head: bytes) -> bool:
         return head.startswith(container.MAGIC)
 
     def __post_init__(self) -> None:
@@ -81,27 +85,18 @@ class GszCodec(Codec):
         return None if settings is None else replace(self, settings=settings)
 
     @announced("the decoder of .gsz files")
-    def decode(
-        self, data: bytes, source: str = "<bytes>", level: int | None = None, max_bytes: int | None = None
-    ) -> Splats:
-        """The model in a file's bytes, or a coarser one.
+    def decode(self, data: bytes, source: str = "<bytes>") -> Splats:
+        """The model in a file's bytes.
 
         A file whose end is missing gives the layers that are whole, with a warning. A file of n bytes holds at most n
         Gaussians, so memory is bounded by about 800 bytes for each byte of the file.
 
-        Args:
-            level: use the first ``level`` layers only; more than there are means all.
-            max_bytes: use the layers that lie wholly within so many first bytes.
-
         Raises:
             CodecError: the file is damaged, or not one layer is whole.
-            UserError: ``level`` is below 1.
         """
-        if level is not None and level < 1:
-            raise UserError(f"level {level} is too small; choose 1 or more")
         header = Header.parse(data, source)
         packing = packing_of(header, source)
-        layers = _layers_to_decode(header, len(data), source, level, max_bytes)
+        layers = _whole_layers(header, len(data), source)
         model = blank_model(sum(header.counts[:layers]), header.sh_degree)
         coding = LayerCoding(packing, header.coefficients, header.column_sizes)
         begin = 0
@@ -112,23 +107,47 @@ class GszCodec(Codec):
             except StreamError as error:
                 raise CodecError(f"{source}: layer {layer + 1}: {error}; the file is damaged, copy it again") from error
             begin += count
-        return model
+        _correct(model, header, layers)
+        offset = np.array(header.offset) if any(header.offset) else None
+        return model.replace(offset=offset, antialiased=header.antialiased, metadata=header.metadata)
 
-    def decode_part(
-        self, data: bytes, source: str = "<bytes>", level: int | None = None, max_bytes: int | None = None
-    ) -> Splats:
-        return self.decode(data, source, level, max_bytes)
+    def cut(
+        self,
+        data: bytes,
+        source: str = "<bytes>",
+        level: int | None = None,
+        max_bytes: int | None = None,
+        keep: float | None = None,
+    ) -> bytes:
+        header = Header.parse(data, source)
+        layers = len(header.counts)
+        if level is not None:
+            if level < 1:
+                raise UserError(f"level {level} is too small; choose 1 or more")
+            layers = min(level, layers)
+        if max_bytes is not None:
+            layers = min(layers, header.whole_layers(max_bytes))
+            if not layers:
+                raise UserError(
+                    f"{source}: not even the first of {len(header.counts)} layers lies within {max_bytes} bytes; allow "
+                    f"{header.end_of(0)} or more"
+                )
+        if keep is not None:
+            layers = min(layers, _layers_to_keep(header, source, keep))
+        return data[: header.end_of(layers - 1)]
 
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
-        """As the contract says; ``bytes`` by attribute, ``layers`` with count and bytes, and the native ``steps``."""
+        """As the contract says; ``bytes`` by attribute, ``layers`` with count and bytes, and the rest of the header."""
         header = Header.parse(data, source)
         packing = packing_of(header, source)
+        whole = header.whole_layers(len(data))
         said = {
             "format": self.name,
             "version": container.VERSION,
-            "count": sum(header.counts),
+            "count": sum(header.counts[:whole]),
             "sh_degree": header.sh_degree,
             "grid": packing.name,
+            "antialiased": header.antialiased,
             "bytes": {"header": header.size, **header.bytes_by_attribute()},
             "layers": [
                 {"count": count, "bytes": header.layer_bytes(layer)} for layer, count in enumerate(header.counts)
@@ -136,19 +155,42 @@ class GszCodec(Codec):
         }
         if isinstance(packing, NativePacking):
             said["steps"] = packing.steps.described()
+        if any(header.offset):
+            said["offset"] = list(header.offset)
+        if header.metadata:
+            said["metadata"] = header.metadata
         return said
 
 
-def _layers_to_decode(header: Header, size: int, source: str, level: int | None, max_bytes: int | None) -> int:
-    """How many layers of a file of ``size`` bytes to decode; see :meth:`GszCodec.decode`."""
-    available = size if max_bytes is None else min(max_bytes, size)
-    wanted = len(header.counts) if level is None else min(level, len(header.counts))
-    whole = header.whole_layers(available)
-    if not whole or (wanted > whole and not sum(header.counts[:whole])):
-        raise CodecError(
-            f"{source}: not even the first of {len(header.counts)} layers lies within {available} bytes; "
-            "copy the file again or allow more bytes"
+def _correct(model: Splats, header: Header, layers: int) -> None:
+    """Make up for the layers that are left out, as a file that ends with ``layers`` says."""
+    correction = header.corrections[layers - 1]
+    if layers < len(header.counts) and any(correction):
+        model.log_scales += np.float32(correction.log_scales)
+        model.opacity_logits += np.float32(correction.opacity_logits)
+
+
+def _layers_to_keep(header: Header, source: str, keep: float) -> int:
+    """How many layers hold at most a fraction of the Gaussians."""
+    if not 0.0 < keep <= 1.0:
+        raise UserError(f"keep {keep:g} is out of range; choose a fraction above 0, and at most 1")
+    ends, total = list(accumulate(header.counts)), sum(header.counts)
+    layers = sum(end <= keep * total for end in ends)
+    if not layers:
+        raise UserError(
+            f"{source}: the first of {len(ends)} layers holds {ends[0] / total:.3g} of the Gaussians; keep as many, or "
+            "write the file in more layers"
         )
-    if whole < wanted and max_bytes is None:
-        _log.warning(f"{source}: the file's end is missing; decoded {whole} of {len(header.counts)} layers")
-    return min(wanted, whole)
+    return layers
+
+
+def _whole_layers(header: Header, size: int, source: str) -> int:
+    """How many layers of a file are there, if ``size`` bytes of it are. Says so where it is not all of them."""
+    layers, whole = len(header.counts), header.whole_layers(size)
+    if not whole or (whole < layers and not sum(header.counts[:whole])):
+        raise CodecError(f"{source}: not even the first of {layers} layers is whole; copy the file again")
+    if whole < layers and size == header.end_of(whole - 1):
+        _log.info(f"{source}: is a coarser model, the first {whole} of {layers} layers")
+    elif whole < layers:
+        _log.warning(f"{source}: the file's end is missing; decoded {whole} of {layers} layers")
+    return whole

@@ -18,18 +18,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gsz.contract import ModelT
 from gsz.native.steps import (
     DC_LIMIT,
     LARGEST_EXPONENT,
     LARGEST_MEAN,
+    LOGS_PER_OCTAVE,
     MEAN_LIMIT,
+    POWER_OCTAVES,
     RECONSTRUCTED,
     ROTATION_LIMIT,
     SCALE_LIMIT,
     SH_LIMIT,
+    SIZE_OF_NOTHING,
+    SMALLEST_SCALE,
     Steps,
 )
-from gsz.native.symbols import AXIS_ORDERS, FLIP_SIGNS, FLIPS, TURNS
+from gsz.native.symbols import AXIS_ORDERS, FINENESS_RULES, FLIP_SIGNS, FLIPS, TURNS, FinenessRules
 from gsz.rounding.tensors import nearest_levels, square_root
 from gsz.splats import Splats
 
@@ -40,6 +45,11 @@ ROWS_AT_ONCE = 1 << 18
 def slices(count: int) -> list[slice]:
     """Rows ``0`` to ``count``, at most :data:`ROWS_AT_ONCE` in each."""
     return [slice(first, first + ROWS_AT_ONCE) for first in range(0, count, ROWS_AT_ONCE)]
+
+
+def rows_of(splats: ModelT, rows: slice) -> ModelT:
+    """Some of the Gaussians, in the same memory."""
+    return splats.map(lambda tensor: tensor[rows])
 
 
 class DeviceFrames(NamedTuple):
@@ -62,11 +72,13 @@ class ShOnGrid(NamedTuple):
     """The spherical harmonics of a model in steps.
 
     Attributes:
+        dc_fineness: ``(N,)`` int64, rows of :attr:`gsz.native.steps.Steps.dc_steps`, which comes with the other.
         fineness: ``(N,)`` int64, rows of :attr:`gsz.native.steps.Steps.sh_steps`.
         in_steps: ``(N, K, 3)`` float32 Y, Co and Cg.
         symbols: ``(N, K, 3)`` float32, the whole numbers they are rounded to.
     """
 
+    dc_fineness: Tensor
     fineness: Tensor
     in_steps: Tensor
     symbols: Tensor
@@ -92,17 +104,20 @@ class DeviceSteps:
         self._powers = table(np.ldexp(1.0, np.arange(LARGEST_EXPONENT + 1)))
         self._opacity_thresholds = table(steps.opacity_thresholds, torch.float32)
         self._opacity_logits = table(steps.opacity_logits, torch.float32)
-        self._octaves_per_scale = steps.octaves_per_scale
         self._covered = table(steps.covered, torch.int64)
+        rules = FinenessRules.of(steps)
+        self._rules = table(FINENESS_RULES, torch.int64)
+        self._rule_pivots, self._rule_ranges = table(rules.pivots - 8, torch.int64), table(rules.ranges, torch.int64)
         # First at least second, second at least third, first at least third: these three bits name the order.
         self._compared = table([0, 1, 0], torch.int64), table([1, 2, 2], torch.int64)
         self._bits = table([4, 2, 1], torch.int64)
         self._kinds = table([5, 4, 1, 4, 2, 3, 0, 0], torch.int64)
         self._orders = table(AXIS_ORDERS, torch.int64)
-        axes = np.arange(3)
-        self._scales_per_unit = table(1 / steps.scale_step / (1 << axes))
-        self._scale_limits = table(SCALE_LIMIT >> axes)
-        self._scale_factors = table(1 << axes)
+        self._scale_steps = table(steps.scale_steps)
+        self._per_power = table(1 / steps.scale_steps)
+        self._power_scales = table(np.ldexp(1.0, np.arange(-60, 61)))
+        self._dc_steps = table(steps.dc_steps)
+        self._dc_per_unit = table(1 / steps.dc_steps)
         self._turns = table([_multiplications(turn) for turn in TURNS])
         self._turns_back = table([_multiplications(turn * [1, -1, -1, -1]) for turn in TURNS])
         self._identity = table([1, 0, 0, 0])
@@ -127,25 +142,25 @@ class DeviceSteps:
             torch.empty(count, 1, device=device),
         )
         for rows in slices(count):
-            part, part_frames = self._snap(splats.map(lambda tensor, rows=rows: tensor[rows]))
-            for whole, values in zip(snapped.named_parameters(), part.named_parameters(), strict=True):
-                whole[1][rows] = values[1]
-            for tensor, values in zip(frames, part_frames, strict=True):
-                tensor[rows] = values
+            part, part_frames = self._snap(rows_of(splats, rows))
+            for (_, whole), (_, values) in zip(snapped.named_parameters(), part.named_parameters(), strict=True):
+                whole[rows] = values
+            for of_all, of_part in zip(frames, part_frames, strict=True):
+                of_all[rows] = of_part
         return snapped, frames
 
     def _snap(self, splats: Splats) -> tuple[Splats, DeviceFrames]:
         kind, order, scales = self._scales(splats.log_scales)
         vectors, frames = self._canonical(splats.quaternions, kind, order)
         opacities = self._opacities(splats)
-        rotation_fineness, sh_fineness = self._finenesses(scales, opacities)
-        harmonics = self._harmonics(splats.sh_rest, sh_fineness)
+        rotation_fineness, dc_fineness, sh_fineness = self._finenesses(scales, opacities)
+        harmonics = self._harmonics(splats.sh_rest, dc_fineness, sh_fineness)
         snapped = Splats(
             means=self._snap_means(splats.means),
-            log_scales=((scales * self._scale_factors) * self._steps.scale_step).float(),
+            log_scales=self._log_scales(scales),
             quaternions=self._snap_rotations(vectors, rotation_fineness),
             opacity_logits=self._opacity_logits[opacities][:, None],
-            sh_dc=(_rounded(splats.sh_dc.double() * (1 / self._steps.dc_step), DC_LIMIT) * self._steps.dc_step).float(),
+            sh_dc=self._snap_dc(splats.sh_dc, dc_fineness),
             sh_rest=self._sh_rest(harmonics),
         )
         return snapped, frames
@@ -153,8 +168,8 @@ class DeviceSteps:
     def harmonics(self, splats: Splats) -> ShOnGrid:
         """The spherical harmonics on their grid."""
         _, _, scales = self._scales(splats.log_scales)
-        _, fineness = self._finenesses(scales, self._opacities(splats))
-        return self._harmonics(splats.sh_rest, fineness)
+        _, dc_fineness, fineness = self._finenesses(scales, self._opacities(splats))
+        return self._harmonics(splats.sh_rest, dc_fineness, fineness)
 
     def shape_gradients(
         self, frames: DeviceFrames, original: Tensor, quaternion_gradient: Tensor, log_scale_gradient: Tensor
@@ -201,8 +216,17 @@ class DeviceSteps:
         first, second = (log_scales.index_select(1, axes) for axes in self._compared)
         kind = self._kinds[((first >= second) * self._bits).sum(1)]
         order = self._orders[kind]
-        scales = log_scales.gather(1, order).double() * self._scales_per_unit
-        return kind, order, _clamped(scales, self._scale_limits)
+        octaves = (log_scales.gather(1, order).double() - self._steps.scale_pivot) * POWER_OCTAVES
+        octaves = octaves.nan_to_num(-math.inf, math.inf, -math.inf).clamp(-60.0, 60.0)
+        whole = octaves.floor()
+        powers = (3.0 - square_root(4.0 - 3.0 * (octaves - whole))) * self._power_scales[whole.long() + 60]
+        return kind, order, (powers * self._per_power).clamp(max=SCALE_LIMIT).round()
+
+    def _log_scales(self, scales: Tensor) -> Tensor:
+        fraction, exponent = torch.frexp(scales.clamp(min=SMALLEST_SCALE) * self._scale_steps)
+        above = 2.0 * fraction - 1.0
+        octaves = (exponent.double() - 1.0) + above * (4.0 - above) * (1 / 3)
+        return (octaves * LOGS_PER_OCTAVE + self._steps.scale_pivot).float()
 
     def _canonical(self, quaternions: Tensor, kind: Tensor, order: Tensor) -> tuple[Tensor, DeviceFrames]:
         """``(N, 3)`` float64 vector parts of the canonical quaternions, and how they came about."""
@@ -217,15 +241,20 @@ class DeviceSteps:
         norm = length.float().masked_fill(~usable, 0.0)
         return vectors, DeviceFrames(4 * kind + largest, order, sign, norm)
 
-    def _finenesses(self, scales: Tensor, opacities: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N,)`` int64 each; see :func:`gsz.native.symbols.fineness_of`."""
-        steps = self._steps
-        first, second, _ = (scales * self._scale_factors).long().unbind(1)
-        coverage = ((first + second) * self._octaves_per_scale >> 16) + self._covered[opacities]
-        leverage = coverage + (2 * (first - second) * self._octaves_per_scale >> 16)
-        rotations = (leverage - steps.rotation_pivot + 8 >> 4).clamp(-steps.rotation_range, steps.rotation_range)
-        harmonics = (coverage - steps.sh_pivot + 8 >> 4).clamp(-steps.sh_range, steps.sh_range)
-        return rotations + steps.rotation_range, harmonics + steps.sh_range
+    def _finenesses(self, scales: Tensor, opacities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``(N,)`` int64 each, of rotations, DC and harmonics; see :func:`gsz.native.symbols.fineness_of`."""
+        fraction, exponent = torch.frexp(scales)
+        above = (fraction * 512.0).long() - 256
+        octaves = 256 * (exponent.long() - 1) + (above * (1024 - above) * 85 >> 16)
+        sizes = (5 * octaves >> 4).masked_fill(scales == 0, SIZE_OF_NOTHING)
+        measured = torch.cat([sizes, self._covered[opacities][:, None]], 1)[:, None] * self._rules
+        halves = (measured.sum(2) >> 8) - self._rule_pivots >> 4
+        rotations, dc, sh = (halves.clamp(-self._rule_ranges, self._rule_ranges) + self._rule_ranges).unbind(1)
+        return rotations, dc, sh
+
+    def _snap_dc(self, sh_dc: Tensor, fineness: Tensor) -> Tensor:
+        symbols = _rounded(sh_dc.double() * self._dc_per_unit[fineness][:, None, None], DC_LIMIT)
+        return (symbols * self._dc_steps[fineness][:, None, None]).float()
 
     def _snap_rotations(self, vectors: Tensor, fineness: Tensor) -> Tensor:
         symbols = _rounded(vectors * self._rotations_per_unit[fineness][:, None], ROTATION_LIMIT)
@@ -233,11 +262,12 @@ class DeviceSteps:
         scalar = square_root((1.0 - _sum(vectors * vectors)).clamp(min=0.0))
         return torch.cat([scalar, vectors], 1).float()
 
-    def _harmonics(self, sh_rest: Tensor, fineness: Tensor) -> ShOnGrid:
+    def _harmonics(self, sh_rest: Tensor, dc_fineness: Tensor, fineness: Tensor) -> ShOnGrid:
         red, green, blue = sh_rest.unbind(2)
         sums = torch.stack([red + green + blue, red - blue, red - 2.0 * green + blue], 2)
         in_steps = sums * self.sh_per_unit[fineness][:, None]
-        return ShOnGrid(fineness, in_steps, _rounded(in_steps, SH_LIMIT, 1 - self._steps.sh_threshold))
+        symbols = _rounded(in_steps, SH_LIMIT, 1 - self._steps.sh_threshold)
+        return ShOnGrid(dc_fineness, fineness, in_steps, symbols)
 
     def _sh_rest(self, harmonics: ShOnGrid) -> Tensor:
         values = self._sh_values[(harmonics.symbols + SH_LIMIT).long()]

@@ -22,23 +22,22 @@ def fit_steps(splats: Splats, settings: GridSettings) -> Steps:
     """The steps of ``settings``, about the robust center and radius of a model's positions."""
     splats = splats.numpy()
     means = splats.means.astype(np.float64)
-    center, radius, mean_bits = np.zeros(3), 1.0, 1
-    rotation_pivot = sh_pivot = 0
+    center, radius, mean_bits, scale_pivot = np.zeros(3), 1.0, 1, 0.0
     if len(means):
         center = np.median(means, axis=0)
         radius = float(np.percentile(np.abs(means - center), 90))
         # Any radius about as large as that will do, so it is chosen such that a whole number of bits gives the step.
         middle_scales = np.median(splats.log_scales, axis=1)
-        lower_median = np.partition(middle_scales, (len(means) - 1) // 2)[(len(means) - 1) // 2]
-        step = settings.mean_step * float(elementary.exp2(lower_median / LN2))
+        scale_pivot = float(np.partition(middle_scales, (len(means) - 1) // 2)[(len(means) - 1) // 2])
+        step = settings.mean_step * float(elementary.exp2(scale_pivot / LN2))
         fraction, exponent = math.frexp(max(radius, 1e-30) / max(step, 1e-30))
         mean_bits = min(max(exponent - (fraction == 0.5), 1), MOST_MEAN_BITS)
         radius = max(radius, step * 2.0**mean_bits)
-        rotation_pivot, sh_pivot = pivots(splats.log_scales, splats.opacity_logits)
     steps = Steps(
         center=center.astype(np.float32).astype(np.float64),
         radius=float(np.float32(min(max(radius, 1e-20), 1e30))),
         mean_bits=mean_bits,
+        scale_pivot=min(max(scale_pivot, -1e6), 1e6),
         scale_step=settings.scale_step,
         opacity_levels=settings.opacity_levels,
         rotation_step=settings.rotation_step,
@@ -46,15 +45,17 @@ def fit_steps(splats: Splats, settings: GridSettings) -> Steps:
         sh_step=settings.sh_step,
         sh_chroma=chroma_steps(settings.sh_chroma),
         sh_values=np.arange(RECONSTRUCTED, dtype=np.float64),
-        rotation_pivot=rotation_pivot,
         rotation_range=settings.rotation_range,
-        sh_pivot=sh_pivot,
+        dc_range=settings.dc_range,
         sh_range=settings.sh_range,
         sh_threshold=settings.sh_threshold,
     )
-    if settings.sh_threshold > 0.5 and len(splats):
-        return replace(steps, sh_values=_centroids(splats, steps))
-    return steps
+    if not len(splats):
+        return steps
+    # The finenesses, which the pivots are for, depend on scales and opacities, and nothing of these on the pivots.
+    rotation_pivot, dc_pivot, sh_pivot = pivots(quantize(splats, steps).symbols, steps)
+    steps = replace(steps, rotation_pivot=rotation_pivot, dc_pivot=dc_pivot, sh_pivot=sh_pivot)
+    return replace(steps, sh_values=_centroids(splats, steps)) if settings.sh_threshold > 0.5 else steps
 
 
 def _centroids(splats: Splats, steps: Steps) -> np.ndarray:

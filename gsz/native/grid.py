@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from gsz.contract import Grid, ModelT
+from gsz.contract import Correction, Grid, ModelT
 from gsz.errors import UserError
 from gsz.fast3dgs import Fast3dgsGrid
 from gsz.kernels import announced
 from gsz.native import container
 from gsz.native.container import Header
 from gsz.native.fast3dgs_packing import PackedFast3dgs
-from gsz.native.layer_coding import LayerCoding
-from gsz.native.layers import split
+from gsz.native.layer_coding import LayerCoding, prepare
+from gsz.native.layers import layer_ends, split
 from gsz.native.layout import column_sizes
 from gsz.native.native_packing import PackedNative
 from gsz.native.packing import Packed
@@ -41,10 +41,11 @@ class LayeredGrid(Grid):
         layers: how many layers :meth:`encode` writes, at most; small models get fewer.
     """
 
-    uses_importance = True
-
     def __init__(self, layers: int = 1):
         self.layers = layers
+
+    def layer_ends(self, count: int) -> list[int]:
+        return layer_ends(count, self.layers)
 
     @abstractmethod
     def _pack(self, splats: Splats) -> Packed:
@@ -61,16 +62,23 @@ class LayeredGrid(Grid):
             raise UserError(f"a .gsz file holds fewer than 2**32 Gaussians, not {len(splats)}; prune the model")
         splats = splats.numpy()
         packed = self._pack(splats)
-        columns = [packed.columns(rows) for rows in split(splats, self.layers, importance, packed.curve)]
+        layers = [
+            prepare(packed.packing, packed.columns(rows))
+            for rows in split(splats, self.layers, importance, packed.curve)
+        ]
         header = Header(
             grid=packed.packing.number,
             sh_degree=splats.sh_degree,
             parameters=packed.packing.pack(),
-            column_sizes=column_sizes(packed.packing.layout, columns),
-            counts=[len(layer["sh"]) for layer in columns],
+            column_sizes=column_sizes(packed.packing.layout, [layer.columns for layer in layers]),
+            counts=[len(layer.columns["sh"]) for layer in layers],
+            corrections=[*self.corrections, *[Correction()] * len(layers)][: len(layers)],
+            antialiased=splats.antialiased,
+            offset=(0.0, 0.0, 0.0) if splats.offset is None else tuple(splats.offset.tolist()),
+            metadata=splats.metadata,
         )
         coding = LayerCoding(packed.packing, header.coefficients, header.column_sizes)
-        return container.assemble(header, [coding.encode_layer(layer) for layer in columns])
+        return container.assemble(header, [coding.encode_layer(layer) for layer in layers])
 
 
 class GszGrid(LayeredGrid):

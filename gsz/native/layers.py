@@ -19,11 +19,17 @@ SMALL_LAYER = 256
 """A model is cut into layers only where the first of them has about so many Gaussians or more."""
 
 
+def layer_ends(count: int, layers: int) -> list[int]:
+    """How many of ``count`` Gaussians there are to the end of each of at most so many layers: half of them to the end
+    of the last but one, a quarter to the end of the one before, and so on."""
+    layers = max(1, min(layers, math.frexp(max(1, count / SMALL_LAYER))[1]))
+    return [count >> (layers - 1 - layer) for layer in range(layers)]
+
+
 def split(
     splats: Splats, layers: int, importance: npt.NDArray[np.floating] | None, curve: np.ndarray
 ) -> list[np.ndarray]:
-    """Indices of the Gaussians of each layer, in the order of a file; each layer but the first two is twice as large
-    as the one before.
+    """Indices of the Gaussians of each layer, in the order of a file.
 
     Args:
         layers: how many, at most.
@@ -33,19 +39,18 @@ def split(
     Raises:
         UserError: there are importances of another number of Gaussians.
     """
-    count = len(splats)
-    layers = max(1, min(layers, math.frexp(max(1, count / SMALL_LAYER))[1]))
-    if layers == 1:
+    count, ends = len(splats), layer_ends(len(splats), layers)
+    if len(ends) == 1:
         return [in_lanes(stable_order(curve))]
     if importance is None:
         importance = default_importance(splats)
     elif len(importance) != count:
         raise UserError(f"importance of {len(importance)} Gaussians given for {count}; score the model again")
     unimportance = np.nan_to_num(-importance.astype(np.float64).reshape(-1), nan=np.inf)
-    layer_of = np.full(count, layers - 1, np.uint8)
-    for layer in reversed(range(layers - 1)):
-        layer_of[smallest(unimportance, count >> (layers - 1 - layer))] = layer
-    rows = [np.flatnonzero(layer_of == layer) for layer in range(layers)]
+    layer_of = np.full(count, len(ends) - 1, np.uint8)
+    for layer in reversed(range(len(ends) - 1)):
+        layer_of[smallest(unimportance, ends[layer])] = layer
+    rows = [np.flatnonzero(layer_of == layer) for layer in range(len(ends))]
     return [of_layer[in_lanes(stable_order(curve[of_layer]))] for of_layer in rows]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from gsz.coding.alphabet import Alphabet, buckets
 from gsz.coding.morton import deinterleave, interleave
+from gsz.coding.neighbors import BELOW, LEVEL
 from gsz.coding.tables import StreamError
 from gsz.kernels import kernel
 from gsz.native.layout import (
@@ -20,15 +21,17 @@ from gsz.native.layout import (
     Columns,
     Hints,
     Layout,
+    Prediction,
     from_ycocg,
     lane_differences,
+    mapped,
     to_ycocg,
 )
 from gsz.native.packing import Packed, Packing
 from gsz.native.steps import MEAN_LIMIT, RECONSTRUCTED, SCALE_LIMIT, Steps
 from gsz.native.symbols import (
     Finenesses,
-    Octaves,
+    FinenessRules,
     Symbols,
     dequantize_into,
     dequantize_sh,
@@ -37,13 +40,41 @@ from gsz.native.symbols import (
 )
 from gsz.splats import Splats
 
-_OPACITY = buckets([4, 12, 32], 10)
-_SCALE = buckets([12, 18, 24, 30, 36, 42, 50, 60, 80])
-_ROTATION = ColumnPlan("rotations", Alphabet(5, 4, 16, signed=True), first=("rotation_fineness", AS_IT_IS))
+_HALF_OCTAVES = [1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64]
+_QUARTER_OCTAVES = [
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    9,
+    11,
+    13,
+    15,
+    18,
+    21,
+    25,
+    30,
+    35,
+    42,
+    50,
+    59,
+    70,
+    83,
+    99,
+    118,
+    140,
+    166,
+    198,
+    235,
+]
+_ROTATION = ColumnPlan("rotations", Alphabet(5, 3, 15, signed=True), first=("rotation_fineness", AS_IT_IS))
 
-_PARAMETERS = struct.Struct("<3dd7d4dBBHhhi")
-"""Center, radius; steps of scales, rotations, DC, SH and its Co and Cg, SH threshold; SH values; mean bits, ranges of
-rotations and SH packed in a byte, opacity levels, pivots of rotations and SH, largest scale."""
+_PARAMETERS = struct.Struct("<3d2d7d4d4BH3h")
+"""Center, radius, scale pivot; steps of scales, rotations, DC, SH and its Co and Cg, SH threshold; SH values; bits of
+means, ranges of rotations, DC and SH, opacity levels, and the three pivots."""
 
 
 class NativePacking(Packing):
@@ -51,48 +82,72 @@ class NativePacking(Packing):
 
     Attributes:
         steps: the grid.
-        top: the largest scale symbol of the file.
     """
 
     number = 0
     name = "native"
     layout: ClassVar[Layout] = {
         "distance": ColumnPlan("means", Alphabet(2, 2, 63), previous=buckets([36, 48, 60]), summed=True),
-        "opacity": ColumnPlan("opacities", Alphabet(7, 4, 8), previous=buckets([4, 8, 16, 32, 64, 96])),
-        "scale": ColumnPlan("scales", Alphabet(7, 3, 19), first=("opacity_level", _OPACITY), previous=_SCALE),
-        "gap": ColumnPlan("scales", Alphabet(6, 2, 19), first=("scale", _SCALE)),
+        "opacity": ColumnPlan(
+            "opacities",
+            Alphabet(7, 4, 8),
+            prediction=Prediction(LEVEL, 12.0, mapped(list(range(1, 12))), lambda seen: seen["opacity_levels"]),
+        ),
+        "scale": ColumnPlan(
+            "scales",
+            Alphabet(7, 3, 20),
+            prediction=Prediction(
+                LEVEL, 4.0, mapped(_QUARTER_OCTAVES), lambda seen: np.ones(len(seen["opacity_level"]))
+            ),
+        ),
+        "gap": ColumnPlan(
+            "scales",
+            Alphabet(6, 2, 20),
+            prediction=Prediction(
+                BELOW,
+                1.0,
+                mapped([-6, -3, -1, 0, 1, 2, 4, 6, 9, 13, 20], 128),
+                lambda seen: seen["scale"],
+                buckets(_HALF_OCTAVES, 12),
+            ),
+        ),
         "thin": ColumnPlan(
             "scales",
-            Alphabet(6, 2, 19),
-            first=("gap", buckets([1, 2, 4, 7, 12])),
-            second=("scale", buckets([16, 24, 32, 40, 50], 6)),
+            Alphabet(6, 2, 20),
+            prediction=Prediction(
+                BELOW,
+                2.0,
+                mapped([-6, -2, -1, 0, 1, 2, 4, 8, 12, 18, 26, 40], 128),
+                lambda seen: (seen["scale"] - seen["gap"] + 1) >> 1,
+                buckets(_HALF_OCTAVES, 13),
+            ),
         ),
         "rotation_x": _ROTATION,
         "rotation_y": _ROTATION,
         "rotation_z": _ROTATION,
         **DC_COLUMNS,
     }
-    # ``distance``: Morton code less that of the Gaussian eight before. ``scale``: the file's largest less this one.
-    # ``gap`` and ``thin``: half the last scale, rounded up, less the next.
+    # ``distance``: Morton code less that of the Gaussian eight before. ``gap``: the first scale less the second.
+    # ``thin``: half the second, rounded up, less the third.
 
-    def __init__(self, steps: Steps, top: int):
+    def __init__(self, steps: Steps):
         self.steps = steps
-        self.top = top
 
     @classmethod
     def unpack(cls, parameters: bytes) -> NativePacking:
         if len(parameters) != _PARAMETERS.size:
             raise ValueError("the grid has a wrong length")
         numbers = _PARAMETERS.unpack(parameters)
-        floats, (mean_bits, ranges, opacity_levels, rotation_pivot, sh_pivot, top) = numbers[:15], numbers[15:]
+        floats, (mean_bits, *ranges, opacity_levels), pivots = numbers[:16], numbers[16:21], numbers[21:]
         limits_kept = (
             all(math.isfinite(number) and abs(number) < 1e38 for number in floats)
             and floats[3] > 1e-30
-            and all(1e-30 < number < 1e6 for number in floats[4:10])
-            and all(0 <= number <= 64 for number in floats[10:])
+            and abs(floats[4]) <= 1e6
+            and all(1e-30 < number < 1e6 for number in floats[5:11])
+            and all(0 <= number <= 64 for number in floats[11:])
             and mean_bits <= 16
             and 2 <= opacity_levels <= 256
-            and max(ranges >> 4, ranges & 15) <= 8
+            and max(ranges) <= 8
         )
         if not limits_kept:
             raise ValueError("the grid is out of range")
@@ -100,26 +155,30 @@ class NativePacking(Packing):
             center=np.array(floats[:3]),
             radius=floats[3],
             mean_bits=mean_bits,
-            scale_step=floats[4],
+            scale_pivot=floats[4],
+            scale_step=floats[5],
             opacity_levels=opacity_levels,
-            rotation_step=floats[5],
-            dc_step=floats[6],
-            sh_step=floats[7],
-            sh_chroma=np.array(floats[8:10]),
-            sh_values=np.array(floats[11 : 11 + RECONSTRUCTED]),
-            rotation_pivot=rotation_pivot,
-            rotation_range=ranges >> 4,
-            sh_pivot=sh_pivot,
-            sh_range=ranges & 15,
-            sh_threshold=floats[10],
+            rotation_step=floats[6],
+            dc_step=floats[7],
+            sh_step=floats[8],
+            sh_chroma=np.array(floats[9:11]),
+            sh_values=np.array(floats[12 : 12 + RECONSTRUCTED]),
+            rotation_pivot=pivots[0],
+            rotation_range=ranges[0],
+            dc_pivot=pivots[1],
+            dc_range=ranges[1],
+            sh_pivot=pivots[2],
+            sh_range=ranges[2],
+            sh_threshold=floats[11],
         )
-        return cls(steps, top)
+        return cls(steps)
 
     def pack(self) -> bytes:
         steps = self.steps
         return _PARAMETERS.pack(
             *steps.center,
             steps.radius,
+            steps.scale_pivot,
             steps.scale_step,
             steps.rotation_step,
             steps.dc_step,
@@ -128,11 +187,13 @@ class NativePacking(Packing):
             steps.sh_threshold,
             *steps.sh_values,
             steps.mean_bits,
-            steps.rotation_range << 4 | steps.sh_range,
+            steps.rotation_range,
+            steps.dc_range,
+            steps.sh_range,
             steps.opacity_levels,
             steps.rotation_pivot,
+            steps.dc_pivot,
             steps.sh_pivot,
-            self.top,
         )
 
     def columns(self, symbols: Symbols, curve: np.ndarray) -> Columns:
@@ -143,8 +204,8 @@ class NativePacking(Packing):
         return {
             "distance": lane_differences(curve),
             "opacity": symbols.opacities,
-            "scale": self.top - first,
-            "gap": ((first + 1) >> 1) - second,
+            "scale": first,
+            "gap": first - second,
             "thin": ((second + 1) >> 1) - third,
             "rotation_x": x,
             "rotation_y": y,
@@ -156,6 +217,10 @@ class NativePacking(Packing):
         }
 
     def hints(self, attribute: str, columns: Columns, hints: Hints) -> Hints:
+        if attribute == "opacities":
+            positions = deinterleave(columns["distance"], MEAN_LIMIT)
+            levels = np.full(len(positions), float(self.steps.opacity_levels))
+            return hints | {"positions": positions, "places": positions.astype(np.float64), "opacity_levels": levels}
         if attribute == "scales":
             levels = columns["opacity"]
             if int(levels.max(initial=0)) >= self.steps.opacity_levels:
@@ -164,22 +229,29 @@ class NativePacking(Packing):
         if attribute == "rotations":
             count = len(columns["scale"])
             scales = np.empty((count, 3), np.int32)
-            fineness = Finenesses(np.empty(count, np.uint8), np.empty(count, np.uint8))
+            fineness = Finenesses.blank(count)
             symbols = (columns[name].astype(np.int64, copy=False) for name in ("scale", "gap", "thin"))
-            _shapes(*symbols, hints["opacity_level"], self.top, Octaves.of(self.steps), scales, fineness)
-            return hints | {"scales": scales, "rotation_fineness": fineness.rotations, "sh_fineness": fineness.sh}
+            _shapes(*symbols, hints["opacity_level"], FinenessRules.of(self.steps), scales, fineness)
+            return hints | {
+                "scales": scales,
+                "rotation_fineness": fineness.rotations,
+                "dc_fineness": fineness.dc,
+                "dc_steps": np.take(self.steps.dc_steps, fineness.dc),
+                "sh_fineness": fineness.sh,
+            }
         return hints
 
     def finish(self, columns: Columns, hints: Hints, rows: Splats) -> None:
         symbols = Symbols(
-            means=deinterleave(columns["distance"], MEAN_LIMIT),
+            means=hints["positions"],
             scales=hints["scales"],
             opacities=hints["opacity_level"],
             rotations=_side_by_side(columns["rotation_x"], columns["rotation_y"], columns["rotation_z"]),
             dc=_side_by_side(*from_ycocg(columns["y"], columns["co"], columns["cg"])),
             sh=np.empty((len(rows), 0), np.int16),
         )
-        dequantize_into(rows, symbols, hints["rotation_fineness"], self.steps)
+        fineness = Finenesses(hints["rotation_fineness"], hints["dc_fineness"], hints["sh_fineness"])
+        dequantize_into(rows, symbols, fineness, self.steps)
 
     @property
     def sh_finenesses(self) -> int:
@@ -200,8 +272,7 @@ class PackedNative(Packed):
     @staticmethod
     def of(splats: Splats, steps: Steps) -> PackedNative:
         symbols = quantize(splats, steps).symbols
-        top = int(symbols.scales[:, 0].max(initial=-SCALE_LIMIT))
-        return PackedNative(NativePacking(steps, top), interleave(symbols.means, MEAN_LIMIT), symbols)
+        return PackedNative(NativePacking(steps), interleave(symbols.means, MEAN_LIMIT), symbols)
 
     def columns(self, rows: np.ndarray) -> Columns:
         return self.packing.columns(self.symbols.take(rows), self.curve[rows])
@@ -216,13 +287,13 @@ def _side_by_side(first: np.ndarray, second: np.ndarray, third: np.ndarray) -> n
 
 
 @kernel
-def _shapes(scale, gap, thin, levels, top, octaves, scales, fineness):
+def _shapes(scale, gap, thin, levels, rules, scales, fineness):
     """Fill in ``(N, 3)`` scale symbols and what follows from them. Those of a strange file are cut off."""
     limit = 4 * SCALE_LIMIT
     for i in range(len(scale)):
-        first = top - scale[i]
-        second = ((first + 1) >> 1) - gap[i]
+        first = scale[i]
+        second = first - gap[i]
         third = ((second + 1) >> 1) - thin[i]
         for axis, symbol in enumerate((first, second, third)):
             scales[i, axis] = -limit if symbol < -limit else (limit if symbol > limit else symbol)
-        fineness_of(i, scales, levels, octaves, fineness)
+        fineness_of(i, scales, levels, rules, fineness)

@@ -9,18 +9,18 @@ on where they are.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gsz.native import price
+from gsz.kernels import inline, kernel
 from gsz.native.container import Header
-from gsz.native.device import DeviceSteps, slices
+from gsz.native.device import DeviceSteps, ShOnGrid, rows_of, slices
 from gsz.native.sh_coding import survey
 from gsz.native.snap import in_threads
-from gsz.native.steps import Steps
+from gsz.native.steps import POWER_OCTAVES, Steps
 from gsz.native.symbols import quantize
 from gsz.splats import Splats
 
@@ -82,6 +82,20 @@ COLUMNS = {
 """The columns whose symbols are priced, and the attribute that each belongs to."""
 
 
+class _OnGrid(NamedTuple):
+    """What rounding a model tells about its rate.
+
+    Attributes:
+        dc_fineness: ``(N,)`` int64.
+        sh_bits: scalar, what harmonics cost, before scaling.
+        sh_gradient: ``(N, K, 3)``, of these bits.
+    """
+
+    dc_fineness: Tensor
+    sh_bits: Tensor
+    sh_gradient: Tensor
+
+
 class RateModel:
     """The costs of a model on a grid, as they were when this was made.
 
@@ -100,104 +114,102 @@ class RateModel:
         header = Header.parse(encoded, "model")
         spent = {name: 8 * size for name, size in header.bytes_by_attribute().items()}
         self._constant = float(8 * header.size + spent["means"] + spent["rotations"])
+        self._dc_per_unit = torch.from_numpy(1 / steps.dc_steps).float().to(device)
+        self._scale_steps = torch.from_numpy(steps.scale_steps).float().to(device)
         self._sh_costs = _sh_costs(quantize(splats, steps).symbols.sh)
         self._sh_costs_there = torch.from_numpy(self._sh_costs).to(device)
-        columns = self._columns(splats)
+        parts = [rows_of(splats, rows) for rows in slices(len(splats))]
+        on_grid = [self._on_grid(part) for part in parts]
+        columns = torch.cat([self._columns(part, each.dc_fineness) for part, each in zip(parts, on_grid, strict=True)])
         self._tables = ColumnCosts(columns.round().long().cpu().numpy().T, device)
         estimated = dict.fromkeys(COLUMNS.values(), 0.0)
         for attribute, bits in zip(COLUMNS.values(), self._tables.sums(columns).tolist(), strict=True):
             estimated[attribute] += bits
         scaling = [spent[attribute] / max(estimated[attribute], 1.0) for attribute in COLUMNS.values()]
         self._scaling = torch.tensor(scaling).to(device)
-        self._sh_scaling = 1.0
-        self._prices = self._tables_of_prices()
-        self._sh_scaling = spent["sh"] / max(float(self._priced(splats)[1]), 1.0)
-        self._prices = self._tables_of_prices()
+        self._sh_scaling = spent["sh"] / max(sum(float(each.sh_bits) for each in on_grid), 1.0)
 
     def fits(self, splats: Splats) -> bool:
         """Whether these may be the Gaussians whose statistics were taken: as many, on the same device."""
         return len(splats) == self._count and splats.means.device == self._device
 
     def bits(self, splats: Splats) -> Tensor:
-        """The estimated size of the file in bits, a scalar with gradients to opacity, scales and harmonics."""
-        bits, sh_bits, gradients = self._priced(splats.map(Tensor.detach))
-        tensors = splats.opacity_logits, splats.log_scales, splats.sh_dc, splats.sh_rest
-        return _WithGradient.apply(bits + sh_bits + self._constant, gradients, *tensors)
+        """The estimated size of the file in bits, a scalar with gradients to opacity, scales, colors and harmonics."""
+        bits, gradients = self._priced(splats.map(Tensor.detach))
+        return _WithGradient.apply(bits + self._constant, gradients, *_priced_tensors(splats))
 
-    def _priced(self, splats: Splats) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Bits of all but the harmonics, and of the harmonics; and the gradients of their sum."""
-        steps = self._steps_there
-        if isinstance(steps, Steps):
-            return self._priced_on_cpu(steps, splats)
-        bits, gradients = self._columns_bits(splats)
-        sh_bits, gradient = self._sh_bits_on_device(steps, splats)
-        return bits, sh_bits, [*gradients, gradient]
-
-    def _tables_of_prices(self) -> price.Tables:
-        """The tables as :mod:`gsz.native.price` takes them."""
-        begins = self._tables.begins.cpu().numpy()
-        bits, scaling = self._tables.bits.cpu().numpy(), self._scaling.cpu().numpy()
-        columns = [
-            price.with_slopes(costs * factor) for costs, factor in zip(np.split(bits, begins[1:]), scaling, strict=True)
-        ]
-        return price.Tables(
-            np.concatenate(columns),
-            begins,
-            self._tables.lows.cpu().numpy().astype(np.float64),
-            self._tables.ends.cpu().numpy().astype(np.float64),
-            price.with_slopes(self._sh_costs * np.float32(self._sh_scaling)),
-        )
-
-    def _priced_on_cpu(self, steps: Steps, splats: Splats) -> tuple[Tensor, Tensor, list[Tensor]]:
-        model = splats.map(Tensor.contiguous).numpy()
-        gradients = [np.empty_like(getattr(model, name)) for name in price.Gradients._fields]
-
-        def of_rows(rows: slice) -> tuple[float, float]:
-            into = price.Gradients(*(gradient[rows] for gradient in gradients))
-            return price.price(model.map(lambda array: array[rows]), steps, self._prices, into)
-
-        sums = np.array(in_threads(of_rows, len(splats))).sum(0)
-        bits, sh_bits = torch.tensor(sums, dtype=torch.float32)
-        return bits, sh_bits, list(map(torch.from_numpy, gradients))
-
-    def _columns_bits(self, splats: Splats) -> tuple[Tensor, list[Tensor]]:
-        """What opacities, scales and ``sh_dc`` cost, and the gradients by these three."""
-        tensors = splats.opacity_logits, splats.log_scales, splats.sh_dc
-        bits, gradients = torch.zeros((), device=self._device), [torch.empty_like(tensor) for tensor in tensors]
+    def _priced(self, splats: Splats) -> tuple[Tensor, list[Tensor]]:
+        """Bits and their gradients. What is computed on the way takes several times a model: so it goes by rows."""
+        bits, gradients = torch.zeros((), device=self._device), list(map(torch.empty_like, _priced_tensors(splats)))
         for rows in slices(len(splats)):
-            part = splats.map(lambda tensor, rows=rows: tensor[rows].detach().requires_grad_())
-            with torch.enable_grad():
-                cost = (self._tables.sums(self._columns(part)) * self._scaling).sum()
-                slopes = torch.autograd.grad(cost, (part.opacity_logits, part.log_scales, part.sh_dc))
+            cost, slopes = self._priced_at_once(rows_of(splats, rows))
+            bits += cost
             for gradient, slope in zip(gradients, slopes, strict=True):
                 gradient[rows] = slope
-            bits += cost.detach()
         return bits, gradients
 
-    def _columns(self, splats: Splats) -> Tensor:
+    def _priced_at_once(self, splats: Splats) -> tuple[Tensor, tuple[Tensor, ...]]:
+        on_grid = self._on_grid(splats)
+        leaves = splats.map(lambda tensor: tensor.detach().requires_grad_())
+        with torch.enable_grad():
+            cost = (self._tables.sums(self._columns(leaves, on_grid.dc_fineness)) * self._scaling).sum()
+            slopes = torch.autograd.grad(cost, _priced_tensors(leaves)[:3])
+        return cost.detach() + on_grid.sh_bits * self._sh_scaling, (*slopes, on_grid.sh_gradient * self._sh_scaling)
+
+    def _columns(self, splats: Splats, dc_fineness: Tensor) -> Tensor:
         """``(N, C)`` real numbers that are rounded to the symbols of each of :data:`COLUMNS`."""
         steps = self._steps
-        scales = splats.log_scales.sort(dim=1, descending=True).values / steps.scale_step
-        red, green, blue = (splats.sh_dc[:, 0] / steps.dc_step).unbind(1)
+        logs = splats.log_scales.sort(dim=1, descending=True).values
+        octaves = ((logs - steps.scale_pivot) * POWER_OCTAVES).clamp(-60.0, 60.0)
+        whole = octaves.detach().floor()
+        # Not a power function, but what the grid has in its place: see :func:`gsz.native.symbols._power`.
+        powers = (3.0 - torch.sqrt(4.0 - 3.0 * (octaves - whole))) * torch.exp2(whole)
+        first, second, third = (powers / self._scale_steps).unbind(1)
+        red, green, blue = (splats.sh_dc[:, 0] * self._dc_per_unit[dc_fineness][:, None]).unbind(1)
         columns = [
-            torch.sigmoid(splats.opacity_logits[:, 0]) * steps.opacity_levels - 0.5,
-            scales[:, 0],
-            (scales[:, 0] - scales[:, 1]) / 2,
-            (scales[:, 1] - scales[:, 2]) / 4,
+            torch.sigmoid(splats.opacity_logits[:, 0]).clamp(min=1e-12).sqrt() * steps.opacity_levels - 0.5,
+            first,
+            first - second,
+            (second + 0.5) / 2 - third,
             (red + 2 * green + blue) / 4,
             green - (red + blue) / 2,
             red - blue,
         ]
         return torch.stack(columns, 1)
 
-    def _sh_bits_on_device(self, steps: DeviceSteps, splats: Splats) -> tuple[Tensor, Tensor]:
-        bits, gradient = torch.zeros((), device=self._device), torch.empty_like(splats.sh_rest)
-        for rows in slices(len(splats) if gradient.numel() else 0):
-            part = splats.map(lambda tensor, rows=rows: tensor[rows])
-            cost, slope = _sh_bits_on_device(steps, part, self._sh_costs_there)
-            gradient[rows] = slope * self._sh_scaling
-            bits += cost * self._sh_scaling
-        return bits, gradient
+    def _on_grid(self, splats: Splats) -> _OnGrid:
+        """What harmonics cost, class by class: Gaussians of class 0 have none to pay for and feel no pull."""
+        splats = splats.map(Tensor.detach)
+        if isinstance(self._steps_there, Steps):
+            return self._on_grid_on_cpu(splats)
+        harmonics = self._steps_there.harmonics(splats)
+        bits, gradient = _sh_bits_on_device(self._steps_there, harmonics, self._sh_costs_there)
+        return _OnGrid(harmonics.dc_fineness, bits, gradient)
+
+    def _on_grid_on_cpu(self, splats: Splats) -> _OnGrid:
+        values = splats.sh_rest.contiguous()
+        gradient, dc_fineness = torch.zeros_like(values), torch.empty(len(splats), dtype=torch.long)
+        flat = len(splats), 3 * values.shape[1]
+
+        def of_rows(rows: slice) -> float:
+            quantized = quantize(rows_of(splats, rows), self._steps)
+            dc_fineness[rows] = torch.from_numpy(quantized.finenesses.dc)
+            return _sh_bits_and_gradient(
+                values.numpy().reshape(flat)[rows],
+                quantized.finenesses.sh,
+                self._steps.sh_per_unit,
+                np.minimum(survey(quantized.symbols.sh)[0], MOST_CLASSES),
+                self._sh_costs,
+                gradient.numpy().reshape(flat)[rows],
+            )
+
+        bits = sum(in_threads(of_rows, len(splats)))
+        return _OnGrid(dc_fineness, torch.tensor(bits, dtype=torch.float32), gradient)
+
+
+def _priced_tensors(splats: Splats) -> tuple[Tensor, ...]:
+    """Those that the estimate has gradients by."""
+    return splats.opacity_logits, splats.log_scales, splats.sh_dc, splats.sh_rest
 
 
 def _sh_costs(sh: np.ndarray) -> np.ndarray:
@@ -227,9 +239,10 @@ class _WithGradient(torch.autograd.Function):
         return None, None, *(gradient.mul_(gradients[0]) for gradient in ctx.saved_tensors)
 
 
-def _sh_bits_on_device(steps: DeviceSteps, splats: Splats, costs: Tensor) -> tuple[Tensor, Tensor]:
+def _sh_bits_on_device(steps: DeviceSteps, harmonics: ShOnGrid, costs: Tensor) -> tuple[Tensor, Tensor]:
     """What harmonics cost, interpolated, and the ``(N, K, 3)`` gradient."""
-    harmonics = steps.harmonics(splats)
+    if harmonics.symbols.shape[1] == 0:
+        return harmonics.symbols.sum(), harmonics.symbols
     # The exponent of a whole number is its bit length.
     _, kinds = torch.frexp(harmonics.symbols.abs().amax((1, 2)))
     table = kinds.clamp(max=MOST_CLASSES)[:, None, None] * 3 + torch.arange(3, device=steps.device)
@@ -245,3 +258,37 @@ def _sh_bits_on_device(steps: DeviceSteps, splats: Splats, costs: Tensor) -> tup
     y, co, cg = (slope * steps.sh_per_unit[harmonics.fineness][:, None]).unbind(2)
     even = y + cg
     return bits, torch.stack([even + co, y - 2.0 * cg, even - co], 2)
+
+
+@kernel
+def _sh_bits_and_gradient(values, fineness, per_unit, classes, costs, gradient):
+    bits = 0.0
+    last = costs.shape[2] - 1
+    for i in range(values.shape[0]):
+        if classes[i] == 0:
+            continue
+        per_y, per_co, per_cg = per_unit[fineness[i], 0], per_unit[fineness[i], 1], per_unit[fineness[i], 2]
+        of_class = costs[classes[i]]
+        for j in range(0, values.shape[1], 3):
+            red, green, blue = values[i, j], values[i, j + 1], values[i, j + 2]
+            y, y_slope = _interpolated(of_class[0], last, (red + green + blue) * per_y)
+            co, co_slope = _interpolated(of_class[1], last, (red - blue) * per_co)
+            cg, cg_slope = _interpolated(of_class[2], last, (red - 2 * green + blue) * per_cg)
+            bits += y + co + cg
+            even = y_slope * per_y + cg_slope * per_cg
+            gradient[i, j] = even + co_slope * per_co
+            gradient[i, j + 1] = y_slope * per_y - 2 * cg_slope * per_cg
+            gradient[i, j + 2] = even - co_slope * per_co
+    return bits
+
+
+@inline
+def _interpolated(costs, last, value):
+    """What a real number of steps costs, and the slope there, without a branch that nobody could foresee."""
+    size = abs(value)
+    size = size if size < last else np.float32(last)
+    below = int(size)
+    above = below + 1 if below < last else last
+    slope = costs[above] - costs[below]
+    sign = np.float32(value > 0) - np.float32(value < 0)
+    return costs[below] + slope * (size - np.float32(below)), slope * sign

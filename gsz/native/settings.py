@@ -16,12 +16,13 @@ class GridSettings:
     Attributes:
         mean_step: step of positions near the scene's center, as a fraction of the median of the second largest scale;
             it grows with the distance from the centre outside of the robust radius of the scene.
-        scale_step: step of the largest log-scale (natural logarithm); 1/20 is 5 % in size. The second has twice and
-            the third four times this step.
-        opacity_levels: number of opacities, 2 to 256.
-        rotation_step: step of the quaternion's vector part, for Gaussians of median leverage.
-        rotation_range: by how many half octaves it follows what a Gaussian covers and how long it is; 0 to 8.
-        dc_step: step of degree-0 harmonics; 0.0035 of them is one grey level of 255.
+        scale_step: step of the two largest log-scales (natural logarithm) of a Gaussian of the median size; 1/20 is
+            5 % in size. Larger ones have smaller steps, and the third scale has twice the step.
+        opacity_levels: number of opacities, 2 to 256, evenly spaced in their square root.
+        rotation_step: step of the quaternion's vector part, for the median Gaussian.
+        rotation_range: by how many half octaves it follows how a Gaussian's rotation shows; 0 to 8.
+        dc_step: step of degree-0 harmonics, for the median Gaussian; 0.0035 of them is one grey level of 255.
+        dc_range: by how many half octaves it follows how a Gaussian's color shows; 0 to 8.
         sh_step: step of the Y of the other harmonics.
         sh_chroma: by how much coarser their Co and Cg are stored: times the steps at which errors of color are equal.
         sh_threshold: from which fraction of a step harmonics are rounded up; 0.5 is plain rounding, more widens the
@@ -30,11 +31,12 @@ class GridSettings:
     """
 
     mean_step: float = 0.08
-    scale_step: float = 1 / 20
-    opacity_levels: int = 64
-    rotation_step: float = 1 / 56
-    rotation_range: int = 4
-    dc_step: float = 0.07
+    scale_step: float = 0.13
+    opacity_levels: int = 48
+    rotation_step: float = 1 / 45
+    rotation_range: int = 8
+    dc_step: float = 0.107
+    dc_range: int = 8
     sh_step: float = 0.06
     sh_chroma: float = 1.6
     sh_threshold: float = 0.6
@@ -49,6 +51,7 @@ class GridSettings:
             "rotation_step": (1e-4, 1),
             "rotation_range": (0, 8),
             "dc_step": (1e-4, 4),
+            "dc_range": (0, 8),
             "sh_step": (1e-3, 4),
             "sh_chroma": (0.1, 10),
             "sh_threshold": (0.5, 1),
@@ -61,11 +64,11 @@ class GridSettings:
 
 
 QUALITIES: dict[str, GridSettings] = {
-    "best": GridSettings(0.005, 1 / 64, 256, 1 / 1024, dc_step=0.01, sh_step=0.006, sh_chroma=1.0, sh_threshold=0.5),
-    "high": GridSettings(0.04, 1 / 20, 128, 1 / 80, dc_step=0.03, sh_step=0.023, sh_chroma=1.3, sh_threshold=0.55),
+    "best": GridSettings(0.005, 0.04, 192, 1 / 820, dc_step=0.015, sh_step=0.006, sh_chroma=1.0, sh_threshold=0.5),
+    "high": GridSettings(0.04, 0.13, 96, 1 / 64, dc_step=0.046, sh_step=0.023, sh_chroma=1.3, sh_threshold=0.55),
     "medium": GridSettings(),
-    "low": GridSettings(0.12, 1 / 14, 48, 1 / 30, dc_step=0.09, sh_step=0.09),
-    "tiny": GridSettings(0.2, 1 / 9, 32, 1 / 20, dc_step=0.12, sh_step=0.14),
+    "low": GridSettings(0.12, 0.186, 36, 1 / 24, dc_step=0.138, sh_step=0.09),
+    "tiny": GridSettings(0.2, 0.29, 24, 1 / 16, dc_step=0.185, sh_step=0.14),
 }
 """Named grids, from the finest to the coarsest."""
 

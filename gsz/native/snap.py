@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gsz.contract import ModelT
 from gsz.native import symbols
-from gsz.native.device import DeviceSteps
+from gsz.native.device import DeviceSteps, rows_of
 from gsz.native.steps import Steps
 from gsz.splats import Splats
 
@@ -62,9 +62,9 @@ def _snap_on_cpu(steps: Steps, splats: Splats) -> tuple[Splats, list[symbols.Fra
     snapped = symbols.blank_model(len(model), model.sh_degree)
 
     def of_rows(rows: slice) -> symbols.Frames:
-        part, into = model.map(lambda array: array[rows]), snapped.map(lambda array: array[rows])
+        part, into = rows_of(model, rows), rows_of(snapped, rows)
         quantized = symbols.quantize(part, steps, with_sh=False)
-        symbols.dequantize_into(into, quantized.symbols, quantized.finenesses.rotations, steps)
+        symbols.dequantize_into(into, quantized.symbols, quantized.finenesses, steps)
         symbols.snap_sh(part.sh_rest, quantized.finenesses.sh, steps, into.sh_rest)
         return quantized.frames
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from gsz.rounding.elementary import LN2
 
 MEAN_LIMIT = (1 << 20) - 1
 """Largest absolute mean symbol: three of them interleave into 63 bits."""
-SCALE_LIMIT = (1 << 17) - 1
+SCALE_LIMIT = (1 << 20) - 1
 ROTATION_LIMIT = (1 << 15) - 1
 DC_LIMIT = 1 << 20
 SH_LIMIT = (1 << 13) - 1
@@ -22,6 +23,42 @@ LARGEST_EXPONENT = 200
 """Binary exponents of positions, in radii, beyond which decoders do not go."""
 RECONSTRUCTED = 4
 """Magnitudes below this have a stored reconstruction value; larger ones are multiples of the step."""
+
+SCALE_POWER = 0.4
+"""Scales are on a grid that is uniform in this power of them."""
+POWER_OCTAVES = SCALE_POWER / LN2
+"""Octaves of the power in a unit of log-scale."""
+LOGS_PER_OCTAVE = LN2 / SCALE_POWER
+"""Units of log-scale in an octave of the power: 1.7328679513998633."""
+SMALLEST_SCALE = 0.375
+"""What the scale symbol 0 stands for, in steps: a scale has a logarithm."""
+COARSER_SCALES = (1.0, 1.0, 2.0)
+"""The steps of the axes, largest first, in those of the first: an error of the thinnest shows least."""
+
+SIZE_UNIT = 32
+"""Parts of an octave in which sizes and opacities are measured for the finenesses."""
+SIZE_OF_NOTHING = -114
+"""Of the scale symbol 0; see :func:`gsz.native.symbols.fineness_of`."""
+
+
+class FinenessRule(NamedTuple):
+    """How fine something is, by a Gaussian's sizes and opacity: weights of their logarithms, in 1/256.
+
+    The step of what is rounded falls with the scales to the powers ``first``, ``second`` and ``third``, largest scale
+    first, and with the opacity to the power ``opacity``.
+    """
+
+    first: int
+    second: int
+    third: int
+    opacity: int
+
+
+ROTATION_RULE = FinenessRule(256, -38, -77, 97)
+"""Rotations show by how long a Gaussian is, and the less the thicker it is."""
+DC_RULE = FinenessRule(64, 77, -26, 110)
+SH_RULE = FinenessRule(128, 128, 0, 128)
+"""Harmonics by the square root of what a Gaussian covers."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +69,21 @@ class Steps:
         center: ``(3,)`` float64, world units; where the contracted space is finest.
         radius: world units; within it positions are on a uniform grid.
         mean_bits: the grid step of positions is ``radius * 2**-mean_bits``.
-        scale_step: step of the natural logarithm of the largest scale. The second has twice this step and the third
-            four times: what they round off shows less.
+        scale_pivot: the natural logarithm of the scale at which log-scales have the step ``scale_step``. They are on a
+            grid uniform in the power :data:`SCALE_POWER` of scales: larger ones have smaller steps.
+        scale_step: that step, of the two largest scales of a Gaussian. The third has twice this step.
         opacity_levels: number of opacities, 2 to 256.
         rotation_step: step of the vector part of a unit quaternion.
         dc_step: step of degree-0 harmonics.
         sh_step: step of the Y of the others, which is the mean of red, green and blue.
         sh_chroma: ``(2,)`` float64; the steps of their Co and Cg, in units of ``sh_step``; see :func:`chroma_steps`.
         sh_values: ``(RECONSTRUCTED,)`` float64; what magnitudes 0, 1, ... stand for, in steps. The first is 0.
-        rotation_pivot: leverage, in 1/16 octaves, of the Gaussians whose rotations have exactly ``rotation_step``.
-        rotation_range: by how many half octaves that step may be divided or multiplied, 0 to 8; see
-            :func:`gsz.native.symbols.fineness_of`.
-        sh_pivot: the same for coverage and ``sh_step``.
+        rotation_pivot: what :data:`ROTATION_RULE` makes of the Gaussians whose rotations have exactly
+            ``rotation_step``, in 1/32 octaves; see :func:`gsz.native.symbols.fineness_of`.
+        rotation_range: by how many half octaves that step may be divided or multiplied, 0 to 8.
+        dc_pivot: the same for :data:`DC_RULE` and ``dc_step``.
+        dc_range: the same for ``dc_step``.
+        sh_pivot: the same for :data:`SH_RULE` and ``sh_step``.
         sh_range: the same for ``sh_step``.
         sh_threshold: fraction of a step beyond which a magnitude is rounded up; only encoders use it.
     """
@@ -51,6 +91,7 @@ class Steps:
     center: np.ndarray
     radius: float
     mean_bits: int
+    scale_pivot: float
     scale_step: float
     opacity_levels: int
     rotation_step: float
@@ -60,6 +101,8 @@ class Steps:
     sh_values: np.ndarray
     rotation_pivot: int = 0
     rotation_range: int = 0
+    dc_pivot: int = 0
+    dc_range: int = 0
     sh_pivot: int = 0
     sh_range: int = 0
     sh_threshold: float = 0.5
@@ -68,6 +111,16 @@ class Steps:
     def rotation_steps(self) -> np.ndarray:
         """``(2 * rotation_range + 1,)`` float64: the steps of each fineness, coarsest first."""
         return _half_octaves(self.rotation_step, self.rotation_range)
+
+    @cached_property
+    def scale_steps(self) -> np.ndarray:
+        """``(3,)`` float64: the steps of the power of scales, which is 1 at the pivot, by axis."""
+        return SCALE_POWER * self.scale_step * np.array(COARSER_SCALES)
+
+    @cached_property
+    def dc_steps(self) -> np.ndarray:
+        """``(2 * dc_range + 1,)`` float64: the steps of each fineness, coarsest first."""
+        return _half_octaves(self.dc_step, self.dc_range)
 
     @cached_property
     def sh_steps(self) -> np.ndarray:
@@ -85,29 +138,26 @@ class Steps:
 
     @cached_property
     def opacity_logits(self) -> np.ndarray:
-        """``(opacity_levels,)`` float32: opacities ``(level + 1/2) / levels`` as logits.
+        """``(opacity_levels,)`` float32: opacities, the squares of ``(level + 1/2) / levels``, as logits.
 
         Rounded to 1/4096, so that a decoder with any good logarithm has the same.
         """
-        opacity = (np.arange(self.opacity_levels) + 0.5) / self.opacity_levels
+        opacity = self._opacities
         return (np.rint(elementary.logit(opacity) * 4096) / 4096).astype(np.float32)
 
     @cached_property
     def opacity_thresholds(self) -> np.ndarray:
-        """``(opacity_levels - 1,)`` float32: the logits of opacities ``level / levels``, from which a level begins."""
-        opacity = np.arange(1, self.opacity_levels) / self.opacity_levels
-        return elementary.logit(opacity).astype(np.float32)
+        """``(opacity_levels - 1,)`` float32: the logits of the opacities from which a level begins."""
+        return elementary.logit((np.arange(1, self.opacity_levels) / self.opacity_levels) ** 2).astype(np.float32)
 
     @cached_property
     def covered(self) -> np.ndarray:
-        """``(opacity_levels,)`` int64: the logarithm of each opacity, in 1/16 octaves."""
-        opacity = (np.arange(self.opacity_levels) + 0.5) / self.opacity_levels
-        return np.rint(16 * elementary.log2(opacity)).astype(np.int64)
+        """``(opacity_levels,)`` int64: the logarithm of each opacity, in 1/32 octaves."""
+        return np.rint(SIZE_UNIT * elementary.log2(self._opacities)).astype(np.int64)
 
     @property
-    def octaves_per_scale(self) -> int:
-        """What a step of scales is in octaves, times ``2**20``."""
-        return round(self.scale_step / LN2 * (16 << 16))
+    def _opacities(self) -> np.ndarray:
+        return ((np.arange(self.opacity_levels) + 0.5) / self.opacity_levels) ** 2
 
     def described(self) -> dict[str, float]:
         """The steps by name, that of positions in world units."""

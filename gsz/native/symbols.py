@@ -17,17 +17,22 @@ import numpy as np
 from gsz.kernels import inline, kernel
 from gsz.native.steps import (
     DC_LIMIT,
+    DC_RULE,
     LARGEST_EXPONENT,
     LARGEST_MEAN,
+    LOGS_PER_OCTAVE,
     MEAN_LIMIT,
+    POWER_OCTAVES,
     RECONSTRUCTED,
     ROTATION_LIMIT,
+    ROTATION_RULE,
     SCALE_LIMIT,
     SH_LIMIT,
+    SH_RULE,
+    SIZE_OF_NOTHING,
+    SMALLEST_SCALE,
     Steps,
 )
-from gsz.rounding import elementary
-from gsz.rounding.elementary import LN2
 from gsz.splats import Splats, parameter_shapes
 
 ROWS_AT_ONCE = 1 << 12
@@ -39,10 +44,10 @@ class Symbols(NamedTuple):
 
     Attributes:
         means: ``(N, 3)`` int32, contracted positions in grid steps.
-        scales: ``(N, 3)`` int32, log-scales, largest first, in one, two and four steps.
+        scales: ``(N, 3)`` int32, powers of scales, largest first, in the steps of :attr:`Steps.scale_steps`.
         opacities: ``(N,)`` int32 levels.
         rotations: ``(N, 3)`` int32, the vector part of the canonical quaternion in steps.
-        dc: ``(N, 3)`` int32 RGB in steps.
+        dc: ``(N, 3)`` int32 RGB in steps of the Gaussian's fineness.
         sh: ``(N, K * 3)`` int16 in steps, coefficient by coefficient: Y, Co, Cg.
     """
 
@@ -75,10 +80,16 @@ class Frames(NamedTuple):
 
 
 class Finenesses(NamedTuple):
-    """Rows of :attr:`Steps.rotation_steps` and :attr:`Steps.sh_steps`, each ``(N,)`` uint8."""
+    """Rows of :attr:`Steps.rotation_steps`, :attr:`Steps.dc_steps` and :attr:`Steps.sh_steps`, each ``(N,)`` uint8."""
 
     rotations: np.ndarray
+    dc: np.ndarray
     sh: np.ndarray
+
+    @staticmethod
+    def blank(count: int) -> Finenesses:
+        """To be filled in."""
+        return Finenesses(*(np.empty(count, np.uint8) for _ in Finenesses._fields))
 
 
 @dataclass(frozen=True)
@@ -146,7 +157,7 @@ def quantize(model: Splats, steps: Steps, with_sh: bool = True) -> Quantized:
         dc=np.empty((count, 3), np.int32),
         sh=np.empty((count, 3 * coefficients), np.int16),
     )
-    fineness = Finenesses(np.empty(count, np.uint8), np.empty(count, np.uint8))
+    fineness = Finenesses.blank(count)
     frames = Frames(
         turn=np.empty(count, np.uint8),
         order=np.empty((count, 3), np.uint8),
@@ -157,28 +168,27 @@ def quantize(model: Splats, steps: Steps, with_sh: bool = True) -> Quantized:
     _quantize_points(
         model.means,
         model.opacity_logits.reshape(-1),
-        model.sh_dc.reshape(count, 3),
         steps.center,
         1 / steps.radius,
         float(1 << steps.mean_bits),
-        padded_thresholds(steps),
-        1 / steps.dc_step,
+        _padded_thresholds(steps),
         symbols.means,
         symbols.opacities,
-        symbols.dc,
     )
     _quantize_shapes(
         model.log_scales,
         model.quaternions,
         symbols.opacities,
-        1 / steps.scale_step,
+        steps.scale_pivot,
+        1 / steps.scale_steps,
         1 / steps.rotation_steps,
-        Octaves.of(steps),
+        FinenessRules.of(steps),
         symbols.scales,
         symbols.rotations,
         fineness,
         frames,
     )
+    _quantize_dc(model.sh_dc.reshape(count, 3), fineness.dc, 1 / steps.dc_steps, symbols.dc)
     if with_sh:
         in_steps = np.empty((ROWS_AT_ONCE, 3 * coefficients), np.float32)
         for begin in range(0, count, ROWS_AT_ONCE):
@@ -209,7 +219,7 @@ def dequantize(quantized: Quantized, steps: Steps) -> Splats:
     """The model that symbols stand for, in their order. All values are finite."""
     symbols, fineness = quantized.symbols, quantized.finenesses
     model = blank_model(len(symbols.sh), math.isqrt(symbols.sh.shape[1] // 3 + 1) - 1)
-    dequantize_into(model, symbols, fineness.rotations, steps)
+    dequantize_into(model, symbols, fineness, steps)
     dequantize_sh(model.sh_rest, symbols.sh, fineness.sh, steps)
     return model
 
@@ -219,23 +229,20 @@ def blank_model(count: int, sh_degree: int) -> Splats:
     return Splats(**{name: np.empty(shape, np.float32) for name, shape in parameter_shapes(count, sh_degree).items()})
 
 
-def dequantize_into(model: Splats, symbols: Symbols, fineness: np.ndarray, steps: Steps) -> None:
-    """As :func:`dequantize`, into a model or some rows of one; all but the harmonics. Any symbols are allowed.
-
-    Args:
-        fineness: ``(N,)`` uint8, that of rotations.
-    """
+def dequantize_into(model: Splats, symbols: Symbols, fineness: Finenesses, steps: Steps) -> None:
+    """As :func:`dequantize`, into a model or some rows of one; all but the harmonics. Any symbols are allowed."""
     _dequantize_means(symbols.means, steps.center, steps.radius, 1.0 / (1 << steps.mean_bits), model.means)
     _dequantize_shapes(
         symbols.scales,
         symbols.rotations,
-        fineness,
-        steps.scale_step,
+        fineness.rotations,
+        steps.scale_pivot,
+        steps.scale_steps,
         steps.rotation_steps,
         model.log_scales,
         model.quaternions,
     )
-    model.sh_dc[:, 0] = symbols.dc * steps.dc_step
+    model.sh_dc[:, 0] = symbols.dc * np.take(steps.dc_steps, fineness.dc)[:, None]
     model.opacity_logits[:, 0] = steps.opacity_logits[symbols.opacities]
 
 
@@ -244,14 +251,13 @@ def dequantize_sh(sh_rest: np.ndarray, symbols: np.ndarray, fineness: np.ndarray
     _dequantize_sh(symbols, fineness, steps.sh_steps, steps.sh_values, sh_rest.reshape(symbols.shape))
 
 
-def pivots(log_scales: np.ndarray, opacity_logits: np.ndarray) -> tuple[int, int]:
-    """The median leverage and coverage of Gaussians, in 1/16 octaves, as :func:`fineness_of` estimates them."""
-    scales = np.sort(log_scales.astype(np.float64), axis=1)
-    opacity = elementary.log_sigmoid(opacity_logits.reshape(-1))
-    coverage = scales[:, 1] + scales[:, 2] + opacity
-    leverage = coverage + 2 * (scales[:, 2] - scales[:, 1])
-    in_octaves = np.median([leverage, coverage], axis=1) * (16 / LN2)
-    return int(np.clip(in_octaves[0], -32768, 32767)), int(np.clip(in_octaves[1], -32768, 32767))
+def pivots(symbols: Symbols, steps: Steps) -> tuple[int, int, int]:
+    """What the rules of rotations, DC and harmonics make of the median Gaussian of at least one, in 1/32 octaves."""
+    measured = np.empty((len(FINENESS_RULES), len(symbols.opacities)), np.int64)
+    _measure(symbols.scales, symbols.opacities, steps.covered, measured)
+    middle = (measured.shape[1] - 1) // 2
+    rotations, dc, sh = np.partition(measured, middle, axis=1)[:, middle].clip(-32768, 32767).tolist()
+    return rotations, dc, sh
 
 
 def shape_gradients(
@@ -273,20 +279,29 @@ def shape_gradients(
     _turn_back(frames, original, quaternion_gradient, log_scale_gradient, quaternions, log_scales)
 
 
-class Octaves(NamedTuple):
-    """What finenesses are computed from."""
+FINENESS_RULES = np.array([ROTATION_RULE, DC_RULE, SH_RULE], np.int64)
+
+
+class FinenessRules(NamedTuple):
+    """What finenesses are computed from, besides :data:`FINENESS_RULES`.
+
+    Attributes:
+        covered: see :attr:`Steps.covered`.
+        pivots: ``(3,)`` int64.
+        ranges: ``(3,)`` int64.
+    """
 
     covered: np.ndarray
-    per_scale: int
-    rotation_pivot: int
-    rotation_range: int
-    sh_pivot: int
-    sh_range: int
+    pivots: np.ndarray
+    ranges: np.ndarray
 
     @staticmethod
-    def of(steps: Steps) -> Octaves:
-        pivots_and_ranges = (steps.rotation_pivot, steps.rotation_range, steps.sh_pivot, steps.sh_range)
-        return Octaves(steps.covered, steps.octaves_per_scale, *pivots_and_ranges)
+    def of(steps: Steps) -> FinenessRules:
+        return FinenessRules(
+            steps.covered,
+            np.array([steps.rotation_pivot, steps.dc_pivot, steps.sh_pivot]),
+            np.array([steps.rotation_range, steps.dc_range, steps.sh_range]),
+        )
 
 
 def _writable(array: np.ndarray) -> np.ndarray:
@@ -294,7 +309,7 @@ def _writable(array: np.ndarray) -> np.ndarray:
     return np.require(array, requirements="W")
 
 
-def padded_thresholds(steps: Steps) -> np.ndarray:
+def _padded_thresholds(steps: Steps) -> np.ndarray:
     """``(255,)`` thresholds of opacity levels. Those beyond the last are NaN, which nothing reaches."""
     thresholds = np.full(255, np.nan, np.float32)
     thresholds[: steps.opacity_levels - 1] = steps.opacity_thresholds
@@ -302,7 +317,7 @@ def padded_thresholds(steps: Steps) -> np.ndarray:
 
 
 @inline
-def clamp(value, limit):
+def _clamp(value, limit):
     """``value`` rounded to the nearest integer within ``limit`` of zero; NaN becomes ``-limit``."""
     return int(np.rint(value)) if -limit < value <= limit else (limit if value > limit else -limit)
 
@@ -315,17 +330,8 @@ def _away_from_zero(value, rounding, limit):
     return -symbol if value < 0 else symbol
 
 
-@inline
-def opacity_level(thresholds, logit):
-    """How many thresholds are no larger: a binary search whose only condition becomes a conditional move."""
-    level = 0
-    for step in (128, 64, 32, 16, 8, 4, 2, 1):
-        level += step if thresholds[level + step - 1] <= logit else 0
-    return level
-
-
 @kernel
-def _quantize_points(means, logits, colors, center, per_radius, per_unit, thresholds, per_color, positions, levels, dc):
+def _quantize_points(means, logits, center, per_radius, per_unit, thresholds, positions, levels):
     for i in range(len(means)):
         for axis in range(3):
             # A piecewise linear logarithm: y within 1, and beyond it 2**e * (1 + f) becomes 1 + e + f.
@@ -334,14 +340,17 @@ def _quantize_points(means, logits, colors, center, per_radius, per_unit, thresh
             if size > 1.0:
                 fraction, exponent = math.frexp(size)  # size == fraction * 2**exponent, fraction in [1/2, 1)
                 size = exponent + (2.0 * fraction - 1.0)
-            positions[i, axis] = clamp(math.copysign(size, value) * per_unit, MEAN_LIMIT)
-            dc[i, axis] = _away_from_zero(colors[i, axis] * per_color, 0.5, DC_LIMIT)
-        levels[i] = opacity_level(thresholds, logits[i])
+            positions[i, axis] = _clamp(math.copysign(size, value) * per_unit, MEAN_LIMIT)
+        # How many thresholds are no larger: a binary search whose only condition becomes a conditional move.
+        level = 0
+        for step in (128, 64, 32, 16, 8, 4, 2, 1):
+            level += step if thresholds[level + step - 1] <= logits[i] else 0
+        levels[i] = level
 
 
 @kernel
 def _quantize_shapes(
-    log_scales, quaternions, levels, per_scale, per_rotation, octaves, scales, rotations, fineness, frames
+    log_scales, quaternions, levels, pivot, per_power, per_rotation, rules, scales, rotations, fineness, frames
 ):
     for i in range(len(quaternions)):
         s0, s1, s2 = log_scales[i, 0], log_scales[i, 1], log_scales[i, 2]
@@ -353,9 +362,10 @@ def _quantize_shapes(
         for axis in range(3):
             source = AXIS_ORDERS[kind, axis]
             frames.order[i, axis] = source
-            scale = np.float64(log_scales[i, source]) * per_scale / (1 << axis)
-            scales[i, axis] = clamp(scale, SCALE_LIMIT >> axis)
-        fineness_of(i, scales, levels, octaves, fineness)
+            power = _power((np.float64(log_scales[i, source]) - pivot) * POWER_OCTAVES)
+            scale = power * per_power[axis]
+            scales[i, axis] = int(np.rint(scale)) if scale < SCALE_LIMIT else SCALE_LIMIT
+        fineness_of(i, scales, levels, rules, fineness)
 
         # In Numba float() keeps single precision.
         w, x = np.float64(quaternions[i, 0]), np.float64(quaternions[i, 1])
@@ -392,26 +402,78 @@ def _times(w, x, y, z, right, conjugate):
 
 
 @inline
-def _half_octaves(sixteenths, span):
+def _power(octaves):
+    """2 to the power of ``octaves``, nearly: the inverse of :func:`_octaves`. Of NaN and what is very small 2**-60."""
+    octaves = octaves if octaves > -60.0 else -60.0
+    octaves = octaves if octaves < 60.0 else 60.0
+    whole = np.floor(octaves)
+    return math.ldexp(3.0 - math.sqrt(4.0 - 3.0 * (octaves - whole)), int(whole))
+
+
+@inline
+def _octaves(power):
+    """The binary logarithm of a positive number, to 0.01.
+
+    Between powers of two it is a parabola, which has the slopes of the logarithm at both ends in the right ratio: no
+    step is twice as large as the next.
+    """
+    fraction, exponent = math.frexp(power)
+    above = 2.0 * fraction - 1.0
+    return (exponent - 1.0) + above * (4.0 - above) * (1 / 3)
+
+
+@inline
+def _half_octaves(parts, span):
     """The nearest number of half octaves within ``span`` of zero, plus ``span``."""
-    half = ((sixteenths + 8) >> 4) + span
+    half = ((parts + 8) >> 4) + span
     return 0 if half < 0 else (half if half < 2 * span else 2 * span)
 
 
 @inline
-def fineness_of(i, scales, levels, octaves, fineness):
+def _size(symbol):
+    """The logarithm of a scale, in 1/32 octaves, up to a constant for each axis, all in integers."""
+    fraction, exponent = math.frexp(np.float64(symbol))
+    above = np.int64(fraction * 512.0) - 256
+    # As :func:`_octaves`, in 1/256 octaves of the power: 85 / 65536 is a little less than 1 / 768.
+    octaves = 256 * (np.int64(exponent) - 1) + ((above * (1024 - above) * 85) >> 16)
+    return (5 * octaves) >> 4 if symbol > 0 else SIZE_OF_NOTHING
+
+
+@inline
+def _fineness_measure(rule, first, second, third, opacity):
+    """What the logarithm of a step is to fall with, in 1/32 octaves. ``rule`` is a row of :data:`FINENESS_RULES`."""
+    weights = FINENESS_RULES[rule]
+    return (weights[0] * first + weights[1] * second + weights[2] * third + weights[3] * opacity) >> 8
+
+
+@inline
+def fineness_of(i, scales, levels, rules, fineness):
     """Fill in the :class:`Finenesses` of Gaussian ``i``, by its opacity and scales and all in integers.
 
-    An error of color shows in proportion to what a Gaussian covers, so where bits are scarce the step of harmonics
-    should fall with the square root of it. Coverage is estimated as opacity times the product of the two largest
-    scales. An error of rotation shows the more, the longer a Gaussian is besides: its leverage is its coverage times
-    the square of the ratio of its two largest scales.
+    An error shows in proportion to what a Gaussian covers, and one of rotation the more, the longer a Gaussian is
+    besides. Where bits are scarce, the step should fall with the square root of that; how it does so best was
+    measured, see ``docs/experiments/gsz-steps.md``.
     """
-    first, second = np.int64(scales[i, 0]), 2 * np.int64(scales[i, 1])
-    coverage = (((first + second) * octaves.per_scale) >> 16) + octaves.covered[levels[i]]
-    leverage = coverage + ((2 * (first - second) * octaves.per_scale) >> 16)
-    fineness.rotations[i] = _half_octaves(leverage - octaves.rotation_pivot, octaves.rotation_range)
-    fineness.sh[i] = _half_octaves(coverage - octaves.sh_pivot, octaves.sh_range)
+    first, second, third = _size(scales[i, 0]), _size(scales[i, 1]), _size(scales[i, 2])
+    opacity = rules.covered[levels[i]]
+    for rule, finenesses in enumerate((fineness.rotations, fineness.dc, fineness.sh)):
+        measure = _fineness_measure(rule, first, second, third, opacity)
+        finenesses[i] = _half_octaves(measure - rules.pivots[rule], rules.ranges[rule])
+
+
+@kernel
+def _measure(scales, levels, covered, measured):
+    for i in range(len(scales)):
+        first, second, third = _size(scales[i, 0]), _size(scales[i, 1]), _size(scales[i, 2])
+        for rule in range(len(measured)):
+            measured[rule, i] = _fineness_measure(rule, first, second, third, covered[levels[i]])
+
+
+@kernel
+def _quantize_dc(colors, fineness, per_unit, symbols):
+    for i in range(len(colors)):
+        for channel in range(3):
+            symbols[i, channel] = _away_from_zero(colors[i, channel] * per_unit[fineness[i]], 0.5, DC_LIMIT)
 
 
 @kernel
@@ -442,10 +504,11 @@ def _dequantize_means(symbols, center, radius, step, means):
 
 
 @kernel
-def _dequantize_shapes(scales, rotations, fineness, scale_step, rotation_steps, log_scales, quaternions):
+def _dequantize_shapes(scales, rotations, fineness, pivot, scale_steps, rotation_steps, log_scales, quaternions):
     for i in range(len(scales)):
         for axis in range(3):
-            log_scales[i, axis] = (scales[i, axis] << axis) * scale_step
+            symbol = np.float64(scales[i, axis]) if scales[i, axis] > 0 else SMALLEST_SCALE
+            log_scales[i, axis] = _octaves(symbol * scale_steps[axis]) * LOGS_PER_OCTAVE + pivot
         step = rotation_steps[fineness[i]]
         x, y, z = rotations[i, 0] * step, rotations[i, 1] * step, rotations[i, 2] * step
         # A strange file may hold a vector part longer than 1; it is then a quaternion without a scalar part.

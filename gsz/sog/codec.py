@@ -49,7 +49,7 @@ class SogCodec(ShSettings, Codec):
         self.check_sh_settings()
 
     @classmethod
-    def recognises(cls, head: bytes) -> bool:
+    def recognizes(cls, head: bytes) -> bool:
         return head.startswith(ZIP_MAGIC) or (head.lstrip().startswith(b"{") and b'"version"' in head)
 
     def fit(self, splats: Splats) -> SogGrid:

@@ -10,12 +10,13 @@ import numpy.typing as npt
 from gsz.coding.morton import morton_order
 from gsz.contract import Grid, ModelT
 from gsz.rounding.arrays import Array, as_float64, library_of
+from gsz.rounding.axes import Axes, axes_of
 from gsz.rounding.levels import look_up, nearest_levels, round_to_multiples, whole
 from gsz.rounding.rotations import drop_largest, drop_real
 from gsz.rounding.sh_bits import MOST_BITS, SH_UNIT, bits_of, log2_prominence
 from gsz.splats import Splats
 from gsz.spz.layout import FLAG_ANTIALIASED, Header
-from gsz.spz.levels import MAGNITUDE_UNIT, TABLES, Axes, Levels, axes_of, rotation_unit
+from gsz.spz.levels import MAGNITUDE_UNIT, TABLES, Levels, rotation_unit
 from gsz.spz.writer import write
 
 LARGEST_FIXED = (1 << 23) - 1
@@ -29,18 +30,20 @@ class SpzGrid(Grid):
     Attributes:
         version, fractional_bits: As the file's header says.
         sh_bits: Bits of SH coefficients of a Gaussian whose prominence is ``2 ** average_prominence``.
+        system: Number of the file's coordinate system.
     """
 
     version: int
     fractional_bits: int
     sh_bits: float
     average_prominence: float
+    system: int
 
     def snap(self, splats: ModelT) -> ModelT:
         from gsz.rounding.tensors import arrays_of, straight_through, straight_through_rotation
 
         arrays = arrays_of(splats)
-        axes = axes_of().beside(arrays.means)
+        axes = axes_of(self.system).beside(arrays.means)
         levels, signs = self._levels(arrays, axes)
         values = levels.values(self.fractional_bits, axes)
         reach = LARGEST_FIXED * 2.0**-self.fractional_bits
@@ -58,7 +61,7 @@ class SpzGrid(Grid):
 
     def encode(self, splats: Splats, importance: npt.NDArray[np.floating] | None = None) -> bytes:
         arrays = splats.numpy()
-        levels, _ = self._levels(arrays, axes_of().here)
+        levels, _ = self._levels(arrays, axes_of(self.system).here)
         order = morton_order(arrays.means)
         if splats.sh_degree > 0:
             # Neighbors of like steps pack better: a tenth of the coefficients' bytes for a hundredth of the means'.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from gsz.kernels import kernel
-from gsz.rounding.arrays import Array, Bytes, Float32s, Placed, library_of
+from gsz.rounding.arrays import Array, Bytes, Placed, library_of
+from gsz.rounding.axes import Axes
 from gsz.rounding.elementary import logit
 from gsz.rounding.levels import OPACITY_MIDPOINTS, look_up, multiples
 from gsz.rounding.rotations import restore_dropped
@@ -19,41 +19,8 @@ from gsz.rounding.sh_bits import LEAST_BITS, MOST_BITS, SH_UNIT
 from gsz.splats import Splats
 from gsz.spz.layout import Planes
 
-RIGHT_DOWN_FRONT = 6
-RIGHT_UP_BACK = 4
-"""Coordinate systems: numbers whose bits less one are the three directions."""
-
 MAGNITUDE_UNIT = 511 * math.sqrt(2)
 """Versions 3 and 4 store rotation components as a sign and 9 bits of magnitude, full scale being 1 / sqrt(2)."""
-
-
-def sh_signs(y: float, z: float, x: float = 1.0) -> Float32s:
-    """``(15,)`` signs of the SH coefficients of degrees 1 to 3 when axes change sign: the parity of each polynomial."""
-    one = 1.0
-    parities = [y, z, x, x * y, y * z, one, x * z, one, y, x * y * z, y, z, x, z, x]
-    return np.array(parities, np.float32)
-
-
-class Axes(NamedTuple):
-    """Signs that turn INRIA's axes into the file's, and back; float32.
-
-    Attributes:
-        means, imaginary: ``(3,)``.
-        sh: ``(45,)``, the channels of a coefficient adjacent.
-    """
-
-    means: Array
-    imaginary: Array
-    sh: Array
-
-
-@cache
-def axes_of(system: int = RIGHT_UP_BACK) -> Placed[Axes]:
-    """Those of a coordinate system."""
-    different = (system - 1) ^ (RIGHT_DOWN_FRONT - 1)
-    x, y, z = (-1.0 if different >> axis & 1 else 1.0 for axis in range(3))
-    signs = np.array([x, y, z], np.float32), np.array([y * z, x * z, x * y], np.float32)
-    return Placed(Axes(*signs, np.repeat(sh_signs(y=y, z=z, x=x), 3)))
 
 
 class Tables(NamedTuple):

@@ -23,7 +23,6 @@ from gsz.spz.layout import (
     plane_widths,
     zstandard,
 )
-from gsz.spz.levels import RIGHT_UP_BACK
 
 EXTENSION = struct.Struct("<II")
 """Type and length of an extension record."""
@@ -41,8 +40,8 @@ EXTENSION_BYTES = 1 << 20
 """Most bytes of extensions after the planes."""
 
 
-def read(data: bytes, source: str) -> tuple[Header, Planes, int]:
-    """Header, planes and coordinate system of a file of any version."""
+def read(data: bytes, source: str) -> tuple[Header, Planes, int | None]:
+    """Header, planes and, where it is said, the coordinate system of a file of any version."""
     if data[:2] == GZIP_MAGIC:
         header = _parse_header(_inflate(data, HEADER.size, source, whole=False).tobytes(), len(data), source)
         size = HEADER.size + header.count * sum(plane_widths(header.version, header.sh_degree).values())
@@ -175,13 +174,13 @@ def _decompress_zstd(packed: bytes, size: int, name: str, source: str) -> bytes:
     raise CodecError(f"{source}: corrupted in {name}, {problem}; write or download it again")
 
 
-def _coordinate_system(extensions: bytes) -> int:
-    """The number of the file's axes: that of the extension for it, or right-up-back. Other extensions are skipped."""
+def _coordinate_system(extensions: bytes) -> int | None:
+    """The number of the file's axes in the extension for it, if there is one. Other extensions are skipped."""
     position = 0
     while position + EXTENSION.size <= len(extensions):
         kind, length = EXTENSION.unpack_from(extensions, position)
         position += EXTENSION.size
         if kind == COORDINATE_SYSTEM and length >= 4 and position + 4 <= len(extensions):
-            return int.from_bytes(extensions[position : position + 4], "little") or RIGHT_UP_BACK
+            return int.from_bytes(extensions[position : position + 4], "little") or None
         position += length
-    return RIGHT_UP_BACK
+    return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib.metadata
 import re
 import shlex
 import shutil
@@ -19,15 +20,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from compress.run_dir import RECIPE_FILE, RunDir
 from gsz.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 LOG_NAME = "batch.log"
 BATCH_NAME = "batch.id"
-"""A file in a scene's output folder that names the batch which began it, so that a second attempt resumes."""
+"""A file in a scene's output folder that names the batch which ran there last, so that a second attempt resumes."""
 
-STATE_FOLDER = "resume"
-"""Where train.py keeps the state of an unfinished run; it is removed when all else is written."""
+DECISIVE = ("torch", "numpy", "numba")
+"""Packages whose version may change the bytes that come out."""
 
 _STAGE = re.compile(r"^(uncompressed|first|round \d+|final): .*?PSNR (-?[\d.]+|inf) dB")
 _DYING_SECONDS = 10
@@ -45,7 +47,8 @@ class SceneJob:
         train, render, measure: The arguments of the three programs, without the interpreter; ``None`` leaves one out.
         batch: Name of the batch. An output folder that carries it was begun by an earlier attempt of the same batch.
         resume: Whether a run that another batch left unfinished goes on, and a finished one is kept.
-        sources: Digest of the programs' sources, see :func:`source_digest`.
+        overwrite: Whether what another batch left is replaced.
+        versions: What every machine of the batch has to agree on, see :func:`versions`.
     """
 
     name: str
@@ -56,37 +59,52 @@ class SceneJob:
     measure: tuple[str, ...] | None
     batch: str
     resume: bool
-    sources: str
+    overwrite: bool
+    versions: tuple[tuple[str, str], ...]
 
     def commands(self) -> list[list[str]]:
-        """The command lines in order. Training goes on from its state, or is left out where it has ended."""
-        begun = self.resume or _batch_of(self.output) == self.batch
-        train = None if begun and is_compressed(self.output) else self.train
-        if train is not None and begun:
+        """The command lines in order. Training is told to go on where an earlier attempt has begun it."""
+        train = self.train
+        if train is not None and (self.resume or self._has_begun()):
             train = (*train, "--resume")
+        elif train is not None and self.overwrite:
+            train = (*train, "--overwrite")
         return [
             [sys.executable, *arguments] for arguments in (train, self.render, self.measure) if arguments is not None
         ]
+
+    def mark(self) -> None:
+        """Leave the batch's name in the output folder."""
+        if self._marked() != self.batch:
+            (self.output / BATCH_NAME).write_text(self.batch, encoding="utf-8")
+
+    def _has_begun(self) -> bool:
+        """Whether an earlier attempt of this batch came as far as to begin a run: what is there may be older."""
+        recipe = RunDir(self.output).folder / RECIPE_FILE
+        if self._marked() != self.batch or not recipe.is_file():
+            return False
+        return recipe.stat().st_mtime >= (self.output / BATCH_NAME).stat().st_mtime
+
+    def _marked(self) -> str | None:
+        path = self.output / BATCH_NAME
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
 class JobFailed(Exception):
     """A program of a job ended with an error. The message is one line."""
 
 
-def source_digest() -> str:
-    """A digest of the programs' sources: machines that run jobs of one batch must agree on it."""
+def versions() -> tuple[tuple[str, str], ...]:
+    """What machines that run jobs of one batch must agree on, by name: the sources, Python and a few packages."""
     digest = hashlib.sha256()
     rooms = [package.parent for package in ROOT.glob("*/__init__.py")]
     files = [*ROOT.glob("*.py"), *(path for folder in (*rooms, ROOT / "configs") for path in folder.rglob("*.*"))]
     for path in sorted(path for path in files if path.suffix in (".py", ".yaml")):
         digest.update(str(path.relative_to(ROOT)).encode())
         digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def is_compressed(output: Path) -> bool:
-    """Whether train.py has ended there."""
-    return any(output.glob("compressed.*")) and not (output / STATE_FOLDER).exists()
+    python = ".".join(str(part) for part in sys.version_info[:2])
+    packages = [(name, importlib.metadata.version(name)) for name in DECISIVE]
+    return (("the programs", digest.hexdigest()[:12]), ("Python", python), *packages)
 
 
 def check_place(job: SceneJob) -> None:
@@ -97,8 +115,12 @@ def check_place(job: SceneJob) -> None:
             machine.
     """
     here = socket.gethostname()
-    if source_digest() != job.sources:
-        raise UserError(f"{here}: {ROOT} holds another version of the programs; bring all machines to the same commit")
+    for (name, mine), (_, wanted) in zip(versions(), job.versions, strict=True):
+        if mine != wanted:
+            raise UserError(
+                f"{here}: has {name} {mine}, the batch was started with {wanted}; bring all machines to the same "
+                "commit and the same packages"
+            )
     missing = [path for path in job.needed if not path.is_dir()]
     if missing:
         raise UserError(f"{here}: {missing[0]} is missing; put the data on storage that all machines share")
@@ -119,16 +141,22 @@ def run_job(job: SceneJob, progress: Callable[[str], None]) -> None:
 
     Raises:
         UserError: see :func:`check_place`.
-        JobFailed: a program ended with an error; the message quotes its last line.
+        JobFailed: a program ended with an error; the message names the machine and quotes the program's last line.
     """
     check_place(job)
-    commands = job.commands()
-    (job.output / BATCH_NAME).write_text(job.batch)
-    with (job.output / LOG_NAME).open("a", encoding="utf-8") as log:
-        for command in commands:
-            log.write(f"$ {shlex.join(command)}\n")
-            log.flush()
-            _run(command, log, progress)
+    try:
+        commands = job.commands()
+        job.mark()
+        with (job.output / LOG_NAME).open("a", encoding="utf-8") as log:
+            for command in commands:
+                log.write(f"$ {shlex.join(command)}\n")
+                log.flush()
+                _run(command, log, progress)
+    except OSError as error:
+        here = socket.gethostname()
+        raise UserError(
+            f"{here}: {job.output} cannot be written ({error.strerror}); free space or choose another -m"
+        ) from error
 
 
 def _run(command: Sequence[str], log, progress: Callable[[str], None]) -> None:
@@ -162,15 +190,11 @@ def _run(command: Sequence[str], log, progress: Callable[[str], None]) -> None:
             process.kill()
         raise
     if code != 0:
-        raise JobFailed(f"{program} ended with exit code {code}: {last.removeprefix('error: ')}")
+        here = socket.gethostname()
+        raise JobFailed(f"{here}: {program} ended with exit code {code}: {last.removeprefix('error: ')}")
 
 
 def _die_with_parent() -> None:
     """Let the kernel end a program whose batch process is killed, so that no two attempts write to one folder."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _batch_of(output: Path) -> str | None:
-    path = output / BATCH_NAME
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None

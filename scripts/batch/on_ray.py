@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from gsz.errors import UserError
 REQUIREMENT = "ray==2.60.*"
 LEAST_VERSION = (2, 60)
 _POLL_SECONDS = 1.0
+_ANSWER_SECONDS = 10.0
 
 
 class RayBatch:
@@ -82,13 +84,16 @@ class RayBatch:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if address is None:
             options |= {"include_dashboard": False}
+        if address is not None:
+            _knock(address)
         try:
             self._ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             where = "this machine" if address is None else address
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            if "Version mismatch" in str(error):
+                raise UserError(f"--ray {where}: {_one_line(error)}; install the same on all machines") from error
             raise UserError(
-                f"--ray {where}: no Ray cluster answers there ({reason}); start one with `ray start`"
+                f"--ray {where}: no Ray cluster answers there ({_one_line(error)}); start one with `ray start`"
             ) from error
 
     def _failure(self, reference: Any) -> str | None:
@@ -124,8 +129,6 @@ class _Board:
 
 def _run_remotely(job: SceneJob, board: Any, cpus: int) -> str | None:
     """A job on whatever machine it was sent to: ``None``, or one line that says why it failed."""
-    import socket
-
     os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = str(max(1, cpus))
     here = socket.gethostname()
     try:
@@ -133,6 +136,28 @@ def _run_remotely(job: SceneJob, board: Any, cpus: int) -> str | None:
     except (JobFailed, UserError) as error:
         return str(error)
     return None
+
+
+def _knock(address: str) -> None:
+    """See that somebody answers at ``HOST:PORT``: Ray itself would wait for minutes.
+
+    Raises:
+        UserError: nobody does.
+    """
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if not separator or not port.isdecimal():  # Such as "auto", which Ray looks up on this machine.
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"--ray {address}: no Ray cluster answers there ({reason}); start one with `ray start`"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _import_ray() -> Any:

@@ -6,6 +6,7 @@ Needs the packages of ``requirements-cluster.txt``; ``make test-cluster`` instal
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed; make test-cluster
 
 import make_mock_datasets  # noqa: E402
 from batch.display import Display  # noqa: E402
+from batch.job import versions  # noqa: E402
 from batch.on_ray import RayBatch  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
@@ -23,7 +25,7 @@ from gsz.errors import UserError  # noqa: E402
 from scripts import run_datasets  # noqa: E402
 from tests.scripts.test_run_datasets import job  # noqa: E402
 
-SCENES = ("truck", "train", "playroom")
+SCENES = ("truck", "playroom")
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +84,10 @@ def test_a_batch_survives_the_death_of_a_machine_and_writes_the_bytes_of_a_seria
 
 
 def test_an_address_where_nobody_answers_is_named():
-    with pytest.raises(UserError, match=r"--ray 127.0.0.1:1: no Ray cluster answers there"):
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"--ray 127.0.0.1:1: no Ray cluster answers there \(Connection refused\)"):
         RayBatch("127.0.0.1:1", None, None, 0)
+    assert time.monotonic() - began < 30
 
 
 def test_a_scene_that_is_too_large_for_every_machine_is_refused(cluster):
@@ -95,10 +99,12 @@ def test_a_scene_that_is_too_large_for_every_machine_is_refused(cluster):
 def test_failures_on_a_machine_are_one_line_that_names_it(tmp_path, cluster):
     ray.init(address=cluster.address, log_to_driver=False)
     batch = RayBatch(cluster.address, 0, 1, 0)
-    failing = job(tmp_path / "a", "import sys; sys.exit('error: no photographs')")
-    strange = job(tmp_path / "b", "", sources="another")
+    (tmp_path / "failing").mkdir()
+    failing = job(tmp_path / "failing" / "a", "import sys; sys.exit('error: no photographs')")
+    strange = job(tmp_path / "b", "", versions=tuple((name, "0") for name, _ in versions()))
     without = job(tmp_path / "c", "", needed=(tmp_path / "absent",))
     failures = {each.output.name: why for each, why in batch.run([failing, strange, without], Display(["scene"]))}
-    assert failures["a"] == "program.py ended with exit code 1: no photographs"
-    assert "holds another version of the programs" in failures["b"]
-    assert "absent is missing" in failures["c"]
+    here = socket.gethostname()
+    assert failures["a"] == f"{here}: program.py ended with exit code 1: no photographs"
+    assert failures["b"].startswith(f"{here}: has the programs ")
+    assert failures["c"].startswith(f"{here}: {tmp_path / 'absent'} is missing")

@@ -4,47 +4,53 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from compress.averaging import RunningAverage
+from scene.gaussian_model import GaussianModel
 from tests.helpers import random_model
+
+
+def tensors_of(model: GaussianModel) -> list[Tensor]:
+    return [tensor for _, tensor in model.named_parameters()]
 
 
 def test_a_model_that_rests_is_its_own_average():
     model = random_model(20)
-    average = RunningAverage(model, 0.998)
+    average = RunningAverage(tensors_of(model), 0.998)
     for _ in range(50):
-        average.update(model)
-    for (_, still), (_, averaged) in zip(model.named_parameters(), average.splats.named_parameters(), strict=True):
+        average.update(tensors_of(model))
+    for still, averaged in zip(tensors_of(model), average.tensors, strict=True):
         torch.testing.assert_close(averaged, still)
         assert averaged.data_ptr() != still.data_ptr()
 
 
 def test_a_step_is_followed_at_the_rate_of_the_decay():
     model = random_model(5)
-    average = RunningAverage(model, 0.9)
+    average = RunningAverage(tensors_of(model), 0.9)
     before = model.clone()
     for _ in range(200):
-        average.update(model)
+        average.update(tensors_of(model))
     model = model.map(lambda tensor: tensor + 1.0)
     for _ in range(10):
-        average.update(model)
-    for (_, old), (_, averaged) in zip(before.named_parameters(), average.splats.named_parameters(), strict=True):
+        average.update(tensors_of(model))
+    for old, averaged in zip(tensors_of(before), average.tensors, strict=True):
         torch.testing.assert_close(averaged, old + 1.0 - 0.9**10, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("iterations", [10, 100, 1000])
 def test_what_it_began_with_is_forgotten_even_by_a_short_stage(iterations):
     start = random_model(5)
-    average = RunningAverage(start, 0.998)
+    average = RunningAverage(tensors_of(start), 0.998)
     moved = start.map(lambda tensor: tensor + 1.0).requires_grad_()
     for _ in range(iterations):
-        average.update(moved)
-    left = 1.0 - (average.splats.means - start.means).mean()
+        average.update(tensors_of(moved))
+    left = 1.0 - (average.tensors[0] - start.means).mean()
     assert left < 1e-4
-    assert moved.means.requires_grad and not average.splats.means.requires_grad
+    assert moved.means.requires_grad and not average.tensors[0].requires_grad
 
 
 def test_a_model_without_gaussians_has_an_average():
-    average = RunningAverage(random_model(0), 0.998)
-    average.update(random_model(0))
-    assert len(average.splats) == 0
+    average = RunningAverage(tensors_of(random_model(0)), 0.998)
+    average.update(tensors_of(random_model(0)))
+    assert all(len(tensor) == 0 for tensor in average.tensors)

@@ -111,7 +111,7 @@ def test_a_finished_run_stays_until_the_next_one_is_complete(tiny: tuple[Path, P
     result = train.train(train.parse(["-m", str(finished), "--resume"]))
     assert result is not None and result.path == finished / "compressed.ply"
     assert sorted(contents(finished)) == sorted(
-        ["cameras.json", "cfg_args", "compressed.ply", "compressed.png", "front.png", "journal.csv", "journal.png"]
+        ["cameras.json", "cfg_args", "compressed.ply", "compressed.png", "journal.csv", "made.yaml"]
         + ["options.yaml", "recipe.yaml", f"point_cloud/iteration_{result.iterations}/point_cloud.ply"]
         + [f"front/{name}" for name in ("first.ply", "notes.txt", "round_1.ply", "round_2.ply")]
     )

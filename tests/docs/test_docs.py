@@ -23,7 +23,12 @@ from gsz import cli
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
     path
-    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")]
+    for path in [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "examples").glob("*.md"),
+        *(ROOT / "web").glob("*.md"),
+    ]
     if not path.name.startswith("_")
 )
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -61,7 +66,7 @@ def test_links_lead_to_files_and_headings(path: Path):
 
 @every_document
 def test_paths_of_the_repository_exist(path: Path):
-    rooms = "gsz|compress|gaussian_renderer|quality|scene|pretraining|utils|configs|scripts|examples|tests"
+    rooms = "gsz|compress|gaussian_renderer|quality|scene|pretraining|utils|configs|scripts|examples|tests|web"
     for name in re.findall(rf"`((?:{rooms})/[\w/.-]*)", prose(path)):
         assert "NAME" in name or (ROOT / name).exists(), name
 
@@ -104,7 +109,7 @@ def help_of(program: str) -> str:
 def program_of(words: list[str]) -> tuple[str, list[str]] | None:
     """Which program of ours a command runs, and its words; None for other people's programs."""
     if words[0] == "gsz":
-        return " ".join(words[:2]), words[2:]
+        return (f"{words[1]}.py" if words[1] in cli.REPOSITORY_COMMANDS else " ".join(words[:2])), words[2:]
     if words[0] == "python" and words[1] != "-m":
         return words[1], words[2:]
     return ("train.py", words) if words[0].startswith("--") else None
@@ -126,7 +131,7 @@ def test_commands_name_programs_and_options_that_exist(path: Path):
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if blocks(path, "python")], ids=lambda path: path.name)
 def test_python_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    shutil.copy(ROOT / "tests" / "golden" / "gsz_v1_sh3_medium.gsz", tmp_path / "garden.gsz")
+    shutil.copy(ROOT / "tests" / "golden" / "gsz_v2_sh3_medium.gsz", tmp_path / "garden.gsz")
     monkeypatch.chdir(tmp_path)
     for block in blocks(path, "python"):
         exec(compile(block, str(path), "exec"), {})

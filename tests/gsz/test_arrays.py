@@ -37,7 +37,8 @@ def random_splats(count: int = 60, sh_degree: int = 3) -> gsz.Splats:
 
 
 def by_place(splats: gsz.Splats) -> np.ndarray:
-    """``(N, 10)`` what is drawn where: centers, extents of the covariance, opacities and colors, ordered by x."""
+    """``(N, 10)`` what is drawn where, ordered by x: centers, extents of the covariance, opacities, and times those
+    colors."""
     turned = splats.quaternions / np.linalg.norm(splats.quaternions, axis=1, keepdims=True)
     w, x, y, z = turned.T
     rotations = np.array(
@@ -49,7 +50,7 @@ def by_place(splats: gsz.Splats) -> np.ndarray:
     ).transpose(2, 0, 1)
     variances = (rotations**2 @ np.exp(2 * splats.log_scales)[:, :, None])[:, :, 0]
     opacities = 1 / (1 + np.exp(-splats.opacity_logits))
-    rows = np.hstack([splats.means, np.sqrt(variances), opacities, splats.sh_dc[:, 0]])
+    rows = np.hstack([splats.means, np.sqrt(variances), opacities, opacities * splats.sh_dc[:, 0]])
     return rows[np.argsort(rows[:, 0])]
 
 

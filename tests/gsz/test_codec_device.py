@@ -23,6 +23,7 @@ from gsz import registry
 from gsz.contract import Grid
 from gsz.native import QUALITIES, GszCodec, GszGrid
 from gsz.native.device import DeviceSteps
+from gsz.native.steps import LOGS_PER_OCTAVE
 from gsz.rounding import levels, palettes, rotations, tensors
 from scene.gaussian_model import GaussianModel
 from tests.helpers import assert_same_up_to_order, degenerate_models, random_model
@@ -68,7 +69,9 @@ def between_symbols(grid: GszGrid) -> GaussianModel:
         return torch.from_numpy(((whole + rng.choice(nudges, shape)) * step).astype(np.float32))
 
     model.means = half((400, 3), steps.radius * 2.0**-steps.mean_bits) + torch.from_numpy(steps.center).float()
-    model.log_scales = half((400, 3), steps.scale_step)
+    # Exactly between two symbols the power of scales is a whole number and a half, which a logarithm is only near.
+    powers = np.log2(np.abs(half((400, 3), 1.0).numpy().astype(np.float64)) * steps.scale_steps)
+    model.log_scales = torch.from_numpy((powers * LOGS_PER_OCTAVE + steps.scale_pivot).astype(np.float32))
     model.quaternions = torch.from_numpy(rng.choice([-1.0, -0.5, -0.0, 0.0, 0.5, 1.0], (400, 4)).astype(np.float32))
     model.opacity_logits = torch.from_numpy(rng.choice(steps.opacity_thresholds, (400, 1)))
     model.sh_dc = half((400, 1, 3), steps.dc_step)
@@ -88,7 +91,7 @@ def snap_and_pull(grid: Grid, splats: GaussianModel) -> dict[str, Tensor]:
     pulls = [torch.arange(values.numel(), device=values.device) % 101 * 0.37 - 17.0 for values in found]
     torch.autograd.backward(found, [pull.reshape(values.shape) for pull, values in zip(pulls, found, strict=True)])
     return {
-        **snapped.detach().__dict__,
+        **dict(snapped.detach().named_parameters()),
         **{f"gradient of {name}": leaf.grad for name, leaf in leaves.named_parameters()},
     }
 
@@ -178,8 +181,8 @@ def test_fine_tuning_on_gsz_waits_for_nothing() -> None:
     assert rate is not None
     leaves = splats.to(device).requires_grad_()
     rate._device, rate._steps_there = device, grid.steps_on(device)
-    rate._sh_costs_there = rate._sh_costs_there.to(device)
-    rate._scaling = rate._scaling.to(device)
+    for name in ("_sh_costs_there", "_scaling", "_scale_steps", "_dc_per_unit"):
+        setattr(rate, name, getattr(rate, name).to(device))
     for name, tensor in vars(rate._tables).items():
         setattr(rate._tables, name, tensor.to(device))
     with NoWaiting() as counted:
@@ -187,7 +190,7 @@ def test_fine_tuning_on_gsz_waits_for_nothing() -> None:
         loss = torch.stack([tensor.square().sum() for _, tensor in snapped.named_parameters()]).sum()
         (loss + grid.estimated_bits(leaves)).backward()
     assert all(leaf.grad is not None and leaf.grad.device == device for _, leaf in leaves.named_parameters())
-    assert counted.kernels < 520
+    assert counted.kernels < 660
 
 
 @pytest.mark.parametrize("name", ["sog", "spz", "spz:version=2"])

@@ -5,6 +5,7 @@ The law itself is proved for every codec in ``test_codecs.py``; here it is prove
 
 from __future__ import annotations
 
+import math
 import struct
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from gsz import convert, registry
 from gsz.coding.morton import deinterleave, interleave
+from gsz.contract import Correction
 from gsz.errors import UserError
 from gsz.fast3dgs import Fast3dgsCodec
 from gsz.native import QUALITIES, GridSettings, GszCodec, GszGrid, container
@@ -31,7 +33,9 @@ from scene.gaussian_model import GaussianModel
 from tests.helpers import allocating_little, assert_same_up_to_order, damaged, degenerate_models, random_model
 
 ROOT = Path(__file__).parents[2]
-FINE = GridSettings(1e-4, 1e-3, 256, 2e-4, dc_step=1e-4, sh_step=1e-3, sh_chroma=1, sh_threshold=0.5, sh_range=0)
+FINE = GridSettings(
+    1e-4, 1e-3, 256, 2e-4, 0, dc_step=1e-4, dc_range=0, sh_step=1e-3, sh_chroma=1, sh_threshold=0.5, sh_range=0
+)
 
 
 def covariances(splats: GaussianModel) -> Tensor:
@@ -83,13 +87,13 @@ def test_the_canonical_form_is_the_same_gaussian() -> None:
     splats = random_model(2000, sh_degree=1, seed=5)
     splats.quaternions[::7] *= 30
     snapped = GszCodec(settings=FINE).fit(splats).snap(splats)
-    assert (snapped.log_scales.diff(dim=1) <= 1e-3).all()
+    assert (snapped.log_scales.diff(dim=1) <= 0.02).all()  # The third is on a coarser grid.
     # The vector part is limited in resolution: 1/1000 of a radian is what the finest step can do.
     expected = covariances(splats)
     error = (covariances(snapped) - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1)
     assert error.max() < 5e-3
     torch.testing.assert_close(snapped.means, splats.means, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(snapped.opacities, splats.opacities, rtol=0, atol=0.003)
+    torch.testing.assert_close(snapped.opacities, splats.opacities, rtol=0, atol=0.004)
     torch.testing.assert_close(snapped.sh_dc, splats.sh_dc, rtol=0, atol=1e-4)
     torch.testing.assert_close(snapped.sh_rest, splats.sh_rest, rtol=0, atol=2.1e-3)
 
@@ -134,20 +138,26 @@ def test_a_prefix_is_a_coarser_model() -> None:
     end = header
     for level, layer in enumerate(layers, 1):
         end += layer["bytes"]
-        by_level = codec.decode(data, level=level)
+        by_level = codec.decode(codec.cut(data, level=level))
         assert_same_up_to_order(by_level, whole.select(slice(len(by_level))))
-        assert_same_up_to_order(codec.decode(data, max_bytes=end), by_level)
-        assert_same_up_to_order(codec.decode(data, level=99, max_bytes=end + 1), by_level)
+        fraction = len(by_level) / len(splats)
+        most = min(1.0, 1.9 * fraction)
+        for part in ({"max_bytes": end}, {"level": 99, "max_bytes": end + 1}, {"keep": fraction}, {"keep": most}):
+            assert codec.cut(data, **part) == data[:end]  # type: ignore[arg-type]
     assert end == len(data)
-    with pytest.raises(CodecError, match=r"^model.gsz: not even the first of 4 layers"):
-        codec.decode(data, "model.gsz", max_bytes=header + 5)
-    with pytest.raises(UserError, match="level 0"):
-        codec.decode(data, level=0)
+    for part, complaint in (
+        ({"max_bytes": header + 5}, rf"not even the first of 4 layers .* allow {header + layers[0]['bytes']} or more"),
+        ({"level": 0}, "level 0"),
+        ({"keep": 0.1}, "the first of 4 layers holds 0.125 of the Gaussians"),
+        ({"keep": 1.5}, "keep 1.5 is out of range"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            codec.cut(data, "model.gsz", **part)  # type: ignore[arg-type]
 
 
 def test_a_file_whose_end_is_missing_gives_its_whole_layers(caplog: pytest.LogCaptureFixture) -> None:
     splats = random_model(3000, sh_degree=1)
-    codec = GszCodec()
+    codec = GszCodec(layers=3)
     data = codec.fit(splats).encode(splats)
     coarser = codec.decode(data[:-1], "cut.gsz")
     assert len(coarser) == 1500
@@ -157,10 +167,49 @@ def test_a_file_whose_end_is_missing_gives_its_whole_layers(caplog: pytest.LogCa
             codec.decode(data[:length], "cut.gsz")
 
 
+def test_a_download_that_was_broken_off_anywhere_is_a_model_or_refused_in_a_line() -> None:
+    """At every byte of a file: its whole layers, corrected for what is missing, from the end of the first one on."""
+    splats = random_model(520, sh_degree=0)
+    codec = GszCodec(quality="tiny", layers=2)
+    grid = codec.fit(splats)
+    grid.corrections = [Correction(0.5, 0.25)]
+    data = grid.encode(splats)
+    ends = [Header.parse(data, "file").end_of(layer) for layer in range(2)]
+    parts = [codec.decode(codec.cut(data, level=level)) for level in (1, 2)]
+    assert [len(part) for part in parts] == [260, 520] and ends[-1] == len(data)
+    for length in range(len(data) + 1):
+        layers = sum(end <= length for end in ends)
+        if layers:
+            decoded = codec.decode(data[:length]).named_parameters()
+            for (_, found), (_, expected) in zip(decoded, parts[layers - 1].named_parameters(), strict=True):
+                np.testing.assert_array_equal(found, expected)
+        else:
+            with pytest.raises(CodecError, match=r"^cut\.gsz: [^\n]*$"):
+                codec.decode(data[:length], "cut.gsz")
+
+
+def test_a_part_is_written_byte_for_byte_unless_another_format_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, part = tmp_path / "model.gsz", tmp_path / "part.gsz"
+    codec = GszCodec(quality="low", layers=3)
+    data = registry.write(source, random_model(3000, sh_degree=0), codec)
+    written = convert(source, part, keep=0.5)
+    assert part.read_bytes() == codec.cut(data, level=2) and written.count == 1500
+    assert written.file_bytes == part.stat().st_size
+    convert(source, part, max_bytes=written.file_bytes)
+    assert part.stat().st_size == written.file_bytes
+    with caplog.at_level("INFO"):
+        assert registry.info(part)["count"] == len(registry.read(part)) == 1500
+    assert "part.gsz: is a coarser model, the first 2 of 3 layers" in caplog.text and "missing" not in caplog.text
+    convert(source, part, "gsz:quality=tiny", keep=0.5)
+    assert len(registry.info(part)["layers"]) == 1 and registry.info(part)["count"] == 1500
+
+
 def test_decompress_writes_a_part_of_a_file(tmp_path: Path) -> None:
     splats = random_model(3000, sh_degree=0)
     source, target = tmp_path / "model.gsz", tmp_path / "part.ply"
-    size = len(registry.write(source, splats, GszCodec()))
+    size = len(registry.write(source, splats, GszCodec(layers=3)))
     convert(source, target, level=1)
     assert len(registry.read(target)) == 750
     convert(source, target, max_bytes=size - 1)
@@ -176,7 +225,7 @@ def test_importance_chooses_the_first_layer() -> None:
     assert isinstance(grid, GszGrid)
     importance = np.random.default_rng(0).random(2000)
     chosen = torch.from_numpy(np.argsort(-importance)[:1000])
-    first_layer = codec.decode(grid.encode(splats, importance), level=1)
+    first_layer = codec.decode(codec.cut(grid.encode(splats, importance), level=1))
     assert_same_up_to_order(first_layer, grid.snap(splats).select(chosen))
     with pytest.raises(UserError, match="importance of 7 Gaussians given for 2000"):
         grid.encode(splats, np.zeros(7))
@@ -194,7 +243,7 @@ def test_info_accounts_for_every_byte_without_decoding() -> None:
     data = codec.fit(splats).encode(splats)
     info = codec.info(data)
     assert sum(info["bytes"].values()) == len(data)
-    assert info["grid"] == "native" and info["version"] == 1
+    assert info["grid"] == "native" and info["version"] == 2
     assert set(info["bytes"]) == {"header", *ATTRIBUTES, "padding"}
 
 
@@ -342,14 +391,72 @@ def test_other_versions_and_grids_are_refused() -> None:
     splats = random_model(10)
     codec = GszCodec()
     data = codec.fit(splats).encode(splats)
-    newer = bytearray(data)
-    struct.pack_into("<H", newer, len(container.MAGIC), 2)
-    with pytest.raises(CodecError, match=r"^new\.gsz: \.gsz version 2 is unknown"):
-        codec.decode(bytes(newer), "new.gsz")
+    for place, number, complaint in (
+        (8, 3, r"\.gsz version 3 is unknown"),
+        (8, 1, r"\.gsz version 1 was a draft"),
+        (10, 0b1001, r"needs the \.gsz features 3, which are unknown"),
+    ):
+        other = bytearray(data)
+        struct.pack_into("<H", other, place, number)
+        with pytest.raises(CodecError, match=rf"^new\.gsz: {complaint}"):
+            codec.decode(bytes(other), "new.gsz")
     header = Header.parse(data, "file")
     header.grid = 7
     with pytest.raises(CodecError, match=r"^new\.gsz: grid 7 is unknown"):
         codec.decode(header.pack() + data[header.size :], "new.gsz")
+
+
+def test_a_file_keeps_what_is_known_about_the_model() -> None:
+    """Metadata, in any language, the offset of positions to the last bit, and the flag of antialiasing."""
+    known = {"made by": "gsz", "copyright": "© 2026 Ζωή", "quality": {"psnr": 28.5, "views": [1, 2]}, "up": None}
+    offset = np.array([412345.678901, 5678901.234567, 1e-300])
+    splats = random_model(10).replace(metadata=known, offset=offset, antialiased=True)
+    for grid in ("native", "fast3dgs"):
+        codec = GszCodec(grid=grid)  # type: ignore[arg-type]
+        data = codec.fit(splats).encode(splats)
+        decoded = codec.decode(data)
+        assert decoded.metadata == known and decoded.antialiased and (decoded.offset == offset).all()
+        assert codec.info(data)["metadata"] == known
+    plain = codec.decode(codec.fit(random_model(10)).encode(random_model(10)))
+    assert plain.metadata == {} and plain.offset is None and not plain.antialiased
+    for wrong, complaint in (
+        ({"a": "x" * 70_000}, "takes 70008 bytes"),
+        ({"a": math.nan}, "as JSON"),
+        ({"a": {1}}, "JSON"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            codec.fit(splats).encode(splats.replace(metadata=wrong))
+
+
+@pytest.mark.parametrize("packed", [b"[1]", b"{", b'{"a": NaN}', b'{"a": "\xff"}', b"[" * 60_000, b"{}" * 2])
+def test_metadata_that_is_no_json_object_is_refused(packed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    splats = random_model(5, sh_degree=0)
+    codec = GszCodec()
+    monkeypatch.setattr(container, "pack_metadata", lambda metadata: packed)
+    data = codec.fit(splats).encode(splats)
+    with pytest.raises(CodecError, match=r"^odd\.gsz: the metadata is no JSON object"):
+        codec.decode(data, "odd.gsz")
+
+
+def test_a_file_cut_at_a_layer_is_corrected_as_it_says() -> None:
+    """What the header has for the layer that is the last is added; a whole file is what it is."""
+    splats = random_model(3000, sh_degree=0)
+    codec = GszCodec(layers=3)
+    grid = codec.fit(splats)
+    assert isinstance(grid, GszGrid)
+    plain = grid.encode(splats)
+    grid.corrections = [Correction(0.25, -0.5), Correction(0.125, 0.0), Correction(1.0, 1.0)]
+    data = grid.encode(splats)
+    assert_same_up_to_order(codec.decode(data), codec.decode(plain))
+    for level, (scales, logits) in enumerate(grid.corrections[:2], 1):
+        expected = codec.decode(codec.cut(plain, level=level))
+        expected.log_scales += np.float32(scales)
+        expected.opacity_logits += np.float32(logits)
+        assert_same_up_to_order(codec.decode(codec.cut(data, level=level)), expected)
+    header = Header.parse(data, "file")
+    header.corrections[0] = Correction(math.nan, 0.0)
+    with pytest.raises(CodecError, match=r"^odd\.gsz: layer 1 has a correction that is out of range"):
+        codec.decode(header.pack() + data[header.size :], "odd.gsz")
 
 
 @pytest.mark.parametrize("wide", [False, True])

@@ -300,7 +300,7 @@ def test_a_description_without_its_images_names_the_first_that_is_missing(tmp_pa
 
 def test_the_bytes_of_a_description_alone_are_refused_with_the_remedy() -> None:
     meta = members_of(encode(random_model(10)))["meta.json"]
-    assert SogCodec.recognises(meta)
+    assert SogCodec.recognizes(meta)
     with pytest.raises(CodecError, match=r"^meta\.json: .*an unbundled SOG .*give its folder"):
         SogCodec().decode(meta, "meta.json")
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from gsz import registry
 from gsz.errors import UserError
 from gsz.registry import CodecError
 from gsz.spz import HEADER, SpzCodec, plane_widths
@@ -375,3 +377,17 @@ def test_settings_are_checked() -> None:
     ):
         with pytest.raises(UserError, match=message):
             SpzCodec(**settings)  # type: ignore[arg-type]
+
+
+def test_axes_that_a_file_does_not_say_may_be_given(tmp_path: Path) -> None:
+    """A file in INRIA's axes holds their numbers as they are; read as the format is described, it is upside down."""
+    splats = source_model()
+    path = tmp_path / "model.spz"
+    registry.write(path, splats, "spz:axes=rdf")
+    upright, turned = registry.read(path, read_as="spz:axes=rdf"), registry.read(path)
+    assert_same_up_to_order(GaussianModel.of(upright), registry.codec("spz:axes=rdf").fit(splats).snap(splats))
+    np.testing.assert_array_equal(turned.means, upright.means * np.float32([1, -1, -1]))
+    payload = zlib.decompress(path.read_bytes(), wbits=31)
+    first = [int.from_bytes(payload[16 + at : 19 + at], "little", signed=False) for at in (0, 3, 6)]
+    signed = [value - (1 << 24) if value >> 23 else value for value in first]
+    np.testing.assert_array_equal(upright.means[0], np.float32(signed) * np.float32(2.0 ** -payload[13]))

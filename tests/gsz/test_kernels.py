@@ -61,7 +61,7 @@ def test_importing_the_package_changes_no_setting_of_numba() -> None:
 def test_every_kernel_of_gsz_is_compiled_for_one_kind_of_arguments() -> None:
     """Each further one would be compiled at first use, which takes as long as all else that a conversion does."""
     (number,) = printed(SPECIALIZATIONS)
-    assert int(number) < 30
+    assert int(number) < 34
 
 
 @pytest.fixture
@@ -107,13 +107,14 @@ def test_other_sources_have_another_place(package: Path) -> None:
 
 
 def test_what_has_to_be_compiled_is_announced_once(caplog: pytest.LogCaptureFixture) -> None:
-    first, second = (numba.njit(lambda values: values.sum()) for _ in range(2))
+    first, second, third = (numba.njit(lambda values: values.sum()) for _ in range(3))
     with caplog.at_level(logging.INFO, "gsz"):
         with announced("the sums of a test"):
             first(np.ones(3))
             second(np.ones(3))
         with announced("the sums of a test"):
             first(np.ones(3))
+            third(np.ones(3))
     assert [record.getMessage() for record in caplog.records] == [
         "compiling the sums of a test; this takes a few seconds, once"
     ]

@@ -2,7 +2,8 @@
 we read theirs as they do themselves.
 
 ``make test-interop`` installs the programs into ``.interop`` and runs this: splat-transform (npm, which reads SPZ by
-Niantic's own library) and gsply (PyPI). Where they are missing these tests are skipped.
+Niantic's own library) and gsply (PyPI). Of splat-transform there are two versions: up to 2 it turns the axes of SPZ to
+INRIA's, from 3 on it takes them to be INRIA's. Where the programs are missing these tests are skipped.
 """
 
 from __future__ import annotations
@@ -17,17 +18,23 @@ import pytest
 from gsz import registry
 from gsz.ply_header import columns, read_header, read_vertices
 from gsz.registry import Codec
-from gsz.spz import sh_signs
+from gsz.rounding.axes import sh_signs
+from gsz.splats import Splats
 from scene.gaussian_model import GaussianModel
+from scene.rotations import rotation_matrices
 from tests.helpers import assert_same_up_to_order, random_model
 from tests.viewer_helpers import source_model
 
 INTEROP = Path(__file__).parent.parent.parent / ".interop"
 SPLAT_TRANSFORM = INTEROP / "node_modules" / "@playcanvas" / "splat-transform" / "bin" / "cli.mjs"
+NEWER_SPLAT_TRANSFORM = INTEROP / "newer" / "node_modules" / "@playcanvas" / "splat-transform" / "bin" / "cli.mjs"
 GSPLY_PYTHON = INTEROP / "venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
 
 needs_splat_transform = pytest.mark.skipif(
     not SPLAT_TRANSFORM.exists(), reason="splat-transform is not installed; make test-interop does it where Node is"
+)
+needs_newer_splat_transform = pytest.mark.skipif(
+    not NEWER_SPLAT_TRANSFORM.exists(), reason="splat-transform 3 is not installed; make test-interop does it"
 )
 needs_gsply = pytest.mark.skipif(not GSPLY_PYTHON.exists(), reason="gsply is not installed; make test-interop does it")
 
@@ -54,9 +61,9 @@ def models() -> dict[str, GaussianModel]:
     }
 
 
-def splat_transform(*arguments: str | Path) -> None:
+def splat_transform(*arguments: str | Path, program: Path = SPLAT_TRANSFORM) -> None:
     run = subprocess.run(
-        ["node", str(SPLAT_TRANSFORM), "-w", *map(str, arguments)], capture_output=True, text=True, timeout=600
+        ["node", str(program), "-w", *map(str, arguments)], capture_output=True, text=True, timeout=600
     )
     assert run.returncode == 0, run.stdout + run.stderr
 
@@ -106,11 +113,11 @@ def gsply_reads(path: Path) -> dict[str, np.ndarray]:
     return values
 
 
-def assert_equal_values(theirs: dict[str, np.ndarray], ours: GaussianModel, **tolerances: float) -> None:
+def assert_equal_values(theirs: dict[str, np.ndarray], ours: Splats, **tolerances: float) -> None:
     """Equal to a millionth, or for the parameters named to another share of the value or absolute difference."""
-    for name, tensor in ours.named_parameters():
+    for name, array in ours.numpy().named_parameters():
         tolerance = tolerances.get(name, 1e-6)
-        np.testing.assert_allclose(theirs[name], tensor.numpy(), rtol=tolerance, atol=tolerance, err_msg=name)
+        np.testing.assert_allclose(theirs[name], array, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
 def rounding(writer: str) -> dict[str, float]:
@@ -118,7 +125,7 @@ def rounding(writer: str) -> dict[str, float]:
     return {"quaternions": 1e-3} if writer == "spz-v2" else {}
 
 
-def written(codec: Codec, model: GaussianModel, path: Path) -> GaussianModel:
+def written(codec: Codec, model: GaussianModel, path: Path) -> Splats:
     """A file of ours, and its values in its order."""
     grid = codec.fit(model)
     path.write_bytes(grid.encode(model))
@@ -158,6 +165,46 @@ def test_we_read_splat_transforms_files(name: str, tmp_path: Path) -> None:
     assert_equal_values(read_ply(tmp_path / "back.ply"), registry.read(tmp_path / name))
 
 
+@needs_newer_splat_transform
+@pytest.mark.parametrize("version", [2, 3, 4])
+@pytest.mark.parametrize("model", ["demo", "extreme"])
+def test_splat_transform_3_reads_our_spz_with_axes_rdf(version: int, model: str, tmp_path: Path) -> None:
+    codec = registry.get("spz", version=version, axes="rdf")
+    decoded = written(codec, models()[model], tmp_path / "model.spz")
+    splat_transform(tmp_path / "model.spz", tmp_path / "back.ply", program=NEWER_SPLAT_TRANSFORM)
+    assert_equal_values(read_ply(tmp_path / "back.ply"), decoded, **rounding(f"spz-v{version}"))
+
+
+@needs_newer_splat_transform
+@pytest.mark.parametrize("version", ["3", "4"])
+def test_we_read_the_spz_of_splat_transform_3_with_axes_rdf(version: str, tmp_path: Path) -> None:
+    random_model(60).save_ply(tmp_path / "model.ply")
+    options = ["--spz-version", version]
+    splat_transform(*options, tmp_path / "model.ply", tmp_path / "their.spz", program=NEWER_SPLAT_TRANSFORM)
+    splat_transform(tmp_path / "their.spz", tmp_path / "back.ply", program=NEWER_SPLAT_TRANSFORM)
+    theirs, ours = read_ply(tmp_path / "back.ply"), registry.read(tmp_path / "their.spz", read_as="spz:axes=rdf")
+    saturated = np.isinf(theirs["opacity_logits"])  # Where the byte is 255; finite with us.
+    theirs["opacity_logits"] = np.where(saturated, ours.opacity_logits, theirs["opacity_logits"])
+    assert_equal_values(theirs, ours)
+
+
+@needs_splat_transform
+@needs_newer_splat_transform
+@pytest.mark.parametrize("program", [SPLAT_TRANSFORM, NEWER_SPLAT_TRANSFORM], ids=["2", "3"])
+@pytest.mark.parametrize("degree", range(4))
+def test_we_read_splat_transforms_gltf(program: Path, degree: int, tmp_path: Path) -> None:
+    """A Gaussian's own axes may be reversed: it is the same Gaussian, and programs differ there."""
+    model = random_model(60, degree)
+    model.opacity_logits.clamp_(-5, 5)  # Nearer to 0 and 1, float32 opacities tell logits less well.
+    model.save_ply(tmp_path / "model.ply")
+    splat_transform(tmp_path / "model.ply", tmp_path / "their.glb", program=program)
+    ours = registry.read(tmp_path / "their.glb")
+    axes, expected = (rotation_matrices(GaussianModel.of(found).rotations) for found in (ours, model))
+    np.testing.assert_allclose(np.abs((axes * expected).sum(axis=1)), 1.0, atol=1e-6)
+    theirs = dict(model.numpy().named_parameters()) | {"quaternions": ours.quaternions}
+    assert_equal_values(theirs, ours, opacity_logits=1e-5)
+
+
 GSPLY_WRITES = """
 import sys, gsply, gsply.spz
 source, target = sys.argv[1:]
@@ -182,5 +229,5 @@ def test_we_read_gsplys_files(name: str, tmp_path: Path) -> None:
     splat_transform(tmp_path / name, tmp_path / "back.ply")
     theirs, ours = read_ply(tmp_path / "back.ply"), registry.read(tmp_path / name)
     saturated = np.isinf(theirs["opacity_logits"])  # Where the byte is 255; finite with us.
-    theirs["opacity_logits"] = np.where(saturated, ours.opacity_logits.numpy(), theirs["opacity_logits"])
+    theirs["opacity_logits"] = np.where(saturated, ours.opacity_logits, theirs["opacity_logits"])
     assert_equal_values(theirs, ours)

@@ -44,3 +44,28 @@ def test_antialiased_models_are_warned_of(tmp_path: Path, caplog: pytest.LogCapt
     gsz.write(tmp_path / "trained.spz", random_model(30).replace(antialiased=True))
     load_original(Inputs(pretrained_ply=tmp_path / "trained.spz"))
     assert "which the renderers here do not apply" in caplog.text
+
+
+def test_values_after_their_activation_are_read_as_such(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, path = random_model(100).numpy(), tmp_path / "trained.ply"
+    activated = model.replace(
+        opacity_logits=1 / (1 + np.exp(-model.opacity_logits)), log_scales=np.exp(model.log_scales)
+    )
+    path.write_bytes(registry.codec("ply").fit(activated).encode(activated))
+    load_original(Inputs(pretrained_ply=path))
+    assert "its opacities look activated" in caplog.text and "read it with --activated opacity" in caplog.text
+    found, _ = load_original(Inputs(pretrained_ply=path, activated="opacity, scale"))
+    np.testing.assert_allclose(found.opacity_logits.numpy(), model.opacity_logits, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.log_scales.numpy(), model.log_scales, rtol=1e-5, atol=1e-5)
+    with pytest.raises(UserError, match="activated: 'color' is neither opacity nor scale"):
+        load_original(Inputs(pretrained_ply=path, activated="color"))
+
+
+def test_broken_rows_are_dropped_or_refused_as_asked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, path = random_model(30).numpy(), tmp_path / "trained.ply"
+    model.means[3] = np.nan
+    path.write_bytes(registry.codec("ply").fit(model).encode(model))
+    found, _ = load_original(Inputs(pretrained_ply=path))
+    assert len(found) == 29 and "1 of 30 Gaussians" in caplog.text
+    with pytest.raises(UserError, match="leave --strict out"):
+        load_original(Inputs(pretrained_ply=path, strict=True))

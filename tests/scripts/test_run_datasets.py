@@ -5,16 +5,21 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
+import socket
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
-from batch.job import SceneJob, run_job, source_digest
+from batch.job import SceneJob, run_job, versions
 
+from compress.journal import JournalRow, journal_csv
 from gsz.errors import UserError
+from gsz.files import write_text
 from quality.summary import ModelSummary, ViewMetrics, mean_summary, read_summary
 from scripts import run_datasets
 
@@ -87,26 +92,47 @@ def test_several_recipes_have_a_folder_and_a_row_each(tmp_path, capsys):
     assert difference.split()[1] == "-0.04", "the scene's own published figure, not the average, is beside ours"
 
 
+def finish(folder: Path) -> None:
+    """What is left of a run that has ended: as much of it as is asked for."""
+    (folder / "recipe.yaml").touch()
+    (folder / "compressed.gsz").touch()
+    write_text(folder / "journal.csv", journal_csv([JournalRow("final", 10, 5, 25.0, 0.8, 100)]))
+
+
 def test_done_scenes_are_left_alone_and_reported(tmp_path, capsys):
     for scene in ("truck", "train"):
         make_scene(tmp_path, "tanksandtemples", scene)
-    write_results(tmp_path / "out/truck", summary(25.0, 300_000, 9_000_000))
-    (tmp_path / "out/truck/compressed.gsz").touch()
-    run(tmp_path, "--skip_done", "--dry_run", datasets=("tanksandtemples",))
-    assert "truck" not in capsys.readouterr().out
-
-
-def test_resume_trains_only_what_is_not_finished(tmp_path, capsys):
-    for scene in ("truck", "train"):
-        make_scene(tmp_path, "tanksandtemples", scene)
-        (tmp_path / "out" / scene).mkdir(parents=True)
-        (tmp_path / "out" / scene / "compressed.spz").write_bytes(b"")
+        write_results(tmp_path / "out" / scene, summary(25.0, 300_000, 9_000_000))
+        finish(tmp_path / "out" / scene)
     (tmp_path / "out/train/resume").mkdir()
-    run(tmp_path, "--resume", "--dry_run", datasets=("tanksandtemples",))
-    lines = capsys.readouterr().out.splitlines()
-    programs = [next(part for part in line.split() if part.endswith(".py")).rpartition("/")[2] for line in lines]
-    assert programs == ["render.py", "metrics.py", "train.py", "render.py", "metrics.py"]
-    assert lines[2].endswith("--eval --resume")
+    run(tmp_path, "--skip_done", "--dry_run", datasets=("tanksandtemples",))
+    printed = capsys.readouterr().out
+    assert "out/truck" not in printed
+    assert "out/train" in printed, "a later run in its folder is unfinished"
+
+
+def test_resume_and_overwrite_are_passed_on(tmp_path, capsys):
+    make_scene(tmp_path, "tanksandtemples", "truck")
+    for option in ("--resume", "--overwrite"):
+        run(tmp_path, option, "--only", "truck", "--dry_run", datasets=("tanksandtemples",))
+        trained, *others = capsys.readouterr().out.splitlines()
+        assert trained.endswith(f"--eval {option}")
+        assert not any(option in line for line in others)
+    with pytest.raises(UserError, match="give one of the two"):
+        run(tmp_path, "--resume", "--overwrite", datasets=("tanksandtemples",))
+
+
+def test_a_second_attempt_resumes_what_the_first_began_and_nothing_older(tmp_path):
+    """A machine may die before train.py has come to replace what another batch had left there."""
+    attempt = job(tmp_path / "out", "", overwrite=True)
+    (tmp_path / "out").mkdir()
+    finish(tmp_path / "out")
+    os.utime(tmp_path / "out/recipe.yaml", (1e9, 1e9))
+    assert attempt.commands()[0][-1] == "--overwrite"
+    attempt.mark()
+    assert attempt.commands()[0][-1] == "--overwrite"
+    (tmp_path / "out/recipe.yaml").touch()
+    assert attempt.commands()[0][-1] == "--resume"
 
 
 def summary(psnr: float, gaussians: int, size: int, lpips: float | None = 0.25) -> ModelSummary:
@@ -161,6 +187,19 @@ def test_averages_what_metrics_wrote(tmp_path, capsys):
     assert "FAILED: drjohnson" in output
 
 
+def test_scenes_of_which_nothing_was_published(tmp_path, capsys):
+    for scene, psnr in (("a", 20.0), ("b", 22.0)):
+        (tmp_path / "scenes" / scene / "images").mkdir(parents=True)
+        (tmp_path / "models" / scene).mkdir(parents=True)
+        write_results(tmp_path / "out" / scene, summary(psnr, 100, 1000))
+    folders = {"--scenes": "scenes", "--checkpoints": "models", "-m": "out"}
+    arguments = [part for option, name in folders.items() for part in (option, str(tmp_path / name))]
+    run_datasets.main([*arguments, *FROM_RESULTS])
+    tree = json.loads((tmp_path / "out/results.json").read_text())["scenes"]
+    assert tree["recipes"]["default"]["average"]["PSNR"] == 21.0 and tree["published"] == {}
+    assert "published" not in capsys.readouterr().out
+
+
 def test_a_missing_scene_is_skipped_and_is_no_failure(tmp_path, capsys, monkeypatch):
     """Every program is replaced by one that ends at once: what is tested is the batch."""
     make_scene(tmp_path, "tanksandtemples", "truck")
@@ -192,13 +231,17 @@ def test_a_failing_scene_does_not_stop_the_others(tmp_path, capfd, monkeypatch):
     assert "truck: FAILED" in capfd.readouterr().out
 
 
-def test_bad_input(tmp_path):
+def test_bad_input(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="name at least one of --mipnerf360"):
         run(tmp_path, datasets=())
     (tmp_path / "deepblending").mkdir()
     with pytest.raises(UserError, match=r"--only garden: there is no such scene; the scenes are drjohnson, playroom"):
         run(tmp_path, "--only", "garden", datasets=("deepblending",))
-    with pytest.raises(UserError, match=r"--ray needs Ray: pip install|no Ray cluster answers there"):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r'--ray needs Ray: pip install "ray==2\.60\.\*"'):
+        run(tmp_path, "--ray", "127.0.0.1:1", datasets=("deepblending",))
+    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(__version__="2.9.3"))
+    with pytest.raises(UserError, match=r'--ray needs a newer Ray than 2\.9\.3: pip install "ray==2\.60\.\*"'):
         run(tmp_path, "--ray", "127.0.0.1:1", datasets=("deepblending",))
     with pytest.raises(UserError, match=r"tanksandtemples: there is no such folder; check --tanksandtemples"):
         run(tmp_path, datasets=("tanksandtemples",))
@@ -232,7 +275,8 @@ def job(output: Path, code: str, **changes: object) -> SceneJob:
         "measure": None,
         "batch": "b",
         "resume": False,
-        "sources": source_digest(),
+        "overwrite": False,
+        "versions": versions(),
     }
     return SceneJob(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -242,6 +286,25 @@ def test_a_job_logs_what_its_programs_print_and_says_how_far_it_is(tmp_path):
     run_job(job(tmp_path / "out", "print('round 2: 5 Gaussians, PSNR 28.10 dB, SSIM 0.9')"), said.append)
     assert said == ["program.py", "round 2, 28.10 dB"]
     assert "round 2: 5 Gaussians" in (tmp_path / "out" / "batch.log").read_text()
+
+
+def test_what_stops_a_job_on_a_machine_is_one_line_that_names_it(tmp_path, monkeypatch):
+    here = socket.gethostname()
+
+    def why(**changes: object) -> str:
+        with pytest.raises(UserError) as failed:
+            run_job(job(tmp_path / "out", "", **changes), lambda words: None)
+        return str(failed.value)
+
+    other = tuple((name, "0" if name == "torch" else version) for name, version in versions())
+    assert why(versions=other).startswith(f"{here}: has torch ")
+    assert why(needed=(tmp_path / "absent",)).startswith(f"{here}: {tmp_path / 'absent'} is missing")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=10**6))
+    assert why().startswith(f"{here}: only 1 MB are free at {tmp_path / 'out'}")
+    monkeypatch.undo()
+    (tmp_path / "out" / "batch.log").unlink(missing_ok=True)
+    (tmp_path / "out" / "batch.log").symlink_to("/dev/full")
+    assert why().startswith(f"{here}: {tmp_path / 'out'} cannot be written (No space left on device)")
 
 
 def test_a_program_ends_with_the_process_that_started_it(tmp_path):

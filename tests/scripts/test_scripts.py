@@ -33,4 +33,4 @@ def test_a_script_runs_from_another_folder(root: Path, tmp_path: Path):
     command = [sys.executable, str(root / "scripts" / "export_lpips_weights.py"), "--help"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "the .npz file to write" in done.stdout
+    assert "The .npz file to write" in done.stdout

@@ -1,0 +1,44 @@
+"""Proves that every cut of a variant's file is measured, from the rounds of a finished run, and none is done twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import train
+from gsz.errors import UserError
+from scripts import compare_prefixes
+from tests.tiny_run import write_tiny_scene
+
+
+def test_cuts_are_measured_from_the_last_round_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source, checkpoint = write_tiny_scene(tmp_path, 1800)
+    run, results = tmp_path / "run", tmp_path / "prefixes.json"
+    given = ["-s", str(source), "--pretrained_dir", str(checkpoint), "-m", str(run), "--eval"]
+    given += [
+        "--first_iterations",
+        "1",
+        "--round_iterations",
+        "1",
+        "--final_iterations",
+        "2",
+        "--prune_fraction",
+        "0.4",
+    ]
+    train.train(train.parse([*given, "--max_rounds", "1", "--max_psnr_drop", "inf", "--max_ssim_drop", "inf"]))
+    arguments = ["-m", str(run), "--json", str(results), "--variants", "progressive"]
+    compare_prefixes.main(arguments)
+    rows = json.loads(results.read_text())["rows"]
+    assert [row["gaussians"] for row in rows] == [270, 540, 1080]
+    assert [row["bytes"] for row in rows] == sorted(row["bytes"] for row in rows)
+    assert all(row["test"]["psnr"] != row["training"]["psnr"] for row in rows)
+    plot = tmp_path / "prefixes.png"
+    compare_prefixes.main([*arguments, "untrained, by removal error", "25 % alone", "--plot", str(plot)])
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    *before, _, _, whole, alone = json.loads(results.read_text())["rows"]
+    assert before == rows and whole["gaussians"] == 1080 and alone["gaussians"] == 270
+    assert "| 25 % alone" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--variants half: there is none of that name"):
+        compare_prefixes.main(["-m", str(run), "--variants", "half"])

@@ -1,0 +1,3 @@
+import { serveModel } from "./worker.js";
+
+serveModel(/** @type {any} */ (globalThis));
