@@ -39,7 +39,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict]]:
         env={**os.environ, "LD_LIBRARY_PATH": str(package / "lib")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     measured = json.loads(done.stdout.splitlines()[-1])
