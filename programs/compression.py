@@ -26,6 +26,7 @@ from gsz.files import write_text
 from programs.options import CompressOptions, Inputs
 from programs.own_renders import ASSUMED_QUALITY, scene_without_photographs
 from programs.provenance import how_it_is_made
+from programs.tensorboard import WatchedRunDir
 from quality.lpips import HOW_TO_GET_LPIPS, Lpips, load_lpips
 from scene import Scene, model_dir, open_scene
 from scene.gaussian_model import GaussianModel
@@ -47,7 +48,8 @@ def run(options: CompressOptions, progress: Progress = silent) -> Result | None:
     Raises:
         UserError: anything wrong with the options, the model or the scene.
     """
-    recipe, folder = options.recipe, RunDir(options.model_path)
+    recipe = options.recipe
+    folder = WatchedRunDir(options.model_path, recipe.stop_on) if options.tensorboard else RunDir(options.model_path)
     recipe.check()
     if recipe.stop_on == "test" and not options.scene.eval:
         raise UserError("stop_on: test needs test views; add --eval")

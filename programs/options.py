@@ -80,6 +80,8 @@ class CompressOptions(Inputs):
     """CPU threads; by default all. The result does not depend on it."""
     report: bool = True
     """Write report.html, the page of the run, at its end; --no_report leaves it out."""
+    tensorboard: bool = False
+    """Write what every stage comes to for TensorBoard, too, where it is installed."""
     recipe: Recipe = field(default_factory=Recipe)
 
 
