@@ -139,6 +139,9 @@ def run(options: ReportOptions, progress: Progress = silent) -> Path:
             leaves the pictures out, with a warning.
     """
     folder = RunDir(options.model_path)
+    if not folder.is_finished():
+        path = options.model_path
+        raise UserError(f"{path}: holds no finished run; python view.py {path} shows one that still goes on")
     journal = folder.finished_journal()
     made = parse_compress(["-m", str(options.model_path), "--resume"])
     compressed = choose_model(options.model_path).path
