@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # Idle threads sleep: spinning ones would take the cores from the rasterizer's own on a busy machine.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-interop test-cluster test-web viewer lint clean
+.PHONY: demo test test-interop test-cluster test-web viewer docs lint clean
 
 demo: $(VENV)/.compiled
 	$(BIN)/python scripts/demo.py --quality low
@@ -37,11 +37,15 @@ test-web: $(VENV)/.installed-dev web/node_modules/.installed
 # The viewer as one script, as the npm package has it.
 viewer: $(VENV)/.installed web/node_modules/.installed
 	mkdir -p web/dist
-	$(BIN)/python -m gsz.viewer_script | web/node_modules/.bin/esbuild --minify --log-level=warning > web/dist/gsz-viewer.js
+	$(BIN)/python -m gsz.viewer_script | web/node_modules/.bin/terser --compress passes=3 --mangle > web/dist/gsz-viewer.js
 
 web/node_modules/.installed: web/package.json
 	npm install --silent --no-fund --no-audit --no-package-lock --prefix web
 	@touch $@
+
+# The documents as a site, in site/; a link or heading that is not there is an error.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -65,9 +69,13 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+$(VENV)/.installed-docs: requirements-docs.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
+
 $(VENV)/.installed-cluster: requirements-cluster.txt $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .interop web/node_modules web/dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) site .interop web/node_modules web/dist .pytest_cache .mypy_cache .ruff_cache

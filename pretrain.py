@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
     options = parse_pretrain(arguments)
     interrupts.advise(lambda: command_to_go_on(options))
+    cli.meet_others()
     cli.say(f"{options.scene.source_path}: a model of it is trained in {options.model_path}")
     from programs import training
 

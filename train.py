@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started = time.time()
     options = parse(arguments)
     interrupts.advise(lambda: command_to_go_on(options, started))
+    cli.meet_others()
     model = options.pretrained_ply or options.pretrained_dir
     if model is not None:
         cli.say(f"{model}: is compressed with {options.recipe.codec} into {options.model_path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -16,9 +17,8 @@ from gsz.registry import Codec, Grid
 from gsz.splats import PARAMETERS
 from quality.losses import finite_loss, photometric_loss
 from scene.gaussian_model import GaussianModel
-
-ADAM_EPSILON = 1e-15
-"""As in 3DGS: gradients are so small that the usual 1e-8 would slow the steps."""
+from utils import ranks
+from utils.adam import adam
 
 _LOSS_EVERY = 50
 """Iterations between two looks at the loss; a look makes a GPU wait."""
@@ -39,6 +39,7 @@ def finetune(
 
     Each iteration renders ``grid.snap(splats)`` from one training view; the gradient passes straight through to the
     six tensors. With ``corrections``, some iterations render what the file is when it is cut after one of its layers.
+    Processes that share a run (:mod:`utils.ranks`) do as many iterations at once, as one step.
 
     Args:
         splats: Where to begin. Not changed.
@@ -47,7 +48,7 @@ def finetune(
         recipe: Learning rates and weights of the loss.
         iterations: May be zero: then only the grid is fitted.
         seed: Fixes the order of the views.
-        progress: Called after every iteration, with the loss now and then and ``None`` otherwise.
+        progress: Called after every step, with the loss now and then and ``None`` otherwise.
         lr_factor: What the learning rates of scales, rotations, opacities and ``sh_dc`` are multiplied with.
         corrections: ``None`` trains the whole alone. Otherwise the layers of the file are trained along, the most
             important Gaussians being the first rows, and these are the layers' corrections to begin with, if any.
@@ -59,7 +60,7 @@ def finetune(
         UserError: the loss is not finite.
     """
     splats = splats.clone()
-    grid = codec.fit(splats)
+    grid = ranks.once(lambda: codec.fit(splats))
     if len(splats) == 0:
         return splats, grid
     without_sh_rest = ~has_sh_rest(splats) if recipe.sh_prune_fraction > 0.0 else None
@@ -70,11 +71,12 @@ def finetune(
     groups = [{"params": [tensor], "lr": rates[name]} for name, tensor in splats.named_parameters() if tensor.numel()]
     if prefixes.offsets and recipe.correction_lr:
         groups.append({"params": prefixes.offsets, "lr": recipe.correction_lr})
-    optimizer = torch.optim.Adam(groups, eps=ADAM_EPSILON, fused=True)
-    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, recipe.lr_decay, total_iters=max(iterations - 1, 1))
+    optimizer = adam(groups)
+    steps = math.ceil(iterations / ranks.count())
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, recipe.lr_decay, total_iters=max(steps - 1, 1))
     trained = [*(tensor for _, tensor in splats.named_parameters()), *prefixes.offsets]
-    average = RunningAverage(trained, recipe.average) if recipe.average else None
-    for iteration, camera in zip(range(iterations), views.shuffled(seed), strict=False):
+    average = RunningAverage(trained, recipe.average ** ranks.count()) if recipe.average else None
+    for step, camera in zip(range(steps), ranks.dealt(views.shuffled(seed)), strict=False):
         grid.observe(splats)
         prefix = prefixes.draw()
         snapped = grid.snap(prefixes.of(splats, prefix))
@@ -83,13 +85,15 @@ def finetune(
         loss = loss + _cost(grid, prefixes.alone_paying(splats, prefix), snapped, recipe)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        ranks.average_gradients(trained)
         if without_sh_rest is not None and splats.sh_rest.grad is not None:
             splats.sh_rest.grad[without_sh_rest] = 0.0  # What was pruned stays pruned.
         optimizer.step()
         decay.step()
         if average is not None:
             average.update(trained)
-        progress(finite_loss(loss, camera.name, "fine-tuning") if iteration % _LOSS_EVERY == 0 else None)
+        progress(finite_loss(loss, camera.name, "fine-tuning") if step % _LOSS_EVERY == 0 else None)
+    ranks.check_same("fine-tuning", trained)
     tensors = [tensor.detach() for tensor in trained] if average is None else average.tensors
     grid.corrections = [Correction(*offset[0].tolist()) for offset in tensors[len(PARAMETERS) :]]
     return splats.replace(**dict(zip(PARAMETERS, tensors, strict=False))), grid

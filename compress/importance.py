@@ -1,7 +1,8 @@
 """How much each Gaussian matters to the training views: one function a score.
 
 Every score takes the model (with the values its file would hold), the views and a seed, and returns :class:`Scores`;
-the Gaussians with the smallest are pruned first. Each makes one pass over the views.
+the Gaussians with the smallest are pruned first. Each makes one pass over the views, which processes that share a run
+split among them.
 
 The CPU backend measures what leaving a Gaussian out does to a view (:func:`gaussian_renderer.render_statistics`). For
 the others two facts give the same from gradients. A rendered image is linear in each opacity (the cap of alpha and the
@@ -25,6 +26,7 @@ from gaussian_renderer.screen_axes import ScreenAxes
 from gsz.splats import SH_C0
 from quality.losses import photometric_loss
 from scene.gaussian_model import GaussianModel
+from utils import ranks
 
 Seed = tuple[int, ...]
 
@@ -71,8 +73,9 @@ def gradient_sum(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Scor
     gradient. The gradients are summed before the norm is taken, so views that disagree cancel.
     """
     parameters = splats.clone().requires_grad_()
-    for camera in views.cameras:
+    for camera in ranks.share(views.cameras):
         photometric_loss(views.render(camera, parameters).image, views.target(camera)).backward()
+    ranks.total(*_gradients(parameters))
     return Scores(_gradient_norms(parameters))
 
 
@@ -80,10 +83,11 @@ def gradient_per_view(splats: GaussianModel, views: Views, seed: Seed = (0,)) ->
     """As :func:`gradient_sum`, but the norms are taken view by view and then summed, so that views cannot cancel."""
     parameters = splats.clone().requires_grad_()
     scores = splats.means.new_zeros(len(splats))
-    for camera in views.cameras:
+    for camera in ranks.share(views.cameras):
         photometric_loss(views.render(camera, parameters).image, views.target(camera)).backward()
         scores += _gradient_norms(parameters)
         _forget_gradients(parameters)
+    ranks.total(scores)
     return Scores(scores)
 
 
@@ -122,10 +126,11 @@ def removal_loss(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Scor
         return Scores(measured[0])
     probed, _ = _probe(splats, views, seed)
     parameters = _for_scoring(splats)
-    for camera in views.cameras:
+    for camera in ranks.share(views.cameras):
         image = views.render(camera, parameters).image
         (image * (image.detach() - views.target(camera))).sum().backward()
     assert parameters.opacity_logits.grad is not None
+    ranks.total(parameters.opacity_logits.grad)
     return Scores(probed - 2.0 * _by_opacity(parameters.opacity_logits.grad, parameters))
 
 
@@ -135,9 +140,10 @@ def blend_weight(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Scor
     if measured is not None:
         return Scores(measured[0])
     gray = _gray(splats)
-    for camera in views.cameras:
+    for camera in ranks.share(views.cameras):
         views.render(camera, gray).image[..., 0].sum().backward()
     assert gray.sh_dc.grad is not None
+    ranks.total(gray.sh_dc.grad)
     return Scores(gray.sh_dc.grad[:, 0, 0] / SH_C0)
 
 
@@ -175,13 +181,14 @@ def _measured(
 ) -> list[Tensor] | None:
     """The sums over the views of what is picked of their statistics; ``None`` where the backend has none."""
     totals: list[Tensor] = []
-    for camera in views.cameras:
+    for camera in ranks.share(views.cameras):
         target = views.target(camera) if with_targets else None
         statistics = render_statistics(camera, splats, views.background, backend=views.backend, target=target)
         if statistics is None:
             return None
         picked = [tensor for tensor in pick(statistics) if tensor is not None]
         totals = [total + tensor for total, tensor in zip(totals, picked, strict=True)] if totals else picked
+    ranks.total(*totals)
     return totals
 
 
@@ -203,14 +210,15 @@ def _tilt_by_gradients(splats: GaussianModel, views: Views, seed: Seed) -> Tenso
     """
     total = splats.means.new_zeros(len(splats), 4)
     gray = _gray(splats)
-    generator = _generator(seed, splats.device)
-    for camera in views.cameras:
+    generator = _generator(ranks.own(seed), splats.device)
+    for camera in ranks.share(views.cameras):
         with torch.no_grad():
             residual = views.render(camera, splats).image - views.target(camera)
         image = views.render(camera, gray).image
         axes = ScreenAxes.of(camera, splats)
         total[:, :3] += _lever_sums(image, gray, axes, residual)
         total[:, 3] += _lever_sums(image, gray, axes, _signs(image, generator)).square().mean(1)
+    ranks.total(total)
     return total
 
 
@@ -244,8 +252,8 @@ def _probe(splats: GaussianModel, views: Views, seed: Seed) -> tuple[Tensor, Ten
     removal = splats.means.new_zeros(len(splats))
     sh_removal = torch.zeros_like(removal)
     # Drawn where they are needed: images full of signs would have to be copied to a GPU, which waits for them.
-    generator = _generator(seed, splats.device)
-    for camera in views.cameras:
+    generator = _generator(ranks.own(seed), splats.device)
+    for camera in ranks.share(views.cameras):
         image = views.render(camera, parameters).image
         (image * _signs(image, generator)).sum().backward()
         assert parameters.opacity_logits.grad is not None
@@ -253,6 +261,7 @@ def _probe(splats: GaussianModel, views: Views, seed: Seed) -> tuple[Tensor, Ten
         if parameters.sh_rest.grad is not None:
             sh_removal += (parameters.sh_rest.grad * parameters.sh_rest.detach()).sum((1, 2)).square_()
         _forget_gradients(parameters)
+    ranks.total(removal, sh_removal)
     return removal, sh_removal
 
 
@@ -275,8 +284,11 @@ def _by_opacity(d_logits: Tensor, parameters: GaussianModel) -> Tensor:
 
 def _gradient_norms(parameters: GaussianModel) -> Tensor:
     """Sum over the tensors of the norm of each Gaussian's gradient, ``(N,)``."""
-    gradients = [tensor.grad for _, tensor in parameters.named_parameters() if tensor.grad is not None]
-    return torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).sum(0)
+    return torch.stack([gradient.flatten(1).norm(dim=1) for gradient in _gradients(parameters)]).sum(0)
+
+
+def _gradients(parameters: GaussianModel) -> list[Tensor]:
+    return [tensor.grad for _, tensor in parameters.named_parameters() if tensor.grad is not None]
 
 
 def _forget_gradients(parameters: GaussianModel) -> None:

@@ -22,6 +22,7 @@ from quality.summary import ViewMetrics, mean_metrics
 from scene import FEW_VIEWS
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+from utils import ranks
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +59,12 @@ class Judge:
     @torch.no_grad()
     def _measure_views(self, splats: Splats) -> list[ViewMetrics]:
         model = GaussianModel.of(splats).to(self.views.background.device)  # Decoders return models on the CPU.
-        return [
-            measure(self.views.render(camera, model).image, self.views.target(camera), self.lpips)
-            for camera in self.views.cameras
-        ]
+        return ranks.gathered(
+            [
+                measure(self.views.render(camera, model).image, self.views.target(camera), self.lpips)
+                for camera in ranks.share(self.views.cameras)
+            ]
+        )
 
 
 def against_photographs(to_original: ViewMetrics, original: ViewMetrics) -> ViewMetrics:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from gsz.files import read_bytes
 from gsz.registry import Codec, Grid
 from gsz.splats import Splats
 from scene.gaussian_model import GaussianModel
+from utils import ranks
 from utils.progress import Progress, silent
 
 log = logging.getLogger(__name__)
@@ -108,7 +110,8 @@ def repick(
     for end, row in enumerate(rows[1:], start=2):
         if budget.is_met(row.gaussians, row.bytes):
             log.info("the final stage goes on from %s: %.2f MB", row.stage, row.bytes / 1e6)
-            splats = GaussianModel.of(run.read_front(row, recipe.make_codec().suffix, finished=True))
+            read = partial(run.read_front, row, recipe.make_codec().suffix, finished=True)
+            splats = GaussianModel.of(ranks.once(read))
             state = RunState({}, splats, rows[:end], rounds_ended=True)
             return _Loop(roles, recipe, run, state, progress).final(splats, size, rows)
     smallest = min((row.bytes for row in rows[1:]), default=0)
@@ -237,13 +240,13 @@ class _Loop:
         loss = Loss.between(self.state.journal[0].metrics, row.metrics)
         spent = name != "first" and self.budget.is_spent(loss)
         ended = spent or self.budget.is_met(row.gaussians, row.bytes)
-        self.run.add_to_front(row, self.codec.suffix, data)
+        ranks.once(lambda: self.run.add_to_front(row, self.codec.suffix, data))
         self._save(RunState(self.state.settings, splats, [*self.state.journal, row], rounds_ended=ended))
         if spent:
             log.info("%s lost %s: the budget is spent, the final stage follows", name, loss)
 
     def _save(self, state: RunState) -> None:
-        self.run.save_state(state)
+        ranks.once(lambda: self.run.save_state(state))
         self.state = state
 
     def _chosen(self) -> tuple[JournalRow, GaussianModel]:
@@ -258,7 +261,7 @@ class _Loop:
         if chosen == last:
             return last, self.splats
         log.info("the final stage goes on from %s, the smallest within the budget", chosen.stage)
-        return chosen, self._on_device(self.run.read_front(chosen, self.codec.suffix))
+        return chosen, self._on_device(ranks.once(lambda: self.run.read_front(chosen, self.codec.suffix)))
 
     def _size_in_reach(self, chosen: JournalRow) -> int | None:
         """The size to bring the file to: none where there is none, or where quality did not let the rounds reach it."""
@@ -286,9 +289,9 @@ class _Loop:
         views = self.roles.everything if self.recipe.final_uses_all else self.roles.training
         encoded = self._finish(self._on_device(splats), views, size)
         finetune_seconds = clock.lap()
-        path = self.run.write_compressed(encoded.codec.suffix, encoded.data)
+        path = ranks.once(lambda: self.run.write_compressed(encoded.codec.suffix, encoded.data))
         encode_seconds = clock.lap()
-        data = read_bytes(path)
+        data = ranks.once(lambda: read_bytes(path))
         decoded = registry.decode(data, path)
         verdict = self.judge.judge(decoded)
         times = (0.0, finetune_seconds, encode_seconds, clock.lap())
@@ -392,7 +395,7 @@ def _ramp(splats: GaussianModel) -> Tensor:
 
 def _snapped(splats: GaussianModel, codec: Codec) -> GaussianModel:
     """The values that a codec's file would hold."""
-    return codec.fit(splats).snap(splats).detach()
+    return ranks.once(lambda: codec.fit(splats)).snap(splats).detach()
 
 
 class _IterationCount:
@@ -418,8 +421,8 @@ class _IterationCount:
         return first + rounds * recipe.round_iterations + recipe.final_iterations
 
     def __call__(self, loss: float | None) -> None:
-        """Count one."""
-        self._done += 1
+        """Count a step."""
+        self._done += ranks.count()
         if self._done > self._expected:
             self._expected += self._loop.recipe.round_iterations
         last = self._loop.state.journal[-1]

@@ -12,6 +12,7 @@ from compress.prune import kept_after_pruning
 from gsz.errors import UserError
 from gsz.registry import Codec, Grid
 from scene.gaussian_model import GaussianModel
+from utils import ranks
 
 Score = Callable[[GaussianModel, Codec], Tensor]
 """``(N,)`` importance of a model's Gaussians, with the values that a codec's file would hold: what they are left out
@@ -40,7 +41,7 @@ class Encoded:
 def encode(splats: GaussianModel, codec: Codec, grid: Grid, importance: Tensor | None = None) -> Encoded:
     """Encode a model. In a file in layers Gaussians are ordered by ``importance``, or else by the format's own idea."""
     ordering = None if importance is None else importance.detach().cpu().numpy()
-    return Encoded(splats, codec, grid, grid.encode(splats, ordering), importance)
+    return Encoded(splats, codec, grid, ranks.once(lambda: grid.encode(splats, ordering)), importance)
 
 
 def encode_by_score(splats: GaussianModel, codec: Codec, grid: Grid, score: Score) -> Encoded:

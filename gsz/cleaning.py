@@ -48,8 +48,17 @@ MOST_LENGTH = 1e10
 SAMPLE = 1 << 16
 """Gaussians whose spread is taken for the model's."""
 
+MOST_OPACITY = 1.001
+"""Activated opacities end at 1, but for rounding."""
+
+MOST_TAIL = 4.0
+"""How much further the largest hundredth of log-scales may lie from their median than the smallest: trained models have
+0.3 to 1.1, and their scales 6 to 17."""
+
 FEWEST = 8
 """Of fewer Gaussians nothing can be said about how their values are spread."""
+
+_IDENTITY = np.array([1, 0, 0, 0], np.float32)
 
 Activation = Literal["opacity", "scale"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
@@ -77,22 +86,41 @@ def clean(splats: Splats) -> tuple[Splats, list[str]]:
 
 
 def doubts(splats: Splats) -> list[str]:
-    """Why parameters look as if they had been written after their activations, with the option that reads them so."""
-    if len(splats) < FEWEST:
+    """Why a model as it was stored looks as if it were meant otherwise, with what to do about it.
+
+    Parameters may have been written after their activations: then scales have the long tail that lengths have and
+    logarithms have not. Positions may have been rounded to float32 far from the origin.
+
+    Args:
+        splats: A model in NumPy arrays, before it is cleaned; rows that are not finite, or blank, are passed over.
+    """
+    sound = np.isfinite(splats.opacity_logits[:, 0]) & np.isfinite(splats.log_scales).all(axis=1)
+    sound &= np.isfinite(splats.means).all(axis=1) & splats.log_scales.any(axis=1)
+    if np.count_nonzero(sound) < FEWEST:
         return []
+    logits, logs, means = splats.opacity_logits[sound], splats.log_scales[sound], splats.means[sound]
     lines = []
-    logits, logs = splats.opacity_logits, splats.log_scales
-    if logits.min() >= 0 and 0 < logits.max() <= 1:
+    if logits.min() >= 0 and 0 < logits.max() <= MOST_OPACITY:
         lines.append(
-            f"its opacities look activated: all {len(splats):,} lie in 0 to 1 (as logits, none would be fainter than "
+            f"its opacities look activated: all {len(logits):,} lie in 0 to 1 (as logits, none would be fainter than "
             "0.5); if they are, read it with --activated opacity"
         )
+    middle, radius = _spread(means)
     if logs.min() >= 0:
-        widths, (_, radius) = float(np.median(logs.max(axis=1))), _spread(splats.means)
-        if np.exp(widths) > radius / 4 > widths:
+        low, median, high = np.quantile(logs.astype(np.float64), (0.01, 0.5, 0.99))
+        wide = np.exp(median) > radius / 4 > median
+        if wide or high - median > MOST_TAIL * (median - low):
             lines.append(
-                f"its scales look activated: none is below 0, which makes the median Gaussian {np.exp(widths):.3g} "
+                f"its scales look activated: none is below 0, which makes the median Gaussian {np.exp(median):.3g} "
                 f"wide in a model of radius {radius:.3g}; if they are, read it with --activated scale"
+            )
+    elif splats.offset is None:
+        step = float(np.spacing(np.abs(middle).max(), dtype=np.float32))
+        if step > np.exp(np.median(logs.astype(np.float64))):
+            lines.append(
+                f"its positions are so far from the origin that single precision has rounded them to steps of "
+                f"{step:.3g}, which is more than the median Gaussian is wide; export it closer to the origin or in "
+                "double precision"
             )
     return lines
 
@@ -119,12 +147,12 @@ def deactivate(splats: Splats, activated: Collection[str], source: str) -> Splat
     with np.errstate(divide="ignore", invalid="ignore"):
         if "opacity" in activated:
             opacities = splats.opacity_logits.astype(np.float64)
-            if (opacities < 0).any() or (opacities > 1).any():
+            if (opacities < 0).any() or (opacities > MOST_OPACITY).any():
                 raise UserError(
                     f"{source}: its opacities run from {np.nanmin(opacities):.3g} to {np.nanmax(opacities):.3g}, "
                     "so that they are not activated; leave --activated opacity out"
                 )
-            changes["opacity_logits"] = logit(opacities)
+            changes["opacity_logits"] = logit(np.minimum(opacities, 1.0))
         if "scale" in activated:
             scales = splats.log_scales.astype(np.float64)
             if (scales < 0).any():
@@ -150,11 +178,17 @@ def _without_broken(splats: Splats) -> tuple[Splats, str | None]:
 
 
 def _without_blank(splats: Splats) -> tuple[Splats, str | None]:
+    """Without the rows that pad a file: all values are 0, or, where there are several, all but an identity rotation."""
     blank = np.ones(len(splats), bool)
-    for _, array in splats.named_parameters():
+    for name, array in splats.named_parameters():
         # Hardly any is left after the centers, so that the large tables are not gone through.
         rows = np.flatnonzero(blank)
-        blank[rows] = ~array[rows].any(axis=tuple(range(1, array.ndim)))
+        values = array[rows]
+        zero = ~values.any(axis=tuple(range(1, array.ndim)))
+        blank[rows] = zero | (values == _IDENTITY).all(axis=1) if name == "quaternions" else zero
+    turned = blank & splats.quaternions.any(axis=1)
+    if _count(turned) == 1:
+        blank &= ~turned
     return _dropped(splats, blank, "because all their values are 0") if blank.any() else (splats, None)
 
 

@@ -21,7 +21,10 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
-REPOSITORY_COMMANDS = {"compare": "measure how far two models are apart, or a model and its scene"}
+REPOSITORY_COMMANDS = {
+    "compare": "measure how far two models are apart, or a model and its scene",
+    "view": "show one or two models, or a run, in the browser",
+}
 """Commands that are programs of the repository, by the names of those."""
 
 

@@ -39,7 +39,7 @@ class CompressedPlyCodec(Codec):
 
     @classmethod
     def recognizes(cls, head: bytes) -> bool:
-        return head.startswith((b"ply\n", b"ply\r\n")) and b"element chunk " in head
+        return head.startswith((b"ply\n", b"ply\r\n")) and b"\nelement chunk " in head
 
     def decode(self, data: bytes, source: str = "<bytes>") -> Splats:
         elements = _elements(data, source)

@@ -11,7 +11,10 @@ from gsz.contract import Codec
 from gsz.errors import UserError
 from gsz.files import write_bytes
 from gsz.foreign import read_model
+from gsz.sog.streamed import LEVELS_FILE, write_levels
 from gsz.splats import Splats
+
+SOG = "sog"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ def convert(
 ) -> Written:
     """Read ``source`` and write ``target``, atomically, in the format that its suffix or ``codec`` names.
 
+    A ``target`` of the name ``lod-meta.json`` is a SOG in levels of detail, one for each layer of a ``.gsz``; the files
+    that it names are written into folders beside it.
+
     Args:
         codec: The format and its settings, see :func:`gsz.codec`.
         strict, activated, read_as: How to read what is not as it should be, or does not say what it is, see
@@ -51,12 +57,15 @@ def convert(
         UserError: the source is missing, damaged or not in layers where a part of it is asked for, the target's
             format is unknown or cannot be written, it has no such setting, or the size is out of reach.
     """
-    chosen = registry.writer(target, codec)
+    streamed = Path(target).name == LEVELS_FILE
+    chosen = registry.writer(target, codec or (SOG if streamed else None))
     data = read_model(source)
     is_part = not (level is None and max_bytes is None and keep is None)
     found = registry.identify(data, source)
     if is_part:
         data = found.cut(data, str(source), level, max_bytes, keep)
+    if streamed:
+        return _stream(data, source, Path(target), chosen)
     splats = registry.decode(data, source, strict=strict, activated=activated, read_as=read_as)
     if is_part and found.name == chosen.name and not (codec or target_bytes or activated or read_as):
         write_bytes(target, data)
@@ -65,6 +74,16 @@ def convert(
         chosen = _for_size(chosen, splats, target_bytes)
     data = registry.write(target, splats, chosen)
     return Written(Path(target), chosen, len(splats), len(data))
+
+
+def _stream(data: bytes, source: str | Path, target: Path, codec: Codec) -> Written:
+    """Write the layers of a file as levels of detail."""
+    if codec.name != SOG:
+        raise UserError(f"{target}: levels are written as {SOG}, not as {codec.name}; leave --codec out")
+    layers = registry.identify(data, source).info(data, str(source)).get("layers", [])
+    coarser = [registry.decode(data, source, level=level) for level in range(len(layers) - 1, 0, -1)]
+    levels = [registry.decode(data, source), *coarser]
+    return Written(target, codec, len(levels[0]), write_levels(target, levels, codec))
 
 
 def _for_size(codec: Codec, splats: Splats, size: int) -> Codec:

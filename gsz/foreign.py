@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from pathlib import Path
+import zlib
+from pathlib import Path, PurePosixPath
 
 from gsz.errors import UserError
 from gsz.files import read_bytes
@@ -20,6 +21,10 @@ SHOWN = 3
 ZIP = (b"PK\3\4", b"PK\5\6")
 """How a zip begins, and an empty one."""
 
+GZIP = b"\x1f\x8b"
+SPZ = b"NGSP"
+"""What is below the gzip of an SPZ."""
+
 FOREIGN = {
     b"version https://git-lfs": "a pointer of Git LFS in place of the file; run git lfs pull",
     b"<!doctype html": "a web page, not a model; download the file itself",
@@ -31,6 +36,10 @@ FOREIGN = {
     b"\x80\4": "a Python pickle, which is not read, since it can run programs; export the model to .ply",
     b"\x89png": "a PNG picture, not a model; check the path",
     b"\xff\xd8\xff": "a JPEG picture, not a model; check the path",
+    b"%pdf": "a PDF, not a model; check the path",
+    b"blender": "a scene of Blender, not a model; export it to .ply",
+    b"bzh": "compressed with bzip2; unpack it and give the file in it",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it and give the file in it",
     b"7z\xbc\xaf": "a 7z archive; unpack it and give the file in it",
     b"rar!": "a RAR archive; unpack it and give the file in it",
 }
@@ -43,6 +52,8 @@ def explain(data: bytes) -> str | None:
     for magic, explanation in FOREIGN.items():
         if head.startswith(magic):
             return explanation
+    if data.startswith(GZIP):
+        return _explain_gzip(data)
     return _explain_zip(data) if data.startswith(ZIP) else None
 
 
@@ -63,23 +74,41 @@ def read_model(path: str | Path) -> bytes:
     return _bundled(path) if path.suffix.lower() == ".json" else read_bytes(path)
 
 
+def plain_name(name: object) -> str | None:
+    """The name of a file in or below a folder as the folder has it, whoever has written it, or None for all others."""
+    if not isinstance(name, str) or "\0" in name:
+        return None
+    path = PurePosixPath(name.replace("\\", "/"))
+    safe = path.parts and not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
+    return str(path) if safe else None
+
+
 def _bundled(meta: Path) -> bytes:
     """The zip that a SOG in loose files is bundled into."""
     text = read_bytes(meta)
     try:
-        names = [
+        named = [
             name for entry in json.loads(text).values() if isinstance(entry, dict) for name in entry.get("files", [])
         ]
     except (ValueError, AttributeError, TypeError, RecursionError):
-        names = []
-    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        named = []
+    names = [plain_name(name) for name in named]
+    if not names or None in names:
         raise UserError(f"{meta}: names no images beside it, as the meta.json of a SOG does; check the path")
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(META, text)
-        for name in dict.fromkeys(names):
+        for name in filter(None, dict.fromkeys(names)):
             archive.writestr(name, read_bytes(meta.parent / name))
     return stream.getvalue()
+
+
+def _explain_gzip(data: bytes) -> str | None:
+    try:
+        head = zlib.decompressobj(wbits=31).decompress(data[: 1 << 12], 64)
+    except zlib.error:
+        return None  # The reader of SPZ says what is wrong with it.
+    return None if head.startswith(SPZ) or not head else "compressed with gzip; unpack it and give the file in it"
 
 
 def _explain_zip(data: bytes) -> str | None:
@@ -88,7 +117,7 @@ def _explain_zip(data: bytes) -> str | None:
             names = [name for name in archive.namelist() if not name.endswith("/")]
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
         return None  # The reader of SOG says what is wrong with it.
-    if any(Path(name).name == META for name in names):
+    if any(PurePosixPath(name.replace("\\", "/")).name == META for name in names):
         return None
     models = [name for name in names if name.lower().endswith(MODEL_SUFFIXES)]
     if models:

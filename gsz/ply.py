@@ -19,6 +19,7 @@ from gsz.contract import Codec, CodecError, Grid, ModelT
 from gsz.errors import UserError
 from gsz.files import atomic_path
 from gsz.ply_header import PlyHeader, Records, abridged, columns, read_header, read_vertices, write_vertices
+from gsz.rounding.elementary import logit
 from gsz.splats import MAX_SH_DEGREE, SH_C0, Splats
 
 _log = logging.getLogger(__name__)
@@ -34,6 +35,10 @@ _FILTER = "filter_3D"
 
 _ANTIALIASED = ("splatrendermode: mip", "antialiased 1")
 """Comments, in small letters, with which Brush and splat-transform, and Postshot, mark models trained so."""
+
+_COLOR_RANGES = (1, 0xFF, 0xFFFF)
+_OVEREXPOSED = 2.0
+"""How far beyond their range colors may go that are made of harmonics."""
 
 WORTH_AN_OFFSET = 0.01
 """Positions in float64 get an offset where float32 would move one by more than this part of the median scale."""
@@ -120,7 +125,7 @@ def read_ply(stream: BinaryIO, source: str) -> Splats:
         _log.info(f"{source}: properties that are not part of the model are left out: {abridged(extra)}")
 
     rows = read_vertices(stream, header, source)
-    log_scales, logits = columns(rows, layout.scales), columns(rows, _OPACITY)
+    log_scales, logits = columns(rows, layout.scales), _logits(rows, header, source)
     if layout.filtered:
         _log.info(f"{source}: Mip-Splatting's filter_3D is folded into the scales and opacities")
         log_scales, logits = with_filter_3d(log_scales, logits, columns(rows, [_FILTER]))
@@ -187,11 +192,25 @@ def _positions(rows: Records, log_scales: Floats) -> tuple[Floats, npt.NDArray[n
         return (means - offset).astype(np.float32), offset
 
 
+def _logits(rows: Records, header: PlyHeader, source: str) -> Floats:
+    """``(N, 1)`` logits; whole numbers from 0 up are opacities over their range, which logits cannot be."""
+    kind = header.kind("opacity")
+    if kind.kind != "u":
+        return columns(rows, _OPACITY)
+    most = np.iinfo(kind).max
+    _log.info(f"{source}: its opacities are whole numbers, so they are read as shares of {most}, not as logits")
+    with np.errstate(divide="ignore"):
+        return logit(columns(rows, _OPACITY, np.float64) / most).astype(np.float32)
+
+
 def _harmonics_of(rows: Records, header: PlyHeader) -> npt.NDArray[np.float64]:
-    """``(N, 3)`` SH of degree 0 from colors: integers over their range, or numbers of 0 to 1."""
-    codes = {prop.name: np.dtype(prop.code) for prop in header.vertex.properties}
-    ranges = [np.iinfo(codes[name]).max if codes[name].kind in "iu" else 1.0 for name in _RGB]
-    return (columns(rows, _RGB, np.float64) / ranges - 0.5) / SH_C0
+    """``(N, 3)`` SH of degree 0 from colors, whose range is the least of the usual ones that nearly all lie in."""
+    colors = columns(rows, _RGB, np.float64)
+    kind = header.kind(_RGB[0])
+    usual = _COLOR_RANGES[1:] if kind.kind in "iu" else _COLOR_RANGES
+    bright = np.nanquantile(colors, 0.99) if len(colors) else 0.0
+    most = next((each for each in usual if bright <= _OVEREXPOSED * each), _COLOR_RANGES[-1])
+    return (colors / most - 0.5) / SH_C0
 
 
 def describe_ply(stream: BinaryIO, source: str) -> tuple[int, int, dict[str, int]]:

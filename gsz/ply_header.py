@@ -39,6 +39,9 @@ _TYPES = {
 }
 _WRITTEN_TYPES = {"u1": "uchar", "f4": "float", "f8": "double"}
 
+_MICROSOFT = re.compile(rb"nan\(\w+\)|1\.?#(INF|IND|QNAN|SNAN)0*", re.IGNORECASE)
+"""What the C library of Microsoft prints for NaN and infinity: "-nan(ind)", and before 2015 "1.#INF"."""
+
 _ROWS_AT_A_TIME = 1 << 12
 """Rows gathered together when columns are picked: few enough that they stay in the processor's cache."""
 
@@ -102,6 +105,10 @@ class PlyHeader:
     def names(self) -> list[str]:
         """The properties of a vertex, in the order of the file."""
         return [prop.name for prop in self.vertex.properties]
+
+    def kind(self, name: str) -> np.dtype:
+        """The declared type of a vertex's property; rows in text are float64 whatever it is."""
+        return np.dtype(next(prop.code for prop in self.vertex.properties if prop.name == name))
 
     def vertex_bytes(self) -> dict[str, int]:
         """How many bytes each property of a vertex takes in a binary file; of a list, its least."""
@@ -264,10 +271,13 @@ def _check_size(header: PlyHeader, size: int, source: str) -> None:
         )
 
 
+def _plain(word: re.Match[bytes]) -> bytes:
+    return b"inf" if word[1] and word[1].upper() == b"INF" else b"nan"
+
+
 def _read_text(data: bytes, header: PlyHeader, source: str) -> Records:
     """The vertices of a file in text: one row a line, and lines of white space do not count."""
-    # Microsoft's C library prints "-nan(ind)".
-    lines = [line.decode("latin-1") for line in data.replace(b"nan(ind)", b"nan").splitlines() if line.strip()]
+    lines = [line.decode("latin-1") for line in _MICROSOFT.sub(_plain, data).splitlines() if line.strip()]
     before = sum(element.count for element in header.elements[: header.elements.index(header.vertex)])
     lines = lines[before : before + header.vertex.count]
     dtype = np.dtype([(prop.name, "f8") for prop in header.vertex.properties])

@@ -197,13 +197,14 @@ def decode(
     found = identify(data, source) if given is None else given
     if not (level is None and max_bytes is None and keep is None):
         data = found.cut(data, str(source), level, max_bytes, keep)
-    stored = found.decode(data, str(source))
-    splats, notes = clean(deactivate(stored.numpy(), activated, str(source)))
+    stored = deactivate(found.decode(data, str(source)).numpy(), activated, str(source))
+    splats, notes = clean(stored)
     if strict and notes:
         raise CodecError(f"{source}: {'; '.join(notes)}; leave --strict out to read it so")
+    lines = notes + doubts(stored)
     if len(stored) and not len(splats):
-        raise CodecError(f"{source}: holds no Gaussian that can be used: {'; '.join(notes)}; export it again")
-    for line in notes + doubts(splats):
+        raise CodecError(f"{source}: holds no Gaussian that can be used: {'; '.join(lines)}; export it again")
+    for line in lines:
         _log.warning(f"{source}: {line}")
     if splats.antialiased:
         _log.info(

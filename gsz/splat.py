@@ -47,15 +47,18 @@ class SplatCodec(Codec):
 
     def decode(self, data: bytes, source: str = "<bytes>") -> Splats:
         rows = _records(data, source)
-        scales = rows["scales"]
+        scales, means = rows["scales"], rows["means"]
         with np.errstate(invalid="ignore"):
-            sound = np.isfinite(rows["means"]).all() and np.isfinite(scales).all() and (scales >= 0).all()
-        if not sound:
-            raise CodecError(f"{source}: corrupted or no .splat file, a position or scale is no number that can be one")
+            sound = np.isfinite(means).all(axis=1) & np.isfinite(scales).all(axis=1) & (scales >= 0).all(axis=1)
+        if 2 * np.count_nonzero(sound) < len(rows):
+            raise CodecError(f"{source}: corrupted or no .splat file, its positions and scales are no such numbers")
+        # What is no number is left to be dropped with a line that counts it, and so are records of zeros, which pad.
+        blank = ~rows.view(np.uint8).reshape(len(rows), -1).any(axis=1)
+        lengths = np.where(scales >= 0, np.maximum(scales.astype(np.float64), LEAST_SCALE), np.nan)
         quaternions = (rows["wxyz"].astype(np.float32) - 128) / 128
-        return Splats.from_arrays(
-            means=rows["means"],
-            log_scales=log(np.maximum(scales.astype(np.float64), LEAST_SCALE)),
+        splats: Splats = Splats.from_arrays(
+            means=means,
+            log_scales=log(lengths),
             quaternions=np.where(
                 quaternions.any(axis=1, keepdims=True), quaternions, np.array([1, 0, 0, 0], np.float32)
             ),
@@ -63,6 +66,7 @@ class SplatCodec(Codec):
             sh_dc=(rows["rgba"][:, :3] / 255 - 0.5) / SH_C0,
             sh_rest=np.zeros((len(rows), 0, 3), np.float32),
         )
+        return splats.map(lambda array: array * ~blank.reshape(-1, *[1] * (array.ndim - 1))) if blank.any() else splats
 
 
 def _records(data: bytes, source: str) -> npt.NDArray[np.void]:

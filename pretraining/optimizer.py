@@ -9,9 +9,8 @@ from torch import Tensor
 
 from pretraining.densify import carry
 from scene.gaussian_model import GaussianModel
-
-# The authors' epsilon: gradients of single Gaussians are far below Adam's usual 1e-8.
-EPSILON = 1e-15
+from utils import ranks
+from utils.adam import adam, rate_of_step
 
 
 @dataclass(eq=False)
@@ -20,8 +19,8 @@ class Moments:
 
     Attributes:
         first, second: Running means of the gradient and of its square, of the same shapes as the model.
-        steps: Number of updates of each of the six tensors, by name. A tensor that took no part in a rendering, such
-            as the higher spherical harmonics before their time, is not updated.
+        steps: Number of views that have updated each of the six tensors, by name. A tensor that took no part in a
+            rendering, such as the higher spherical harmonics before their time, is not updated.
     """
 
     first: GaussianModel
@@ -52,7 +51,7 @@ class SplatAdam:
     def step(self, rates: dict[str, float]) -> None:
         """Update the model with these learning rates, by name, and clear its gradients."""
         for group in self._adam.param_groups:
-            group["lr"] = rates[group["name"]]
+            group["lr"] = rate_of_step(rates[group["name"]])
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
 
@@ -62,7 +61,7 @@ class SplatAdam:
         return Moments(
             GaussianModel(**{name: state["exp_avg"] for name, state in states.items()}),
             GaussianModel(**{name: state["exp_avg_sq"] for name, state in states.items()}),
-            {name: int(state["step"]) for name, state in states.items()},
+            {name: int(state["step"]) * ranks.count() for name, state in states.items()},
         )
 
     def replace(self, splats: GaussianModel, origin: Tensor) -> None:
@@ -88,11 +87,11 @@ class SplatAdam:
     def _install(self, splats: GaussianModel, moments: Moments) -> None:
         self.splats = splats.detach().requires_grad_()
         first, second = dict(moments.first.named_parameters()), dict(moments.second.named_parameters())
-        groups = [{"params": [tensor], "name": name} for name, tensor in self.splats.named_parameters()]
-        self._adam = torch.optim.Adam(groups, lr=0.0, eps=EPSILON, fused=True)
+        groups = [{"params": [tensor], "lr": 0.0, "name": name} for name, tensor in self.splats.named_parameters()]
+        self._adam = adam(groups)
         for name, tensor in self.splats.named_parameters():
             self._adam.state[tensor] = {
-                "step": torch.tensor(float(moments.steps[name]), device=tensor.device),
+                "step": torch.tensor(float(moments.steps[name] // ranks.count()), device=tensor.device),
                 "exp_avg": first[name],
                 "exp_avg_sq": second[name],
             }

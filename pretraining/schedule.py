@@ -97,22 +97,21 @@ class Schedule:
         """Whether an iteration's view-space gradients count towards a densification."""
         return iteration < self.densify_until_iter
 
-    def densifies(self, iteration: int) -> bool:
-        return (
-            self.densify_from_iter < iteration < self.densify_until_iter
-            and iteration % self.densification_interval == 0
-        )
+    def densifies(self, iteration: int, done: int = 1) -> bool:
+        """Whether Gaussians are cloned, split and pruned after a step of ``done`` iterations, the last of them this."""
+        due = iteration - iteration % self.densification_interval
+        return due > iteration - done and self.densify_from_iter < due < self.densify_until_iter
 
     def prunes_large(self, iteration: int) -> bool:
         """Whether a densification also removes Gaussians that are too large: after the first opacity reset."""
         return iteration > self.opacity_reset_interval
 
-    def resets_opacity(self, iteration: int, white_background: bool) -> bool:
-        """Whether opacities are reset after an iteration.
+    def resets_opacity(self, iteration: int, white_background: bool, done: int = 1) -> bool:
+        """Whether opacities are reset after a step of ``done`` iterations, the last of them this.
 
         On a white background also once before densification begins, for there the random start hides the object.
         """
         if iteration >= self.densify_until_iter:
             return False
-        at_start = white_background and iteration == self.densify_from_iter
-        return at_start or iteration % self.opacity_reset_interval == 0
+        at_start = white_background and iteration - done < self.densify_from_iter <= iteration
+        return at_start or iteration % self.opacity_reset_interval < done

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +21,7 @@ from quality.losses import finite_loss, photometric_loss
 from scene import Scene
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+from utils import ranks
 
 # Iterations between two looks at the loss where it is on a GPU, which a look makes the CPU wait for.
 LOSS_EVERY_ON_CUDA = 50
@@ -78,18 +81,29 @@ class Trainer:
         }
 
     def state(self) -> TrainingState:
-        """What :meth:`restore` needs to go on from here; shares memory with the trainer."""
-        return TrainingState(self.iteration, self.splats, self._optimizer.moments(), self._statistics, self.settings())
+        """What :meth:`restore` needs to go on from here; shares memory with the trainer.
+
+        Raises:
+            UserError: the processes that share the run no longer hold the same model.
+        """
+        ranks.check_same(f"iteration {self.iteration}", (tensor for _, tensor in self.splats.named_parameters()))
+        return TrainingState(
+            self.iteration, self.splats, self._optimizer.moments(), self._all_statistics(), self.settings()
+        )
 
     def restore(self, state: TrainingState) -> None:
         """Go on from a state that a trainer with the same settings was in."""
         self.iteration = state.iteration
         self._optimizer = SplatAdam(state.splats, state.moments)
         self._begin_statistics()
-        self._statistics = state.statistics
+        if ranks.is_first():  # What has been gathered counts once.
+            self._statistics = state.statistics
 
-    def step(self) -> float | None:
-        """Do one iteration on the next view.
+    def step(self, last: int | None = None) -> float | None:
+        """Do one iteration on the next view; processes that share a run do as many at once, each on its own view.
+
+        Args:
+            last: The iteration that is not counted beyond.
 
         Returns:
             Its loss; on CUDA only now and then, else ``None``.
@@ -97,8 +111,9 @@ class Trainer:
         Raises:
             UserError: the loss is not finite, or no Gaussian is left.
         """
-        self.iteration += 1
-        iteration, camera = self.iteration, self._next_view()
+        camera = self._view(self.iteration + ranks.rank())
+        iteration = min(self.iteration + ranks.count(), last or sys.maxsize)
+        done, self.iteration = iteration - self.iteration, iteration
         gathers = self.schedule.gathers_statistics(iteration)
         rendering = render(
             camera,
@@ -114,10 +129,11 @@ class Trainer:
         if gathers and self._screen_offsets.grad is not None:
             self._statistics.add(self._screen_offsets.grad, rendering.radii, camera.width, camera.height)
             self._screen_offsets.grad = None
+        ranks.average_gradients(tensor for _, tensor in self.splats.named_parameters())
         self._optimizer.step(self.schedule.learning_rates(iteration, self.scene.extent))
-        if self.schedule.densifies(iteration):
+        if self.schedule.densifies(iteration, done):
             self._densify()
-        if self.schedule.resets_opacity(iteration, self.white_background):
+        if self.schedule.resets_opacity(iteration, self.white_background, done):
             self._optimizer.overwrite("opacity_logits", reset_opacities(self.splats.opacity_logits.detach()))
         return value
 
@@ -148,7 +164,7 @@ class Trainer:
         )
         splats, origin = densify_and_prune(
             self.splats,
-            self._statistics,
+            self._all_statistics(),
             self.rules,
             self.scene.extent,
             self.schedule.prunes_large(self.iteration),
@@ -168,9 +184,18 @@ class Trainer:
         # Added to the positions on the screen; always zero, it is there to collect their gradient.
         self._screen_offsets = torch.zeros(count, 2, device=device, requires_grad=True)
 
-    def _next_view(self) -> Camera:
+    def _all_statistics(self) -> ScreenStatistics:
+        """What all processes have gathered since the last densification."""
+        if ranks.count() == 1:
+            return self._statistics
+        pooled = copy.deepcopy(self._statistics)
+        ranks.total(pooled.gradient_sum, pooled.views)
+        ranks.largest(pooled.max_radii)
+        return pooled
+
+    def _view(self, number: int) -> Camera:
         """Every training view once an epoch, in an order that depends on the seed and the epoch alone."""
-        epoch, place = divmod(self.iteration - 1, len(self.scene.train))
+        epoch, place = divmod(number, len(self.scene.train))
         if epoch != self._epoch:
             self._epoch = epoch
             self._order = random_stream(self.seed, STREAM_VIEWS, epoch).permutation(len(self.scene.train))

@@ -26,10 +26,12 @@ from gsz.files import write_text
 from programs.options import CompressOptions, Inputs
 from programs.own_renders import ASSUMED_QUALITY, scene_without_photographs
 from programs.provenance import how_it_is_made
+from programs.tensorboard import WatchedRunDir
 from quality.lpips import HOW_TO_GET_LPIPS, Lpips, load_lpips
 from scene import Scene, model_dir, open_scene
 from scene.gaussian_model import GaussianModel
 from scene.options import options_of_model
+from utils import ranks
 from utils.options import to_plain
 from utils.progress import Progress, silent
 
@@ -40,22 +42,22 @@ def run(options: CompressOptions, progress: Progress = silent) -> Result | None:
     """Compress a model as the options say, and write everything a run writes.
 
     Returns:
-        ``None`` where there was nothing to do, since the run to resume is finished.
+        ``None`` where there was nothing to do, since the run to resume is finished, and in all but the first of several
+        processes that share the run.
 
     Raises:
         UserError: anything wrong with the options, the model or the scene.
     """
-    recipe, folder = options.recipe, RunDir(options.model_path)
+    recipe = options.recipe
+    folder = WatchedRunDir(options.model_path, recipe.stop_on) if options.tensorboard else RunDir(options.model_path)
     recipe.check()
     if recipe.stop_on == "test" and not options.scene.eval:
         raise UserError("stop_on: test needs test views; add --eval")
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads {options.threads}: must be at least 1")
-    check_output(options)
-    folder.settle()
-    if is_done(options, folder):
+    if ranks.once(lambda: is_done(options, folder)):
         return None
-    listed = folder.finished_journal() if options.pick is not None else []
+    listed = ranks.once(folder.finished_journal) if options.pick is not None else []
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     backend = choose_backend(options.backend)
@@ -84,24 +86,32 @@ def run(options: CompressOptions, progress: Progress = silent) -> Result | None:
 
     original = original.to(backend.device)
     roles = roles_of_views(options, scene, original, lpips)
+    if ranks.count() > len(roles.training):
+        raise UserError(f"{len(roles.training)} views cannot be shared by {ranks.count()} processes; start fewer")
     settings = identity(options, roles, original_path)
-    state = folder.load_state(settings) if options.resume and folder.has_state() else None
-    if state is None:
+    state = ranks.once(lambda: folder.load_state(settings) if options.resume and folder.has_state() else None)
+    if state is None and ranks.is_first():
         write_description(folder.begin(recipe.to_yaml()), options, scene, original, original_path)
     if options.pick is not None:
         result = repick(listed, roles, recipe, folder, options.pick, progress=progress)
     else:
         size = original_path.stat().st_size
         result = compress(original, size, roles, recipe, folder, settings=settings, state=state, progress=progress)
+    if ranks.count() > 1:
+        log.info("%d processes shared the run; this one spent %s", ranks.count(), ranks.time_spent())
+    if not ranks.leave():
+        return None
     return write_result(folder, result, judged_on=recipe.stop_on, original_path=original_path)
 
 
 def is_done(options: CompressOptions, folder: RunDir) -> bool:
-    """Whether there is nothing left to do.
+    """Whether there is nothing left to do. A run that only has to be moved into place is.
 
     Raises:
-        UserError: the folder holds another run, and it is not said what should become of it.
+        UserError: the folder holds another run, and it is not said what should become of it; or the trained model.
     """
+    check_output(options)
+    folder.settle()
     if options.overwrite or options.pick is not None:
         return False
     if folder.has_state():

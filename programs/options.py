@@ -80,6 +80,8 @@ class CompressOptions(Inputs):
     """CPU threads; by default all. The result does not depend on it."""
     report: bool = True
     """Write report.html, the page of the run, at its end; --no_report leaves it out."""
+    tensorboard: bool = False
+    """Write what every stage comes to for TensorBoard, too, where it is installed."""
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -278,6 +280,32 @@ def parse_compare(arguments: Sequence[str] | None = None) -> CompareOptions:
     """The command line of ``compare.py``."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     return tyro.cli(CompareOptions, args=given, config=_CONFIG, use_underscores=True)
+
+
+# --- view.py ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ViewOptions:
+    """Show one or two models, or all that a run has written, in the browser."""
+
+    models: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="MODEL [MODEL]")]
+    """One or two files of any format, or the folder of a run, while it still runs too."""
+    cameras: Path | None = None
+    """Offer the cameras of this cameras.json. By default of one beside a model, or of the scene (-s)."""
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    port: int = 0
+    """Where the page is served on this machine; 0 takes a free port."""
+    open: bool = True
+    """Open the page in a browser, where there is one; --no_open only prints its address."""
+    export: Path | None = None
+    """Write one file that opens from disk without a network, and serve nothing."""
+
+
+def parse_view(arguments: Sequence[str] | None = None) -> ViewOptions:
+    """The command line of ``view.py``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return tyro.cli(ViewOptions, args=given, config=_CONFIG, use_underscores=True)
 
 
 # --- pretrain.py -----------------------------------------------------------------------------------------------------

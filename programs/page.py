@@ -238,12 +238,15 @@ class Scene3D:
         models: One or two files that the viewer reads, by name.
         cameras: Entries of a cameras.json.
         background: ``#rrggbb``.
+        notes: What has to be said of the models.
+        starts: Whether they are shown at once, or when a button asks for them.
     """
 
     models: dict[str, bytes]
     cameras: list[dict[str, Any]]
     background: str = "#000000"
     notes: list[str] = field(default_factory=list)
+    starts: bool = False
 
     def html(self) -> tuple[str, str]:
         """Where the viewer stands, and the data behind the page."""
@@ -254,27 +257,29 @@ class Scene3D:
             '<p class="dim screen">Drag to turn, Shift-drag or two fingers to move, wheel or pinch to come nearer; '
             "Page Up and Page Down go through the views, Space exchanges the models.</p>"
             f'<div id="three" class="screen" data-names="{escape(names)}" data-look="{look}" '
-            f'data-background="{escape(self.background)}">'
+            f'data-background="{escape(self.background)}"{" data-starts" if self.starts else ""}>'
             '<button data-camera="0" hidden>Show the models in 3D</button></div>' + notes
         )
         data = f'<script type="application/json" id="cameras">{_json(self.cameras)}</script>'
         for index, model in enumerate(self.models.values()):
             data += f'<script type="text/plain" id="model-{index}">{base64.b64encode(model).decode()}</script>'
-        return stage, data + f"<script>{_script(viewer_script())}</script>"
-
-    @property
-    def size(self) -> int:
-        """Bytes that it adds to a page."""
-        return sum(map(len, self.html()))
+        return stage, data + viewer_element()
 
 
-def whole_page(title: str, body: str, data: str = "") -> str:
-    """A page of that title, of sections and the data behind them."""
-    style, script = ((ASSETS / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+def viewer_element() -> str:
+    """The script that makes ``<gsz-viewer>`` known."""
+    return f"<script>{_script(viewer_script())}</script>"
+
+
+def whole_page(title: str, body: str, data: str = "", *, extra_style: str = "", script: str | None = None) -> str:
+    """A page of that title, of sections and the data behind them, with the usual script or another one."""
+    style, usual = ((ASSETS / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    script = usual if script is None else script
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}</style></head>\n"
+        f'<title>{escape(title)}</title><link rel="icon" href="data:,">'  # Browsers ask for one otherwise.
+        f"<style>{style}{extra_style}</style></head>\n"
         f"<body><main>{body}</main>\n{data}<script>{_script(script)}</script></body></html>\n"
     )
 

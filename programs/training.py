@@ -20,6 +20,7 @@ from quality.summary import mean_metrics
 from scene import PointCloud, Scene, model_dir, open_scene
 from scene.gaussian_model import GaussianModel
 from scene.points import write_points
+from utils import ranks
 from utils.progress import Progress, silent
 from utils.state import check_settings
 
@@ -57,11 +58,13 @@ def run(options: PretrainOptions, progress: Progress = silent) -> Path:
         f"{options.iterations:,}",
         backend.description,
     )
-    write_description(options, scene)
+    ranks.once(lambda: write_description(options, scene))
     run_iterations(options, trainer, progress)
-    path = model_dir.save_checkpoint(options.model_path, trainer.iteration, trainer.splats.detach())
-    rolling_checkpoint_path(options.model_path).unlink(missing_ok=True)
+    path = save_model(options, trainer)
+    ranks.once(lambda: rolling_checkpoint_path(options.model_path).unlink(missing_ok=True))
     report(trainer)
+    if ranks.count() > 1:
+        log.info("%d processes shared the training; this one spent %s", ranks.count(), ranks.time_spent())
     log.info(
         "wrote %s: %s Gaussians, %.1f MB; %s iterations in %.1f min",
         path,
@@ -85,13 +88,13 @@ def check(options: PretrainOptions) -> None:
 
 def begin(options: PretrainOptions, scene: Scene) -> Trainer:
     """A trainer before the first iteration, or with ``--resume`` where the latest checkpoint left off."""
-    path = latest_checkpoint(options.model_path) if options.resume else None
-    state = load_checkpoint(path, scene.background.device) if path else None
+    path = ranks.once(lambda: latest_checkpoint(options.model_path)) if options.resume else None
+    state = ranks.once(lambda: load_checkpoint(path, scene.background.device)) if path else None
     if options.resume and state is None:
         log.info("%s: holds no checkpoint; training begins at the first iteration", options.model_path)
     trainer = Trainer(
         scene,
-        state.splats if state else initial_splats(options, scene),
+        state.splats if state else ranks.once(lambda: initial_splats(options, scene)),
         options.schedule.scaled_to(options.iterations) if options.scale_schedule else options.schedule,
         options.density,
         seed=options.seed,
@@ -140,23 +143,41 @@ def run_iterations(options: PretrainOptions, trainer: Trainer, progress: Progres
     """Train to the last iteration, saving and reporting on the way."""
     mean_loss = None
     saved = time.monotonic()
+
+    def is_due() -> bool:
+        return time.monotonic() - saved >= 60 * options.checkpoint_minutes
+
     while trainer.iteration < options.iterations:
-        loss = trainer.step()
+        before = trainer.iteration
+        loss = trainer.step(options.iterations)
+        done = set(range(before + 1, trainer.iteration + 1))
         if loss is not None:
             mean_loss = loss if mean_loss is None else mean_loss + (loss - mean_loss) / LOSS_WINDOW
         note = "" if mean_loss is None else f"loss {mean_loss:.4f}, {len(trainer.splats):,} Gaussians"
         progress(trainer.iteration, options.iterations, note)
         # The last iteration is saved and reported in any case, at the end.
         if trainer.iteration < options.iterations:
-            if trainer.iteration in options.save_iterations:
-                model_dir.save_checkpoint(options.model_path, trainer.iteration, trainer.splats.detach())
-            if trainer.iteration in options.test_iterations:
+            if done.intersection(options.save_iterations):
+                save_model(options, trainer)
+            if done.intersection(options.test_iterations):
                 report(trainer)
-        if trainer.iteration in options.checkpoint_iterations:
-            save_checkpoint(checkpoint_path(options.model_path, trainer.iteration), trainer.state())
-        if time.monotonic() - saved >= 60 * options.checkpoint_minutes:
-            save_checkpoint(rolling_checkpoint_path(options.model_path), trainer.state())
+        if done.intersection(options.checkpoint_iterations):
+            save_state(checkpoint_path(options.model_path, trainer.iteration), trainer)
+        if ranks.once(is_due):
+            save_state(rolling_checkpoint_path(options.model_path), trainer)
             saved = time.monotonic()
+
+
+def save_model(options: PretrainOptions, trainer: Trainer) -> Path:
+    """Write the model as it is now; the path of its ``point_cloud.ply``."""
+    splats = trainer.splats.detach()
+    return ranks.once(lambda: model_dir.save_checkpoint(options.model_path, trainer.iteration, splats))
+
+
+def save_state(path: Path, trainer: Trainer) -> None:
+    """Write a checkpoint to resume from."""
+    state = trainer.state()
+    ranks.once(lambda: save_checkpoint(path, state))
 
 
 def report(trainer: Trainer) -> None:
@@ -164,7 +185,8 @@ def report(trainer: Trainer) -> None:
     training = trainer.scene.train[:: max(1, len(trainer.scene.train) // REPORTED_TRAINING_VIEWS)]
     for label, views in (("test", trainer.scene.test), ("training", training[:REPORTED_TRAINING_VIEWS])):
         if views:
-            metrics = mean_metrics([measure(trainer.render(view), trainer.photograph(view)) for view in views])
+            mine = [measure(trainer.render(view), trainer.photograph(view)) for view in ranks.share(views)]
+            metrics = mean_metrics(ranks.gathered(mine))
             log.info(
                 "iteration %s, %d %s views: PSNR %.2f dB, SSIM %.4f, %s Gaussians",
                 f"{trainer.iteration:,}",

@@ -65,11 +65,14 @@ def read_dataset(
     """
     if not source_path.is_dir():
         raise UserError(f"{source_path}: there is no such folder; give the scene's folder with -s")
-    if (source_path / "sparse").is_dir():
+    sparse = source_path / "sparse"
+    if sparse.is_dir() and any(sparse.iterdir()):
         return read_colmap(source_path, images, with_points=with_points, skip_missing=skip_missing)
     for name, read in ((TRAIN_TRANSFORMS, read_blender), (TRANSFORMS, read_nerfstudio)):
         if (source_path / name).is_file():
             return read(source_path, with_points=with_points, skip_missing=skip_missing)
+    if sparse.is_dir():
+        find_model(sparse)  # Which says that there is none.
     raise UserError(
         f"{source_path}: holds neither sparse/ (COLMAP) nor {TRAIN_TRANSFORMS} (Blender) nor {TRANSFORMS} (nerfstudio, "
         "instant-ngp); give the scene's folder with -s"
@@ -183,8 +186,10 @@ def _colmap_points(folder: Path) -> PointCloud:
 
 # --- Transforms ------------------------------------------------------------------------------------------------------
 
-BLENDER_POINTS = "points3d.ply"
+BLENDER_POINTS = ("points3d.ply", "points3D.ply")
 """Points beside Blender's transforms; INRIA's program puts random ones there, people better ones."""
+NERFSTUDIO_POINTS = "sparse_pc.ply"
+"""Where nerfstudio leaves the points, in the world of its cameras."""
 NERFSTUDIO_MODEL = Path("colmap") / "sparse" / "0"
 """Where nerfstudio leaves the COLMAP model that the poses come from."""
 _SAME_PLACE = 1e-3
@@ -201,18 +206,19 @@ def read_blender(source_path: Path, *, with_points: bool = False, skip_missing: 
     train, _ = read_transforms(source_path / TRAIN_TRANSFORMS)
     test = read_transforms(source_path / TEST_TRANSFORMS)[0] if (source_path / TEST_TRANSFORMS).is_file() else []
     cameras = _frame_cameras(train + test, source_path, skip_missing)
-    points = source_path / BLENDER_POINTS
+    points = next((path for name in BLENDER_POINTS if (path := source_path / name).is_file()), None)
     return Dataset(
         [camera for camera, frame in cameras if frame.source.name == TRAIN_TRANSFORMS],
         [camera for camera, frame in cameras if frame.source.name == TEST_TRANSFORMS],
-        read_points(points) if with_points and points.is_file() else None,
+        read_points(points) if with_points and points is not None else None,
     )
 
 
 def read_nerfstudio(source_path: Path, *, with_points: bool = False, skip_missing: bool = False) -> Dataset:
     """Read the one ``transforms.json`` of nerfstudio and instant-ngp.
 
-    The points are those of the file that it names (``ply_file_path``), or else of ``colmap/sparse/0`` beside it.
+    The points are those of the file that it names (``ply_file_path``), or else of ``sparse_pc.ply`` or
+    ``colmap/sparse/0`` beside it.
 
     Raises:
         UserError: a file is damaged, a camera has distortion, or a photograph is missing, does not open, or has
@@ -243,11 +249,12 @@ def _nerfstudio_points(
     source_path: Path, shared: Mapping[str, Any], cameras: list[tuple[Camera, Frame]]
 ) -> PointCloud | None:
     named = shared.get("ply_file_path")
-    if isinstance(named, str) and (source_path / named).is_file():
-        return read_points(source_path / named)
+    for name in (named, NERFSTUDIO_POINTS):
+        if isinstance(name, str) and (path := source_path / name.replace("\\", "/")).is_file():
+            return read_points(path)
     folder = source_path / NERFSTUDIO_MODEL
-    suffix, path = model_suffix(folder), points_path(folder)
-    if suffix is None or path is None:
+    suffix, points = model_suffix(folder), points_path(folder)
+    if suffix is None or points is None:
         return None
     model = read_model(folder, suffix)
     # What the file says was done to the poses is not always what was done; the cameras tell.
@@ -256,9 +263,9 @@ def _nerfstudio_points(
     if transform is None:
         log.warning("%s: its cameras are not where %s has them, so its points are left out", folder, TRANSFORMS)
         return None
-    points = read_model_points(path)
-    moved = points.positions.astype(np.float64) @ transform[:3, :3].T + transform[:3, 3]
-    return PointCloud(moved.astype(np.float32), points.colors)
+    cloud = read_model_points(points)
+    moved = cloud.positions.astype(np.float64) @ transform[:3, :3].T + transform[:3, 3]
+    return PointCloud(moved.astype(np.float32), cloud.colors)
 
 
 def _same_world(model: ColmapModel, transform: np.ndarray, cameras: list[tuple[Camera, Frame]]) -> bool:

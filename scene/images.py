@@ -111,10 +111,21 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     """The image with its values scaled to eight bits where it is gray with more; Pillow scales colors itself.
 
     Pillow would clip them. It takes the upper byte of 16-bit colors, so that is what is done here.
+
+    Raises:
+        ValueError: it is gray of a kind that does not say what white is.
     """
+    if image.mode == "F":
+        values = np.asarray(image)
+        if not (values.min() >= 0.0 and values.max() <= 1.0):
+            raise ValueError("its numbers are not from 0 to 1")
+        return Image.fromarray(np.rint(255.0 * values).astype(np.uint8))
     if not image.mode.startswith("I"):
         return image
-    return Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise ValueError("its numbers have more than 16 bits")
+    return Image.fromarray((values >> 8).astype(np.uint8))
 
 
 def _flatten(image: Image.Image, white_background: bool) -> Image.Image:

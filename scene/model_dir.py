@@ -198,7 +198,7 @@ def read_options(model_dir: Path) -> dict[str, Any]:
     try:
         if len(data) > _MAX_OPTIONS_BYTES:
             raise ValueError("too long")
-        text = data.decode().strip()
+        text = data.decode("utf-8-sig").strip()
         if text.startswith("{"):
             return dict(json.loads(text))
         values = _namespace(text)
@@ -223,6 +223,7 @@ def find_options(model_dir: Path) -> dict[str, Any]:
 
 _UNKNOWN = object()
 """In place of a value that is neither a literal nor a path."""
+_OBJECT = re.compile(r"<[^<>]*>")
 _PATH_TYPES = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
 
 
@@ -232,21 +233,34 @@ def _namespace(text: str) -> dict[str, Any]:
     Raises:
         ValueError: it is something else; or whatever else :func:`ast.parse` raises.
     """
-    call = ast.parse(text, mode="eval").body
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Namespace":
+    try:
+        call = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        # Objects that repr() shows as <...> are no expressions; a name in their place is passed over like them.
+        call = ast.parse(_OBJECT.sub("_", text), mode="eval").body
+    if not isinstance(call, ast.Call) or _name(call.func) != "Namespace" or call.args:
         raise ValueError("no Namespace")
-    names = [keyword.arg for keyword in call.keywords]
-    if call.args or None in names:
-        raise ValueError("a value without a name")
-    return {str(name): _value(keyword.value) for name, keyword in zip(names, call.keywords, strict=True)}
+    values: dict[str, Any] = {}
+    for keyword in call.keywords:
+        # What is no Python name stands in a dictionary at the end.
+        value = _value(keyword.value)
+        values |= {keyword.arg: value} if keyword.arg else dict(value)
+    return values
+
+
+def _name(function: ast.expr) -> str | None:
+    match function:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return None
 
 
 def _value(node: ast.expr) -> Any:
     match node:
         # A path as repr() shows it, perhaps behind the name of its module.
-        case ast.Call(
-            func=ast.Name(id=name) | ast.Attribute(attr=name), args=[ast.Constant(value=str(path))], keywords=[]
-        ) if name in _PATH_TYPES:
+        case ast.Call(func=function, args=[ast.Constant(value=str(path))], keywords=[]) if (
+            _name(function) in _PATH_TYPES
+        ):
             return path
     try:
         return ast.literal_eval(node)

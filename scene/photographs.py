@@ -1,7 +1,7 @@
 """Where the photographs of a scene are, and what each view is called.
 
 Whoever made the cameras knew the photographs by names that are not always those on this disk: another program has
-written them as another file type, or Windows has put backslashes between the folders.
+written them as another file type, Windows has put backslashes between the folders, or they were in another folder.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ class PhotographFolder:
             UserError: photographs are missing, all of them in any case, or several could stand for one.
         """
         found = {name: self._find(name) for name in names}
+        elsewhere = {name: self._find_elsewhere(name) for name, path in found.items() if path is None}
+        taken = Counter([*found.values(), *elsewhere.values()])
+        found |= {name: path for name, path in elsewhere.items() if taken[path] == 1}
         missing = [name for name, path in found.items() if path is None]
         if missing and not (skip_missing and len(missing) < len(found)):
             raise UserError(
@@ -57,25 +60,32 @@ class PhotographFolder:
         return {name: path for name, path in found.items() if path is not None}
 
     def _find(self, name: str) -> Path | None:
-        """The photograph of that name, or of that name with a type, or the one that differs in the type only."""
-        for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
+        """The photograph of that name, or of that name with a type, or the one that differs in type or case only."""
+        for spelling in dict.fromkeys((name, _slashed(name))):
             path = self.folder / spelling
             for candidate in (path, *(path.with_name(path.name + suffix) for suffix in IMAGE_SUFFIXES)):
                 if _is_file(candidate):
                     return candidate
-        others = self._stems(path.parent).get(_typeless(path).name, [])
+        others = self._stems(path.parent).get(_typeless(path).name.casefold(), [])
+        others = [other for other in others if _typeless(other).name == _typeless(path).name] or others
         if len(others) > 1:
             listed = ", ".join(other.name for other in others)
             raise UserError(f"{path}: is missing, and {listed} could all stand for it; keep one of them")
         return others[0] if others else None
 
+    def _find_elsewhere(self, name: str) -> Path | None:
+        """The photograph of the end of a name, whose beginning is a folder of another computer or another folder."""
+        parts = _slashed(name).split("/")
+        ends = ("/".join(parts[first:]) for first in range(1, len(parts)))
+        return next((path for end in ends if end and (path := self._find(end))), None)
+
     def _stems(self, folder: Path) -> dict[str, list[Path]]:
-        """The photographs in a folder, by their names without type."""
+        """The photographs in a folder, by their names in small letters without type."""
         if folder not in self._by_stem:
             stems = defaultdict(list)
             for path in sorted(folder.iterdir()) if folder.is_dir() else []:
                 if _typeless(path) != path and _is_file(path):
-                    stems[_typeless(path).name].append(path)
+                    stems[_typeless(path).name.casefold()].append(path)
             self._by_stem[folder] = stems
         return self._by_stem[folder]
 
@@ -85,6 +95,10 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # Such as for a name that is longer than file systems have them.
         return False
+
+
+def _slashed(name: str) -> str:
+    return name.replace("\\", "/")
 
 
 def _typeless(path: PathOrName) -> PathOrName:
@@ -107,7 +121,7 @@ def unique_view_names(paths: Iterable[str], source: Path) -> dict[str, str]:
     twice = next((path for path, count in Counter(listed).items() if count > 1), None)
     if twice is not None:
         raise UserError(f"{source}: the photograph {twice!r} is listed twice; remove one")
-    typeless = {path: _typeless(PurePosixPath(path.replace("\\", "/"))) for path in listed}
+    typeless = {path: _typeless(PurePosixPath(_slashed(path).replace("\t", " "))) for path in listed}
     names = {path: pure.name for path, pure in typeless.items()}
     if len(set(names.values())) < len(names):
         names = {path: str(pure).replace("/", "_") for path, pure in typeless.items()}

@@ -150,11 +150,13 @@ def applied_transform(shared: Mapping[str, Any], source: Path) -> Array:
 
 
 def _with_fourth_row(matrix: Array) -> Array:
-    """``(4, 4)`` from a transform of three or four rows.
+    """``(4, 4)`` from a transform of three or four rows, which may stand in one list.
 
     Raises:
         ValueError: it has another shape.
     """
+    if matrix.shape in ((12,), (16,)):
+        matrix = matrix.reshape(-1, 4)
     if matrix.shape == (3, 4):
         matrix = np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]])
     if matrix.shape != (4, 4):

@@ -26,7 +26,7 @@ from typing import Annotated
 import tyro
 from _root import ROOT
 from batch.check import check_dataset
-from batch.datasets import DATASETS, Dataset
+from batch.datasets import DATASETS, OTHER, Dataset
 from batch.display import Display
 from batch.job import SceneJob, versions
 from batch.on_ray import RayBatch
@@ -52,6 +52,8 @@ class Options:
     """Folder of Tanks and Temples."""
     deepblending: Path | None = None
     """Folder of Deep Blending."""
+    scenes: Path | None = None
+    """Folder of other scenes, each with its photographs in "images"; no figures were published of these."""
     checkpoints: Path | None = None
     """Folder of the trained models, with one model directory a scene."""
     model_path: Annotated[Path | None, tyro.conf.arg(aliases=["-m"])] = None
@@ -124,11 +126,15 @@ def chosen_datasets(options: Options) -> list[tuple[Dataset, Path]]:
     """
     folders = [(dataset, getattr(options, dataset.key)) for dataset in DATASETS]
     chosen = [(dataset, folder) for dataset, folder in folders if folder is not None]
-    if not chosen:
-        raise UserError(f"no dataset is given; name at least one of {', '.join(f'--{each.key}' for each in DATASETS)}")
-    for dataset, folder in chosen:
+    keys = [*(dataset.key for dataset in DATASETS), OTHER]
+    given = [(key, folder) for key in keys if (folder := getattr(options, key)) is not None]
+    if not given:
+        raise UserError(f"no dataset is given; name at least one of {', '.join(f'--{key}' for key in keys)}")
+    for key, folder in given:
         if not folder.is_dir():
-            raise UserError(f"{folder}: there is no such folder; check --{dataset.key}")
+            raise UserError(f"{folder}: there is no such folder; check --{key}")
+    if options.scenes is not None:
+        chosen.append((Dataset.of_folder(options.scenes), options.scenes))
     if options.checkpoints is None:
         raise UserError("no trained models are given; name their folder with --checkpoints")
     if options.model_path is None and not options.check:

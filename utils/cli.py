@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from gsz.errors import UserError
-from utils import interrupts
+from utils import interrupts, torchrun
 from utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def warn(message: str) -> None:
 
 
 def _write(message: str, stream: object) -> None:
+    if not torchrun.is_first():
+        return
     bar = _Bar.drawn
     if bar is not None:
         bar.clear()
@@ -119,6 +121,8 @@ class _Bar:
         self._bar: tqdm | None = None
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
+        if not torchrun.is_first():
+            return
         left = self._left.after(done, total)
         remaining = "" if left is None else f"about {duration(left)} left"
         words = ", ".join(filter(None, (remaining, note)))
@@ -192,7 +196,15 @@ def run(main: Callable[[], object], spare_memory: str = "use a smaller model") -
         if not is_out_of_memory(error):
             raise
         _fail(f"there is not enough memory ({first_line(error)}); {spare_memory}")
-    sys.exit(0)
+    _exit(0)
+
+
+def meet_others() -> None:
+    """Meet the other processes of the run where ``torchrun`` has started several; see :mod:`utils.ranks`."""
+    if torchrun.is_used():
+        from utils import ranks
+
+        ranks.start()
 
 
 def _let_cuda_memory_grow() -> None:
@@ -224,5 +236,17 @@ def first_line(error: Exception) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr, flush=True)
-    sys.exit(EXIT_BAD_INPUT)
+    if interrupts.may_speak():
+        print(f"error: {message}", file=sys.stderr, flush=True)
+    _exit(EXIT_BAD_INPUT)
+
+
+def _exit(code: int) -> NoReturn:
+    """End the process; where several share a run, at once.
+
+    The threads that PyTorch exchanges with do not always survive it that the interpreter is taken down under them.
+    """
+    if torchrun.is_used():
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)

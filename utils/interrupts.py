@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from utils import torchrun
+
 GRACE = 1.2
 """Seconds that a program has to clean up after itself before it is ended."""
 
@@ -24,11 +26,13 @@ class _Watch:
     Attributes:
         received: The signal, once there was one.
         advice: Gives the command to go on with.
+        may_speak: Whether it falls to this process to say why the program ends; only one does that shares a run.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.advice: Callable[[], str] = same_command
+        self.may_speak: Callable[[], bool] = torchrun.is_first
         self._lock = threading.Lock()
 
     def begin(self) -> None:
@@ -67,7 +71,8 @@ class _Watch:
             line = f"{word}; go on with: {self.advice()}"
         except Exception:  # The program is in pieces; the line matters more than what became of the rest.
             line = word
-        os.write(2, f"\r{line}\n".encode(errors="replace") if sys.stderr.isatty() else f"{line}\n".encode())
+        if self.may_speak():
+            os.write(2, f"\r{line}\n".encode(errors="replace") if sys.stderr.isatty() else f"{line}\n".encode())
         os._exit(128 + number)
 
 
@@ -78,7 +83,7 @@ def same_command(*more: str, without: tuple[str, ...] = ()) -> str:
         more: Options to add where they are not there.
         without: Options to leave out.
     """
-    words = [word for word in sys.orig_argv if word not in without]
+    words = [word for word in torchrun.command() if word not in without]
     return shlex.join([*words, *(option for option in more if option not in words)])
 
 
@@ -93,6 +98,21 @@ def watch() -> None:
 def advise(advice: Callable[[], str]) -> None:
     """Say by what command an interrupted program goes on; by default it is started again."""
     _watch.advice = advice
+
+
+def advice() -> str:
+    """The command that an interrupted program goes on with."""
+    return _watch.advice()
+
+
+def speak_if(may_speak: Callable[[], bool]) -> None:
+    """Ask, of several processes that share a run, which one is to say why it ends."""
+    _watch.may_speak = may_speak
+
+
+def may_speak() -> bool:
+    """Whether it falls to this process to say why the program ends."""
+    return _watch.may_speak()
 
 
 def is_ending() -> bool:

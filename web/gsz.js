@@ -41,6 +41,11 @@ const ARRAYS = /** @type {const} */ (["means", "logScales", "quaternions", "opac
 const LANES = 8;
 const CHUNK = 1 << 14;
 const ONE = 4096;
+/** Contexts look at the Gaussians 8, 16, ... 64 places before. */
+const NEIGHBORS = 8;
+const HISTORY = NEIGHBORS * LANES;
+
+const BAD_HEADER = "the header contradicts itself";
 
 /** @param {string} problem @returns {never} */
 function refuse(problem) {
@@ -61,8 +66,8 @@ function crc32(bytes, before = 0) {
 
 /** @param {number} value @param {number} low @param {number} high */
 const clamp = (value, low, high) => (value < low ? low : value > high ? high : value);
-/** 0 1 2 3 4 become 0 -1 1 -2 2. @param {number} folded */
-const unfold = (folded) => (folded >>> 1) ^ -(folded & 1);
+/** What a token of a signed column that is its own size stands for. @param {number} token */
+const signedOf = (token) => (token & 1 ? -(token >> 1) : token >> 1);
 
 /** The learning distributions of tokens below `size` in some contexts. */
 class Tables {
@@ -94,7 +99,7 @@ class Tables {
       if (weights[v] > weights[heaviest]) heaviest = v;
     }
     let left = ONE;
-    for (let v = 0; v < size; v++) left -= into[v] = 1 + Math.floor((weights[v] * (ONE - size)) / sum);
+    for (let v = 0; v < size; v++) left -= into[v] = 1 + (((weights[v] * (ONE - size)) / sum) | 0);
     into[heaviest] += left;
   }
 
@@ -123,9 +128,9 @@ class Tables {
         }
         this.share(parent);
       }
+      const row = k * (size + 1);
       for (let v = 0; v < size; v++) weights[v] = counts[k * size + v] * ONE + 24 * parent[v];
       this.share(weights);
-      const row = k * (size + 1);
       for (let v = 0, start = 0; v < size; v++) starts[row + v + 1] = start += weights[v];
       for (let g = 0, v = 0; g < 256; g++) {
         while (starts[row + v + 1] <= 16 * g) v++;
@@ -155,7 +160,7 @@ class Stream {
   /** @param {Uint8Array} bytes @param {string} name */
   constructor(bytes, name) {
     if (bytes.length < 4 * LANES || bytes.length % 2) refuse(`the ${name} are too short`);
-    const copy = bytes.slice().buffer; // Words lie at even addresses then.
+    const copy = new Uint8Array(bytes).buffer; // Words lie at even addresses then; a Buffer's slice would be no copy.
     this.name = name;
     this.states = new Uint32Array(copy, 0, LANES);
     this.words = new Uint16Array(copy, 4 * LANES);
@@ -163,50 +168,79 @@ class Stream {
     this.lane = 0;
   }
 
+  /** Decodes one token. @param {Tables} tables @param {number} context */
+  token({ starts, guide, counts, size }, context) {
+    const { states, lane } = this;
+    const state = states[lane];
+    const slot = state & (ONE - 1);
+    const row = context * (size + 1);
+    let token = guide[(context << 8) | (slot >> 4)];
+    while (starts[row + token + 1] <= slot) token++;
+    const start = starts[row + token];
+    this.step(Math.imul(starts[row + token + 1] - start, state >>> 12) + slot - start);
+    counts[context * size + token]++;
+    return token;
+  }
+
+  /** So many raw bits, at most 12. @param {number} bits */
+  raw(bits) {
+    const state = this.states[this.lane];
+    const slot = state & (ONE - 1);
+    const value = slot >>> (12 - bits);
+    this.step(((state >>> 12) << (12 - bits)) + slot - (value << (12 - bits)));
+    return value;
+  }
+
+  /** Gives a lane its next state, refilled where it is low, and goes on to the next lane. @param {number} state */
+  step(state) {
+    state >>>= 0;
+    this.states[this.lane] = state < 65536 ? (state << 16) | this.words[this.at++] : state;
+    this.lane = (this.lane + 1) & (LANES - 1);
+  }
+
   /**
    * Decodes `count` tokens into `tokens`, from the eighth on: before them are the last eight of the chunk before.
    *
    * @param {Tables} tables
-   * @param {Uint8Array | Uint16Array} contexts
+   * @param {Uint8Array} contexts
    * @param {Uint8Array} tokens
    * @param {number} count
    * @param {Uint8Array} [previous] is added to a context: what it has for the token eight before
    */
   tokens(tables, contexts, tokens, count, previous) {
-    const { states, words } = this;
-    const { starts, guide, counts, size } = tables;
-    if (size === 1) return void tokens.fill(0, LANES, LANES + count);
-    let { at, lane } = this;
+    if (tables.size === 1) return void tokens.fill(0, LANES, LANES + count);
     for (let j = 0; j < count; j++) {
-      const context = previous ? contexts[j] + previous[tokens[j]] : contexts[j];
-      const state = states[lane];
-      const slot = state & (ONE - 1);
-      const row = context * (size + 1);
-      let value = guide[(context << 8) | (slot >> 4)];
-      while (starts[row + value + 1] <= slot) value++;
-      const start = starts[row + value];
-      let next = (Math.imul(starts[row + value + 1] - start, state >>> 12) + slot - start) >>> 0;
-      if (next < 65536) next = ((next << 16) | words[at++]) >>> 0;
-      states[lane] = next;
-      lane = (lane + 1) & (LANES - 1);
-      tokens[j + LANES] = value;
-      counts[context * size + value]++;
+      tokens[j + LANES] = this.token(tables, previous ? contexts[j] + previous[tokens[j]] : contexts[j]);
     }
-    this.at = at;
-    this.lane = lane;
   }
 
-  /** So many raw bits, at most 12. @param {number} bits */
-  raw(bits) {
-    const { states, lane } = this;
-    const state = states[lane];
-    const slot = state & (ONE - 1);
-    const value = slot >>> (12 - bits);
-    let next = (((state >>> 12) << (12 - bits)) + slot - (value << (12 - bits))) >>> 0;
-    if (next < 65536) next = ((next << 16) | this.words[this.at++]) >>> 0;
-    states[lane] = next;
-    this.lane = (lane + 1) & (LANES - 1);
-    return value;
+  /**
+   * Decodes the tokens of a column whose contexts look at the Gaussians that are near.
+   *
+   * @param {Column} column
+   * @param {Neighbors} near
+   * @param {number} count
+   * @param {Uint8Array} contexts what they begin with
+   * @param {Float64Array} reference that which values are below, or else their unit
+   */
+  predicted({ tables, tokens, values, recent, plan, levels }, { weights }, count, contexts, reference) {
+    const { kind, parts, map } = /** @type {Prediction} */ (plan.prediction);
+    for (let j = 0; j < count; j++) {
+      const mean = meanOf(weights, j, recent);
+      const unit = reference[j];
+      let measure = (mean / unit) * parts;
+      let whole = 0;
+      if (kind === BELOW) measure = (unit - mean) * parts + 128;
+      else if (kind === RESIDUAL) {
+        measure = (deviationOf(weights, j, recent, mean) / unit) * parts;
+        whole = clamp(Math.floor(mean / unit + 0.5), -FARTHEST, FARTHEST);
+      }
+      const token = this.token(tables, contexts[j] + map[measure < 0 ? 0 : measure >= 255 ? 255 : measure | 0]);
+      tokens[j + LANES] = token;
+      values[j] = whole;
+      const level = levels[token];
+      recent[j + HISTORY] = kind === LEVEL ? level : kind === BELOW ? unit - level : (level + whole) * unit;
+    }
   }
 
   finish() {
@@ -214,108 +248,198 @@ class Stream {
   }
 }
 
+/** What is coded: a number; how far it is below a reference; what it exceeds its prediction by. */
+const [LEVEL, BELOW, RESIDUAL] = [0, 1, 2];
+const FARTHEST = 1e9;
+
+/** @param {Float64Array} weights @param {number} j @param {Float64Array | Int8Array} recent those of the 64 before the first come first */
+function meanOf(weights, j, recent) {
+  const w = NEIGHBORS * j;
+  return weights[w] * recent[j + 56] + weights[w + 1] * recent[j + 48] + weights[w + 2] * recent[j + 40]
+    + weights[w + 3] * recent[j + 32] + weights[w + 4] * recent[j + 24] + weights[w + 5] * recent[j + 16]
+    + weights[w + 6] * recent[j + 8] + weights[w + 7] * recent[j];
+}
+
+/** @param {Float64Array} weights @param {number} j @param {Float64Array} recent @param {number} mean */
+function deviationOf(weights, j, recent, mean) {
+  let deviation = 0;
+  for (let w = NEIGHBORS * j, at = j + HISTORY - LANES; at >= j; at -= LANES) deviation += weights[w++] * Math.abs(recent[at] - mean);
+  return deviation;
+}
+
+/** The weights of the Gaussians before: inverse squares of distances, which add up to 1. */
+class Neighbors {
+  constructor() {
+    this.places = [0, 1, 2].map(() => new Float64Array(HISTORY + CHUNK));
+    this.weights = new Float64Array(NEIGHBORS * CHUNK);
+  }
+
+  begin() {
+    for (const axis of this.places) axis.fill(Infinity, 0, HISTORY);
+  }
+
+  /** Weighs a chunk's, whose places have been filled in. @param {number} count */
+  weigh(count) {
+    const { weights } = this;
+    const [x, y, z] = this.places;
+    for (let j = 0; j < count; j++) {
+      const i = j + HISTORY;
+      const first = NEIGHBORS * j;
+      let total = 0;
+      for (let k = 0; k < NEIGHBORS; k++) {
+        const n = i - LANES * (k + 1);
+        const dx = x[i] - x[n];
+        const dy = y[i] - y[n];
+        const dz = z[i] - z[n];
+        const square = dx * dx + dy * dy + dz * dz;
+        const weight = 1 / (square > 1 ? square : 1);
+        weights[first + k] = weight;
+        total += weight;
+      }
+      if (total > 0) for (let k = 0; k < NEIGHBORS; k++) weights[first + k] /= total;
+    }
+    for (const axis of this.places) axis.copyWithin(0, count, count + HISTORY);
+  }
+}
+
+/**
+ * How contexts look at the Gaussians that are near.
+ *
+ * @typedef {object} Prediction
+ * @property {number} kind what is coded
+ * @property {number} parts of a unit in the map
+ * @property {Uint8Array} map of what is measured
+ */
+
 /**
  * How a column becomes tokens, and what its contexts look at.
  *
  * @typedef {object} Plan
  * @property {number} d direct bits
  * @property {number} l leading bits
- * @property {number} bits of the longest folded value
+ * @property {number} bits of the longest magnitude
  * @property {boolean} [signed]
- * @property {Uint8Array[]} [maps] of what `contexts` is computed from
+ * @property {Uint8Array} [map] of what contexts look at
  * @property {number} [contexts] how many there are, where they are given in place of maps
  * @property {Uint8Array} [previous] map of the column's own token eight before
+ * @property {Prediction} [prediction] is looked at in place of it
  */
 
-/** @param {number[]} limits @param {number} [stride] @param {boolean} [signed] @returns {Uint8Array} how many limits a token reaches, times the stride */
-const buckets = (limits, stride = 1, signed = false) =>
-  Uint8Array.from({ length: 256 }, (_, t) => stride * limits.filter((limit) => limit <= (signed ? unfold(t) : t)).length);
+/** A map: how many of the limits a number below 256 reaches, times the stride. @param {number[]} limits @param {number} [stride] @param {(t: number) => number} [of] */
+const buckets = (limits, stride = 1, of = (t) => t) =>
+  Uint8Array.from({ length: 256 }, (_, t) => stride * limits.filter((limit) => limit <= of(t)).length);
+const fromMiddle = (/** @type {number} */ t) => t - 128;
 const most = (/** @type {Uint8Array | undefined} */ map) => (map ? Math.max(...map) : 0);
 const NOWHERE = new Uint8Array(CHUNK);
+
+/** The integer of a token whose raw bits are all 0. @param {Plan} plan @param {number} token */
+function levelOf({ d, l, signed }, token) {
+  const size = signed ? token >> 1 : token;
+  const above = size - 2 ** d;
+  const level = above < 0 ? size : ((1 << l) | (above & ((1 << l) - 1))) * 2 ** ((above >> l) + d - l);
+  return signed && token & 1 ? -level : level;
+}
 
 /** One column of integers. */
 class Column {
   /** @param {Plan} plan @param {number} size tokens in use @param {number} [capacity] the most in a chunk */
   constructor(plan, size, capacity = CHUNK) {
     this.plan = plan;
-    this.maps = plan.maps ?? [];
-    const contexts = plan.contexts ?? 1 + most(plan.previous) + this.maps.reduce((sum, map) => sum + most(map), 0);
-    this.tables = new Tables(contexts, Math.min(size, 2 ** plan.d + ((plan.bits - plan.d) << plan.l)));
+    const contexts = plan.contexts ?? 1 + most(plan.previous) + most(plan.prediction?.map) + most(plan.map);
+    this.tables = new Tables(contexts, Math.min(size, (2 ** plan.d + ((plan.bits - plan.d) << plan.l)) << Number(plan.signed ?? false)));
     this.tokens = new Uint8Array(LANES + capacity);
-    this.values = plan.bits > 31 ? new Float64Array(capacity) : new Int32Array(capacity);
+    this.values = new Float64Array(capacity);
     this.contexts = new Uint8Array(CHUNK);
+    /** What predictions are made of: values without their raw bits. */
+    this.recent = new Float64Array(plan.prediction ? HISTORY + CHUNK : 0);
+    this.levels = Float64Array.from({ length: plan.prediction ? 256 : 0 }, (_, token) => levelOf(plan, token));
   }
 
   begin() {
     this.tables.fade();
     this.tokens.fill(0, 0, LANES);
+    this.recent.fill(0, 0, HISTORY);
   }
 
-  /** Decodes a chunk's tokens. @param {Stream} stream @param {number} count @param {(Uint8Array | Int32Array | Float64Array)[]} seen what the maps look at, or the contexts */
-  readTokens(stream, count, ...seen) {
-    const { maps, contexts, tokens } = this;
-    maps.forEach((map, m) => {
-      const at = seen[m];
-      if (m === 0) for (let j = 0; j < count; j++) contexts[j] = map[at[j]];
-      else for (let j = 0; j < count; j++) contexts[j] += map[at[j]];
-    });
-    stream.tokens(this.tables, maps.length ? contexts : /** @type {Uint8Array} */ (seen[0] ?? NOWHERE), tokens, count, this.plan.previous);
-    return tokens.subarray(LANES);
+  /** What contexts are, as far as the map tells. @param {number} count @param {ArrayLike<number>} [seen] what it looks at */
+  mapped(count, seen) {
+    const { contexts, plan: { map } } = this;
+    if (!map || !seen) return NOWHERE;
+    for (let j = 0; j < count; j++) contexts[j] = map[seen[j]];
+    return contexts;
   }
 
-  /** Decodes a chunk's integers. @param {Stream} stream @param {number} count @param {(Uint8Array | Int32Array | Float64Array)[]} seen */
-  readValues(stream, count, ...seen) {
-    const tokens = this.readTokens(stream, count, ...seen);
-    const { d, l, signed } = this.plan;
-    const { values } = this;
-    const wide = values instanceof Float64Array;
+  /** Decodes a chunk's tokens. @param {Stream} stream @param {number} count @param {Uint8Array} [contexts] */
+  readTokens(stream, count, contexts = NOWHERE) {
+    stream.tokens(this.tables, contexts, this.tokens, count, this.plan.previous);
+    return this.tokens.subarray(LANES);
+  }
+
+  /** Decodes a chunk's integers, and ends it. @param {Stream} stream @param {number} count @param {Uint8Array} contexts */
+  read(stream, count, contexts) {
+    this.readTokens(stream, count, contexts);
+    this.values.fill(0, 0, count);
+    this.finish(stream, count);
+  }
+
+  /**
+   * The same of a column that is predicted.
+   *
+   * @param {Stream} stream
+   * @param {number} count
+   * @param {Neighbors} near
+   * @param {Float64Array} reference
+   * @param {ArrayLike<number>} [seen] what the map looks at
+   */
+  predict(stream, count, near, reference, seen) {
+    stream.predicted(this, near, count, this.mapped(count, seen), reference);
+    this.finish(stream, count);
+  }
+
+  /** Adds the integers that tokens stand for to `values`. @param {Stream} stream @param {number} count */
+  finish(stream, count) {
+    const { values, tokens } = this;
+    const { d, l } = this.plan;
+    const signed = Number(this.plan.signed ?? false);
     for (let j = 0; j < count; j++) {
-      let value = tokens[j];
-      if (value >> d) {
-        const token = value - (1 << d);
-        const below = (token >> l) + d - l;
-        const leading = (1 << l) | (token & ((1 << l) - 1));
-        if (wide) {
-          value = leading * 2 ** below;
-          for (let shift = 0; shift < below; shift += 12) value += stream.raw(Math.min(below - shift, 12)) * 2 ** shift;
-        } else {
-          value = leading << below;
-          for (let shift = 0; shift < below; shift += 12) value |= stream.raw(Math.min(below - shift, 12)) << shift;
-        }
+      const token = tokens[j + LANES];
+      let size = token >> signed;
+      if (size >> d) {
+        const above = size - (1 << d);
+        const below = (above >> l) + d - l;
+        size = ((1 << l) | (above & ((1 << l) - 1))) << below;
+        for (let shift = 0; shift < below; shift += 12) size |= stream.raw(Math.min(below - shift, 12)) << shift;
+        size >>>= 0;
       }
-      if (!signed) values[j] = value;
-      else if (wide) values[j] = value % 2 ? -(value + 1) / 2 : value / 2;
-      else values[j] = (value >>> 1) ^ -(value & 1);
+      values[j] += token & signed ? -size : size;
     }
-    return values;
-  }
-
-  /** Decodes a chunk's integers, and ends it. @param {Stream} stream @param {number} count @param {(Uint8Array | Int32Array | Float64Array)[]} seen */
-  read(stream, count, ...seen) {
-    const values = this.readValues(stream, count, ...seen);
     this.end(count);
-    return values;
   }
 
   /** Ends a chunk. @param {number} count */
   end(count) {
     this.tokens.copyWithin(0, count, count + LANES);
+    if (this.plan.prediction) this.recent.copyWithin(0, count, count + HISTORY);
     this.tables.rebuild();
   }
 }
 
+/** How far the neighbors are from their mean, in tenths of a step. */
+const AGREEMENT = { kind: RESIDUAL, parts: 10, map: buckets([3, 7, 10, 14, 20, 28, 40, 56, 80, 112]) };
 /** @type {Record<string, Plan>} */
 const DC_PLANS = {
-  y: { d: 7, l: 2, bits: 24, signed: true, previous: buckets([-40, -25, -14, -6, 0, 7, 15, 26, 41], 1, true) },
-  cg: { d: 6, l: 2, bits: 24, signed: true, previous: buckets([-5, -1, 2, 6], 1, true) },
-  co: {
-    d: 6, l: 2, bits: 24, signed: true,
-    maps: [buckets([-5, -1, 2, 6], 4, true)], previous: buckets([-3, 0, 4], 1, true),
-  },
+  y: { d: 6, l: 1, bits: 32, signed: true, prediction: AGREEMENT },
+  cg: { d: 5, l: 1, bits: 32, signed: true, prediction: AGREEMENT },
+  co: { d: 5, l: 1, bits: 32, signed: true, map: buckets([-2, 0, 1, 3], 11, signedOf), prediction: AGREEMENT },
 };
-const FINENESSES = Array.from({ length: 16 }, (_, i) => i + 1);
-const SCALE_LIMITS = [4, 8, 12, 16, 22, 30, 40, 56, 80];
-const ROTATION_PLAN = { d: 5, l: 4, bits: 16, signed: true, maps: [buckets(FINENESSES)] };
+/** @param {number} first @param {number} count */
+const range = (first, count) => Array.from({ length: count }, (_, i) => first + i);
+const FINENESSES = range(1, 16);
+const HALF_OCTAVES = [1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64];
+const QUARTER_OCTAVES = [
+  1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 15, 18, 21, 25, 30, 35, 42, 50, 59, 70, 83, 99, 118, 140, 166, 198, 235,
+];
+const ROTATION_PLAN = { d: 5, l: 3, bits: 15, signed: true, map: buckets(FINENESSES) };
 const SCALE_POWER = 0.4;
 const LN2 = 0.6931471805599453;
 const LOGS_PER_OCTAVE = LN2 / SCALE_POWER;
@@ -382,17 +506,16 @@ class Curve {
       let lower = tokens[j];
       let upper = 0;
       if (lower >> d) {
-        const token = lower - (1 << d);
-        const below = (token >> l) + d - l;
-        lower = upper = 0;
-        for (let shift = 0; shift < below; shift += 12) {
-          const bits = stream.raw(Math.min(below - shift, 12));
+        const above = lower - (1 << d);
+        const below = (above >> l) + d - l;
+        lower = 0;
+        // The raw bits in twelves, lowest first, and the leading ones above them.
+        for (let shift = 0, width = 1; width; shift += width) {
+          width = Math.min(below - shift, 12);
+          const bits = width ? stream.raw(width) : (1 << l) | (above & ((1 << l) - 1));
           if (shift < 32) lower |= bits << shift;
           if (shift > 20) upper |= shift < 32 ? bits >>> (32 - shift) : bits << (shift - 32);
         }
-        const leading = (1 << l) | (token & ((1 << l) - 1));
-        if (below < 32) lower |= leading << below;
-        if (below > 32 - l - 1) upper |= below < 32 ? leading >>> (32 - below) : leading << (below - 32);
       }
       const sum = (lower >>> 0) + low[j];
       low[j + LANES] = sum;
@@ -416,13 +539,68 @@ class Curve {
 
 /** @typedef {Record<SectionName, Stream>} Streams */
 
+/** Red, green and blue of a color, in float32 as far as it is whole. @param {number} step @param {number} y @param {number} co @param {number} cg @param {Float32Array} out @param {number} at */
+function putColor(step, y, co, cg, out, at) {
+  const middle = y - (cg >> 1);
+  const blue = middle - (co >> 1);
+  out[at] = Math.fround(blue + co) * step;
+  out[at + 1] = Math.fround(cg + middle) * step;
+  out[at + 2] = Math.fround(blue) * step;
+}
+
+/** What both grids have. */
+class Grid {
+  /** @param {Plan[]} plans @param {number[]} sizes tokens in use of each column */
+  constructor(plans, sizes) {
+    this.columns = plans.map((plan, i) => new Column(plan, sizes[i]));
+    this.near = new Neighbors();
+    this.reference = new Float64Array(CHUNK).fill(1);
+    this.shFineness = new Uint8Array(CHUNK);
+    this.shFinenesses = 1;
+  }
+
+  begin() {
+    for (const column of this.columns) column.begin();
+    this.near.begin();
+  }
+
+  /** Colors of degree 0, whose steps are the reference. @param {Stream} stream @param {number} count @param {number} first @param {Float32Array} out @param {number} step */
+  readColors(stream, count, first, out, step) {
+    const { near, reference } = this;
+    const [y, cg, co] = this.columns.slice(-3);
+    y.predict(stream, count, near, reference);
+    cg.predict(stream, count, near, reference);
+    co.predict(stream, count, near, reference, cg.tokens.subarray(LANES));
+    for (let j = 0; j < count; j++) {
+      putColor(step * reference[j], y.values[j], co.values[j], cg.values[j], out, 3 * (first + j));
+    }
+  }
+}
+
+/** @type {Plan[]} */
+const NATIVE_PLANS = [
+  { d: 2, l: 2, bits: 63, previous: buckets([36, 48, 60]) },
+  { d: 7, l: 4, bits: 8, prediction: { kind: LEVEL, parts: 12, map: buckets(range(1, 11)) } },
+  { d: 7, l: 3, bits: 20, prediction: { kind: LEVEL, parts: 4, map: buckets(QUARTER_OCTAVES) } },
+  {
+    d: 6, l: 2, bits: 20, map: buckets(HALF_OCTAVES, 12),
+    prediction: { kind: BELOW, parts: 1, map: buckets([-6, -3, -1, 0, 1, 2, 4, 6, 9, 13, 20], 1, fromMiddle) },
+  },
+  {
+    d: 6, l: 2, bits: 20, map: buckets(HALF_OCTAVES, 13),
+    prediction: { kind: BELOW, parts: 2, map: buckets([-6, -2, -1, 0, 1, 2, 4, 8, 12, 18, 26, 40], 1, fromMiddle) },
+  },
+  ROTATION_PLAN, ROTATION_PLAN, ROTATION_PLAN, DC_PLANS.y, DC_PLANS.cg, DC_PLANS.co,
+];
+
 /** The grid `native`. */
-class NativeGrid {
+class NativeGrid extends Grid {
   static columns = 12;
 
   /** @param {DataView} view the grid's parameters @param {number[]} sizes tokens in use of each column */
   constructor(view, sizes) {
-    if (view.byteLength !== 140) refuse("the grid has a wrong length");
+    super(NATIVE_PLANS, sizes);
+    if (view.byteLength !== 140) refuse(BAD_HEADER);
     const numbers = Array.from({ length: 16 }, (_, i) => view.getFloat64(8 * i, true));
     const [radius, scalePivot, scaleStep, rotationStep, dcStep, shStep, shCo, shCg] = numbers.slice(3);
     const meanBits = view.getUint8(128);
@@ -431,7 +609,7 @@ class NativeGrid {
     const inRange = numbers.every((number) => Math.abs(number) < 1e38) && radius > 1e-30 && Math.abs(scalePivot) <= 1e6
       && numbers.slice(5, 11).every((step) => step > 1e-30 && step < 1e6) && numbers.slice(11).every((n) => n >= 0 && n <= 64)
       && meanBits <= 16 && levels >= 2 && levels <= 256 && Math.max(...this.ranges) <= 8;
-    if (!inRange) refuse("the grid is out of range");
+    if (!inRange) refuse(BAD_HEADER);
     this.center = numbers.slice(0, 3);
     this.radius = radius;
     this.unit = 2 ** -meanBits;
@@ -439,30 +617,21 @@ class NativeGrid {
     const opacities = Array.from({ length: levels }, (_, level) => ((level + 0.5) / levels) ** 2);
     this.logits = Float32Array.from(opacities, (opacity) => Math.round(Math.log(opacity / (1 - opacity)) * 4096) / 4096);
     this.covered = Int32Array.from(opacities, (opacity) => Math.round(32 * Math.log2(opacity)));
-    this.scales = COARSER_SCALES.map((factor) => new ScaleAxis(SCALE_POWER * scaleStep * factor, scalePivot));
+    this.scales = COARSER_SCALES.map((factor) => scaleAxis(SCALE_POWER * scaleStep * factor, scalePivot));
     this.rotationSteps = halfOctaves(rotationStep, this.ranges[0]);
     this.dcSteps = halfOctaves(dcStep, this.ranges[1]);
     this.magnitudes = numbers.slice(12);
     this.shSteps = [...halfOctaves(shStep, this.ranges[2])].map((step) => [step, step * shCo, step * shCg]);
 
-    const plans = [
-      { d: 2, l: 2, bits: 63, previous: buckets([36, 48, 60]) },
-      { d: 7, l: 4, bits: 8, previous: buckets([4, 8, 16, 32, 64, 96]) },
-      { d: 7, l: 3, bits: 20, maps: [buckets([4, 12, 32], 10)], previous: buckets(SCALE_LIMITS) },
-      { d: 6, l: 2, bits: 20, maps: [buckets(SCALE_LIMITS)] },
-      { d: 6, l: 2, bits: 19, maps: [buckets([1, 2, 4, 7, 12]), buckets([16, 24, 32, 40, 50], 6)] },
-      ROTATION_PLAN, ROTATION_PLAN, ROTATION_PLAN, DC_PLANS.y, DC_PLANS.cg, DC_PLANS.co,
-    ];
-    this.columns = plans.map((plan, i) => new Column(plan, sizes[i]));
     this.curve = new Curve();
+    this.clamped = new Uint8ClampedArray(CHUNK);
     this.fineness = [0, 1, 2].map(() => new Uint8Array(CHUNK));
-    this.symbols = [0, 1, 2].map(() => new Int32Array(CHUNK));
     this.shFineness = this.fineness[2];
     this.shFinenesses = 2 * this.ranges[2] + 1;
   }
 
   begin() {
-    for (const column of this.columns) column.begin();
+    super.begin();
     this.curve.begin();
   }
 
@@ -475,19 +644,22 @@ class NativeGrid {
    * @param {Splats} out
    */
   decode(streams, count, first, out) {
-    const [distance, opacity, scale, gap, thin, x, y, z, luma, green, orange] = this.columns;
-    this.curve.read(distance, streams.means, count);
+    const [distance, opacity, scale, gap, thin, x, y, z] = this.columns;
+    const { curve, near, reference, clamped } = this;
+    curve.read(distance, streams.means, count);
     this.placeMeans(count, first, out.means);
-    this.curve.end(count);
-    opacity.read(streams.opacities, count);
+    curve.end(count);
+    near.weigh(count);
+    opacity.predict(streams.opacities, count, near, reference.fill(this.logits.length));
     for (let j = 0; j < count; j++) if (opacity.values[j] >= this.logits.length) refuse("the opacities are damaged");
-    scale.read(streams.scales, count, opacity.values);
-    const scaleTokens = scale.tokens.subarray(LANES);
-    gap.read(streams.scales, count, scaleTokens);
-    thin.read(streams.scales, count, gap.tokens.subarray(LANES), scaleTokens);
+    scale.predict(streams.scales, count, near, reference.fill(1));
+    for (let j = 0; j < count; j++) reference[j] = clamped[j] = scale.values[j];
+    gap.predict(streams.scales, count, near, reference, clamped);
+    for (let j = 0; j < count; j++) reference[j] = clamped[j] = (scale.values[j] - gap.values[j] + 1) >> 1;
+    thin.predict(streams.scales, count, near, reference, clamped);
     this.placeShapes(count, first, out);
     const [rotationFineness, dcFineness] = this.fineness;
-    for (const axis of [x, y, z]) axis.read(streams.rotations, count, rotationFineness);
+    for (const axis of [x, y, z]) axis.read(streams.rotations, count, axis.mapped(count, rotationFineness));
     for (let j = 0, at = 4 * first; j < count; j++, at += 4) {
       const step = this.rotationSteps[rotationFineness[j]];
       const qx = x.values[j] * step;
@@ -498,25 +670,17 @@ class NativeGrid {
       out.quaternions[at + 2] = qy;
       out.quaternions[at + 3] = qz;
     }
-    luma.read(streams.dc, count);
-    green.read(streams.dc, count);
-    orange.read(streams.dc, count, green.tokens.subarray(LANES));
-    for (let j = 0, at = 3 * first; j < count; j++, at += 3) {
-      const step = this.dcSteps[dcFineness[j]];
-      const middle = luma.values[j] - (green.values[j] >> 1);
-      const blue = middle - (orange.values[j] >> 1);
-      out.shDc[at] = (blue + orange.values[j]) * step;
-      out.shDc[at + 1] = (green.values[j] + middle) * step;
-      out.shDc[at + 2] = blue * step;
-    }
+    for (let j = 0; j < count; j++) reference[j] = this.dcSteps[dcFineness[j]];
+    this.readColors(streams.dc, count, first, out.shDc, 1);
   }
 
   /** @param {number} count @param {number} first @param {Float32Array} means */
   placeMeans(count, first, means) {
-    const { curve, center, radius, unit } = this;
+    const { curve, center, radius, unit, near } = this;
     for (let axis = 0; axis < 3; axis++) {
+      const places = near.places[axis];
       for (let j = 0, at = 3 * first + axis; j < count; j++, at += 3) {
-        const symbol = curve.coordinate(j, axis) - 1048575;
+        const symbol = (places[j + HISTORY] = curve.coordinate(j, axis) - 1048575);
         let size = Math.abs(symbol) * unit;
         if (size > 1) {
           const exponent = size < 201 ? Math.floor(size) - 1 : 200;
@@ -537,9 +701,9 @@ class NativeGrid {
       const middle = largest - gap[j];
       const least = ((middle + 1) >> 1) - thin[j];
       const q = [clamp(largest, -limit, limit), clamp(middle, -limit, limit), clamp(least, -limit, limit)];
-      logScales[at] = scales[0].value(q[0]);
-      logScales[at + 1] = scales[1].value(q[1]);
-      logScales[at + 2] = scales[2].value(q[2]);
+      logScales[at] = scales[0](q[0]);
+      logScales[at + 1] = scales[1](q[1]);
+      logScales[at + 2] = scales[2](q[2]);
       opacityLogits[first + j] = logits[opacity[j]];
       const sizes = [sizeOf(q[0]), sizeOf(q[1]), sizeOf(q[2])];
       for (let rule = 0; rule < 3; rule++) {
@@ -569,27 +733,13 @@ class NativeGrid {
   }
 }
 
-/** What the symbols of an axis' scales stand for; those that are usual are looked up. */
-class ScaleAxis {
-  /** @param {number} step of the power @param {number} pivot */
-  constructor(step, pivot) {
-    this.step = step;
-    this.pivot = pivot;
-    this.table = Float64Array.from({ length: 1024 }, (_, symbol) => this.compute(symbol));
-  }
-
-  /** @param {number} symbol */
-  value(symbol) {
-    return symbol >= 0 && symbol < 1024 ? this.table[symbol] : this.compute(symbol);
-  }
-
-  /** @param {number} symbol */
-  compute(symbol) {
-    return octaves((symbol > 0 ? symbol : SMALLEST_SCALE) * this.step) * LOGS_PER_OCTAVE + this.pivot;
-  }
+/** What the symbols of an axis' scales stand for; those that are usual are looked up. @param {number} step of the power @param {number} pivot */
+function scaleAxis(step, pivot) {
+  const compute = (/** @type {number} */ symbol) => octaves((symbol > 0 ? symbol : SMALLEST_SCALE) * step) * LOGS_PER_OCTAVE + pivot;
+  const table = Float64Array.from({ length: 1024 }, (_, symbol) => compute(symbol));
+  return (/** @type {number} */ symbol) => table[symbol] ?? compute(symbol);
 }
 
-const BYTE_LIMITS = Array.from({ length: 31 }, (_, i) => 8 * i + 8);
 const floats = new Float32Array(1);
 const floatBits = new Uint32Array(floats.buffer);
 
@@ -608,34 +758,29 @@ function ofOrdinal(ordinal, single) {
   return ordinal < 0 ? -size : size;
 }
 
+const BYTE = { d: 8, l: 0, bits: 8 };
+const SEEING_BYTE = { ...BYTE, map: buckets(range(1, 31).map((limit) => 8 * limit)) };
+const ORDINAL = { d: 3, l: 2, bits: 32, signed: true };
+const FLOATS = [1, 3, 4].flatMap((width) => range(0, width).map((component) => [component ? SEEING_BYTE : BYTE, SEEING_BYTE, BYTE, BYTE]));
+
 /** The grid of Fast-3DGS: floats byte by byte. */
-class Fast3dgsGrid {
+class Fast3dgsGrid extends Grid {
   static columns = 39;
 
   /** @param {DataView} view @param {number[]} sizes */
   constructor(view, sizes) {
-    if (view.byteLength !== 12) refuse("the grid has a wrong length");
+    super([ORDINAL, ORDINAL, ORDINAL, ...FLOATS.flat(), DC_PLANS.y, DC_PLANS.cg, DC_PLANS.co], sizes);
+    if (view.byteLength !== 12) refuse(BAD_HEADER);
     this.dcStep = view.getFloat32(0, true);
     this.shStep = view.getFloat32(4, true);
     this.flags = view.getUint8(8);
     const inRange = [this.dcStep, this.shStep].every((step) => step > 0 && step < 3e36) && this.flags < 16;
-    if (!inRange) refuse("the grid is out of range");
-    const byte = { d: 8, l: 0, bits: 8 };
-    const seeing = { ...byte, maps: [buckets(BYTE_LIMITS)] };
-    /** @type {Plan[]} */
-    const plans = [0, 1, 2].map(() => ({ d: 4, l: 3, bits: 33, signed: true }));
-    for (const width of [1, 3, 4]) {
-      for (let component = 0; component < width; component++) plans.push(component ? seeing : byte, seeing, byte, byte);
-    }
-    plans.push(DC_PLANS.y, DC_PLANS.cg, DC_PLANS.co);
-    this.columns = plans.map((plan, i) => new Column(plan, sizes[i]));
+    if (!inRange) refuse(BAD_HEADER);
     this.sums = [0, 1, 2].map(() => new Float64Array(LANES + CHUNK));
-    this.shFineness = new Uint8Array(CHUNK);
-    this.shFinenesses = 1;
   }
 
   begin() {
-    for (const column of this.columns) column.begin();
+    super.begin();
     for (const sums of this.sums) sums.fill(0, 0, LANES);
   }
 
@@ -643,23 +788,19 @@ class Fast3dgsGrid {
   decode(streams, count, first, out) {
     for (let axis = 0; axis < 3; axis++) {
       const sums = this.sums[axis];
-      const differences = this.columns[axis].read(streams.means, count);
+      const column = this.columns[axis];
+      column.read(streams.means, count, NOWHERE);
       for (let j = 0; j < count; j++) {
-        sums[j + LANES] = sums[j] + differences[j];
+        sums[j + LANES] = this.near.places[axis][j + HISTORY] = sums[j] + column.values[j];
         out.means[3 * (first + j) + axis] = ofOrdinal(sums[j + LANES], Boolean(this.flags & 1));
       }
       sums.copyWithin(0, count, count + LANES);
     }
+    this.near.weigh(count);
     this.readFloats(3, 1, streams.opacities, this.flags & 8, count, first, out.opacityLogits);
     this.readFloats(7, 3, streams.scales, this.flags & 2, count, first, out.logScales);
     this.readFloats(19, 4, streams.rotations, this.flags & 4, count, first, out.quaternions);
-    const [luma, green, orange] = this.columns.slice(35);
-    luma.read(streams.dc, count);
-    green.read(streams.dc, count);
-    orange.read(streams.dc, count, green.tokens.subarray(LANES));
-    for (let j = 0; j < count; j++) {
-      this.rgb(this.dcStep, luma.values[j], orange.values[j], green.values[j], out.shDc, 3 * (first + j));
-    }
+    this.readColors(streams.dc, count, first, out.shDc, this.dcStep);
   }
 
   /** @param {number} at the first column @param {number} width @param {Stream} stream @param {number} single @param {number} count @param {number} first @param {Float32Array} out */
@@ -668,8 +809,9 @@ class Fast3dgsGrid {
       const bytes = this.columns.slice(at, at + 4).map((column) => column.tokens.subarray(LANES));
       const above = component ? this.columns[at - 4].tokens.subarray(LANES) : NOWHERE;
       for (let k = 0; k < 4; k++) {
-        this.columns[at + k].readTokens(stream, count, k === 1 ? bytes[0] : above);
-        this.columns[at + k].end(count);
+        const column = this.columns[at + k];
+        column.readTokens(stream, count, column.mapped(count, k === 1 ? bytes[0] : above));
+        column.end(count);
       }
       for (let j = 0; j < count; j++) {
         const upper = bytes[0][j] * 256 + bytes[1][j] - 32768;
@@ -679,23 +821,18 @@ class Fast3dgsGrid {
     }
   }
 
-  /** @param {number} step @param {number} y @param {number} co @param {number} cg @param {Float32Array} out @param {number} at */
-  rgb(step, y, co, cg, out, at) {
-    const middle = y - (cg >> 1);
-    const blue = middle - (co >> 1);
-    out[at] = Math.fround(blue + co) * step;
-    out[at + 1] = Math.fround(cg + middle) * step;
-    out[at + 2] = Math.fround(blue) * step;
-  }
-
   /** @param {number} _fineness @param {number} y @param {number} co @param {number} cg @param {Float32Array} out @param {number} at */
   color(_fineness, y, co, cg, out, at) {
-    this.rgb(this.shStep, y, co, cg, out, at);
+    putColor(this.shStep, y, co, cg, out, at);
   }
 }
 
 const GROUPS = [[0, 3], [3, 8], [8, 12], [12, 15]];
+/** The first of the three tokens of triples that do not fit into one: Y is negative, zero or positive. */
 const ESCAPE = 26;
+const LEANINGS = [-0.6, -0.3, -0.08, 0.08, 0.3, 0.6];
+/** The sign of Y of each token of triples. */
+const SIGNS = Int8Array.from({ length: ESCAPE + 3 }, (_, token) => (token < ESCAPE ? Math.floor((token + Number(token > 12)) / 9) - 1 : token - ESCAPE - 1));
 /** How many ones a mask has. */
 const ONES = Uint8Array.from({ length: 1 << 15 }, (_, mask) => {
   let ones = 0;
@@ -709,15 +846,18 @@ class Harmonics {
   constructor(grid, coefficients, classes) {
     this.grid = grid;
     this.coefficients = coefficients;
-    this.classes = new Column({ d: 4, l: 0, bits: 4, maps: [buckets(FINENESSES, 4)], previous: buckets([1, 2, 3]) }, classes);
+    this.classes = new Column({ d: 4, l: 0, bits: 4, map: buckets(FINENESSES, 4), previous: buckets([1, 2, 3]) }, classes);
     this.groups = GROUPS.filter(([begin]) => begin < coefficients).map(([begin, end]) => ({
       begin,
       tables: new Tables(20, 1 << (end - begin)),
       /** What a context has for the ones among the coefficients before. */
       density: Uint8Array.from({ length: 16 }, (_, ones) => Math.min(32 - Math.clz32(Math.floor((8 * ones) / Math.max(begin, 1))), 4)),
     }));
-    this.triples = new Tables(16, 27);
-    this.values = [21, 35, 35].map((contexts) => new Column({ d: 5, l: 1, bits: 14, signed: true, contexts }, 256, 15 * CHUNK));
+    this.triples = new Tables(4 * (1 + LEANINGS.length), ESCAPE + 3);
+    const value = { d: 4, l: 1, bits: 13, signed: true, contexts: 35 };
+    this.values = [{ d: 5, l: 1, bits: 13, contexts: 22 }, value, value].map((plan) => new Column(plan, 256, 15 * CHUNK));
+    /** The signs of Y, for each coefficient. */
+    this.signs = Array.from({ length: coefficients }, () => new Int8Array(HISTORY + CHUNK));
     /** What triples stand for, for each fineness. */
     this.palette = new Float32Array(grid.shFinenesses * ESCAPE * 3);
     for (let fineness = 0, at = 0; fineness < grid.shFinenesses; fineness++) {
@@ -738,10 +878,12 @@ class Harmonics {
     this.bounds = new Uint32Array(coefficients + 1);
     this.escapes = new Uint32Array(15 * CHUNK);
     this.spreads = new Uint8Array(15 * CHUNK);
+    this.escapeSigns = new Int8Array(15 * CHUNK);
   }
 
   begin() {
     this.classes.begin();
+    for (const signs of this.signs) signs.fill(0, 0, HISTORY);
     for (const tables of this.allTables()) tables.fade();
   }
 
@@ -751,9 +893,9 @@ class Harmonics {
 
   /** Decodes a chunk. @param {Stream} stream @param {number} count @param {number} first @param {Float32Array} out all 0 */
   decode(stream, count, first, out) {
-    const { rows, kinds, masks, symbols, contexts, members, bounds, crowds, escapes, coefficients, palette } = this;
-    const { shFineness } = this.grid;
-    const classes = this.classes.readTokens(stream, count, shFineness);
+    const { rows, kinds, masks, symbols, contexts, members, bounds, crowds, escapes, escapeSigns, coefficients, palette } = this;
+    const { shFineness, near: { weights } } = this.grid;
+    const classes = this.classes.readTokens(stream, count, this.classes.mapped(count, shFineness));
     let shown = 0;
     for (let j = 0; j < count; j++) {
       if (!classes[j]) continue;
@@ -766,35 +908,38 @@ class Harmonics {
       stream.tokens(tables, contexts, symbols, shown);
       for (let i = 0; i < shown; i++) masks[i] |= symbols[i + LANES] << begin;
     }
-    let found = 0;
-    for (let k = 0; k < coefficients; k++) {
-      for (let i = 0; i < shown; i++) {
-        members[found] = i;
-        contexts[found] = 4 * kinds[i] + (ONES[masks[i]] >> 2);
-        found += (masks[i] >> k) & 1;
-      }
-      bounds[k + 1] = found;
-    }
-    stream.tokens(this.triples, contexts, symbols, found);
+    // The members of each coefficient, one coefficient after the other.
+    bounds.fill(0);
+    for (let i = 0; i < shown; i++) for (let left = masks[i]; left; left &= left - 1) bounds[32 - Math.clz32(left & -left)]++;
+    for (let k = 0; k < coefficients; k++) bounds[k + 1] += bounds[k];
+    for (let i = 0; i < shown; i++) for (let left = masks[i]; left; left &= left - 1) members[bounds[31 - Math.clz32(left & -left)]++] = i;
 
     let escaped = 0;
     crowds.fill(0, 0, shown);
-    for (let k = 0; k < coefficients; k++) {
-      for (let t = bounds[k]; t < bounds[k + 1]; t++) {
+    for (let k = 0, t = 0; k < coefficients; k++) {
+      const signs = this.signs[k];
+      for (; t < bounds[k]; t++) {
         const i = members[t];
-        const token = symbols[t + LANES];
-        const at = 3 * ((first + rows[i]) * coefficients + k);
-        if (token === ESCAPE) {
+        const j = rows[i];
+        const mean = meanOf(weights, j, signs);
+        let leaning = 0;
+        for (let part = 0; part < LEANINGS.length; part++) if (mean >= LEANINGS[part]) leaning++;
+        const token = stream.token(this.triples, kinds[i] + 4 * leaning);
+        signs[j + HISTORY] = SIGNS[token];
+        const at = 3 * ((first + j) * coefficients + k);
+        if (token >= ESCAPE) {
+          escapeSigns[escaped] = SIGNS[token];
           members[escaped] = i; // No later one is overwritten: there are fewer escapes than members so far.
           escapes[escaped++] = at;
           crowds[i]++;
         } else {
-          const color = 3 * (shFineness[rows[i]] * ESCAPE + token);
+          const color = 3 * (shFineness[j] * ESCAPE + token);
           out[at] = palette[color];
           out[at + 1] = palette[color + 1];
           out[at + 2] = palette[color + 2];
         }
       }
+      signs.copyWithin(0, count, count + HISTORY).fill(0, HISTORY);
     }
     this.decodeEscapes(stream, classes, escaped, out);
     this.classes.end(count);
@@ -803,17 +948,20 @@ class Harmonics {
 
   /** The colors that are no triples. @param {Stream} stream @param {Uint8Array} classes @param {number} count @param {Float32Array} out */
   decodeEscapes(stream, classes, count, out) {
-    const { grid, rows, members, crowds, escapes, spreads, contexts } = this;
+    const { grid, rows, members, crowds, escapes, spreads, escapeSigns: signs, contexts } = this;
     const [y, co, cg] = this.values;
     for (let e = 0; e < count; e++) {
       const i = members[e];
       spreads[e] = clamp(classes[rows[i]] - 2, 0, 6);
-      contexts[e] = 3 * spreads[e] + (crowds[i] > 4 ? 2 : crowds[i] > 1 ? 1 : 0);
+      contexts[e] = signs[e] ? 3 * spreads[e] + (crowds[i] > 4 ? 2 : crowds[i] > 1 ? 1 : 0) : 21;
     }
-    y.readValues(stream, count, contexts);
-    for (let e = 0; e < count; e++) contexts[e] = 5 * spreads[e] + clamp(y.values[e] >> spreads[e], -2, 2) + 2;
-    co.readValues(stream, count, contexts);
-    cg.readValues(stream, count, contexts);
+    y.read(stream, count, contexts);
+    for (let e = 0; e < count; e++) {
+      y.values[e] *= signs[e];
+      contexts[e] = 5 * spreads[e] + clamp(y.values[e] >> spreads[e], -2, 2) + 2;
+    }
+    co.read(stream, count, contexts);
+    cg.read(stream, count, contexts);
     for (let e = 0; e < count; e++) {
       grid.color(grid.shFineness[rows[members[e]]], y.values[e], co.values[e], cg.values[e], out, escapes[e]);
     }
@@ -848,7 +996,7 @@ export class GszDecoder {
     if (features > 1 || !Grid) refuse("the file needs a newer decoder");
     this.offset = [24, 32, 40].map((at) => view.getFloat64(at, true));
     if (degree > 3 || !layers || layers > MOST_LAYERS || columns !== Grid.columns || !this.offset.every(Number.isFinite)) {
-      refuse("the header contradicts itself");
+      refuse(BAD_HEADER);
     }
     this.antialiased = Boolean(features & 1);
     this.shDegree = degree;
@@ -872,8 +1020,8 @@ export class GszDecoder {
       });
       const count = view.getUint32(at, true);
       const correction = { logScales: view.getFloat32(at + 4, true), opacityLogits: view.getFloat32(at + 8, true) };
-      if (count > end - start) refuse("a layer claims more Gaussians than bytes");
-      if (!Object.values(correction).every((number) => Math.abs(number) <= 100)) refuse("a correction is out of range");
+      if (count > end - start) refuse(BAD_HEADER);
+      if (!Object.values(correction).every((number) => Math.abs(number) <= 100)) refuse(BAD_HEADER);
       this.layers.push({ count, correction, end, sections });
     }
   }
@@ -917,7 +1065,7 @@ function readMetadata(bytes) {
   } catch {
     // It is refused below.
   }
-  return refuse("the metadata is no JSON object");
+  return refuse(BAD_HEADER);
 }
 
 /**

@@ -2,7 +2,7 @@
 import { defineElement } from "./element.js";
 
 export { decode, decodeLayers } from "./gsz.js";
-export { readPly } from "./ply.js";
+export { readPly, writePly } from "./ply.js";
 export { SplatView } from "./splatview.js";
 export { Controls } from "./controls.js";
 export { GszViewer } from "./element.js";

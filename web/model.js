@@ -1,3 +1,4 @@
+import { add, minus } from "./camera.js";
 import { startWorker } from "./start.js";
 
 /** @typedef {import("./worker.js").Answer} Answer */
@@ -26,6 +27,8 @@ export class Model {
     this.tunings = [];
     /** @type {Record<string, any>} */
     this.metadata = {};
+    /** What is to be added to all positions, which float32 could not hold. */
+    this.offset = [0, 0, 0];
     this.center = [0, 0, 0];
     this.radius = 1;
     this.received = 0;
@@ -66,12 +69,16 @@ export class Model {
     if (!renderer) return;
     if (header) {
       this.counts = header.counts;
+      this.offset = header.offset;
       this.metadata = header.metadata;
       this.uploaded = renderer.allocate(header.rows, header.degree);
     }
     if (layer && this.uploaded) {
       renderer.upload(this.uploaded, layer.row, layer.packed);
-      if (!this.tunings.length) ({ center: this.center, radius: this.radius } = layer);
+      if (!this.tunings.length) {
+        this.center = add(layer.center, this.offset);
+        this.radius = layer.radius;
+      }
       this.tunings.push(layer.tuning);
     }
     if (sorted && this.uploaded) {
@@ -100,14 +107,14 @@ export class Model {
     this.sortingLayers = Math.min(layers, this.tunings.length);
     const order = this.spare;
     this.spare = undefined;
-    const request = { eye: pose.position, forward: pose.forward, layers: this.sortingLayers, order };
+    const request = { eye: minus(pose.position, this.offset), forward: pose.forward, layers: this.sortingLayers, order };
     this.worker.postMessage({ sort: request }, order ? [order.buffer] : []);
   }
 
   /** The point that a ray meets, if any. @param {number[]} eye @param {number[]} direction @returns {Promise<number[] | null>} */
   pick(eye, direction) {
-    this.worker.postMessage({ pick: { eye, direction } });
-    return new Promise((resolve) => this.picking.push(resolve));
+    this.worker.postMessage({ pick: { eye: minus(eye, this.offset), direction } });
+    return new Promise((resolve) => this.picking.push((point) => resolve(point && add(point, this.offset))));
   }
 
   release() {

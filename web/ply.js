@@ -4,10 +4,9 @@ import { blankSplats } from "./gsz.js";
 
 /** @type {Record<string, [number, "getInt8" | "getUint8" | "getInt16" | "getUint16" | "getInt32" | "getUint32" | "getFloat32" | "getFloat64"]>} */
 const PLY_TYPES = {
-  char: [1, "getInt8"], int8: [1, "getInt8"], uchar: [1, "getUint8"], uint8: [1, "getUint8"],
-  short: [2, "getInt16"], int16: [2, "getInt16"], ushort: [2, "getUint16"], uint16: [2, "getUint16"],
-  int: [4, "getInt32"], int32: [4, "getInt32"], uint: [4, "getUint32"], uint32: [4, "getUint32"],
-  float: [4, "getFloat32"], float32: [4, "getFloat32"], double: [8, "getFloat64"], float64: [8, "getFloat64"],
+  char: [1, "getInt8"], uchar: [1, "getUint8"], uint8: [1, "getUint8"], short: [2, "getInt16"], ushort: [2, "getUint16"],
+  int: [4, "getInt32"], uint: [4, "getUint32"], float: [4, "getFloat32"], float32: [4, "getFloat32"],
+  double: [8, "getFloat64"], float64: [8, "getFloat64"],
 };
 const LONGEST_HEADER = 1 << 16;
 
@@ -103,4 +102,36 @@ function firstSplats(splats, count) {
     quaternions: quaternions.slice(0, 4 * count), opacityLogits: opacityLogits.slice(0, count),
     shDc: shDc.slice(0, 3 * count), shRest: shRest.slice(0, 3 * ((shDegree + 1) ** 2 - 1) * count),
   };
+}
+
+/**
+ * A model as the bytes of INRIA's PLY, for viewers that read one from memory.
+ *
+ * @param {Splats} splats
+ * @returns {Uint8Array<ArrayBuffer>}
+ */
+export function writePly({ count, shDegree, means, logScales, quaternions, opacityLogits, shDc, shRest }) {
+  const coefficients = (shDegree + 1) ** 2 - 1;
+  const rest = Array.from({ length: 3 * coefficients }, (_, k) => `f_rest_${k}`);
+  const names = ["x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", ...rest, "opacity", "scale_0", "scale_1", "scale_2",
+    "rot_0", "rot_1", "rot_2", "rot_3"];
+  const properties = names.map((name) => `property float ${name}\n`).join("");
+  const header = new TextEncoder().encode(
+    `ply\nformat binary_little_endian 1.0\nelement vertex ${count}\n${properties}end_header\n`);
+  const rows = new Float32Array(names.length * count);
+  for (let i = 0, at = 0; i < count; i++, at += names.length) {
+    rows.set(means.subarray(3 * i, 3 * i + 3), at);
+    rows.set(shDc.subarray(3 * i, 3 * i + 3), at + 3);
+    for (let k = 0; k < coefficients; k++) {
+      for (let c = 0; c < 3; c++) rows[at + 6 + c * coefficients + k] = shRest[3 * (coefficients * i + k) + c];
+    }
+    const after = at + 6 + rest.length;
+    rows[after] = opacityLogits[i];
+    rows.set(logScales.subarray(3 * i, 3 * i + 3), after + 1);
+    rows.set(quaternions.subarray(4 * i, 4 * i + 4), after + 4);
+  }
+  const file = new Uint8Array(header.length + rows.byteLength);
+  file.set(header);
+  file.set(new Uint8Array(rows.buffer), header.length);
+  return file;
 }

@@ -92,11 +92,8 @@ export class Renderer {
   /** A texture of four integers a texel. @param {number} width @param {number} height */
   table(width, height) {
     const { gl } = this;
-    const texture = gl.createTexture();
-    gl.bindTexture(gl.TEXTURE_2D, texture);
+    const texture = sampled(gl, gl.createTexture(), gl.NEAREST);
     gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA32UI, width, Math.max(1, height));
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
     return texture;
   }
 
@@ -145,14 +142,11 @@ export class Renderer {
     bindTexture(gl, 0, model.shapes, uniforms.shapes);
     bindTexture(gl, 1, model.harmonics, uniforms.harmonics);
     const [r, d, f] = [pose.right, pose.down, pose.forward];
-    gl.uniformMatrix3fv(uniforms.worldToCamera, false, [r[0], d[0], f[0], r[1], d[1], f[1], r[2], d[2], f[2]]);
-    gl.uniform3fv(uniforms.eye, pose.position);
-    gl.uniform2f(uniforms.focal, pose.fx, pose.fy);
-    gl.uniform2f(uniforms.center, pose.cx, pose.cy);
-    gl.uniform2f(uniforms.size, width, height);
-    gl.uniform1f(uniforms.nearPlane, NEAR_PLANE);
-    gl.uniform1f(uniforms.swelling, model.swelling);
-    gl.uniform1f(uniforms.logitOffset, model.logitOffset);
+    setUniforms(gl, uniforms, {
+      worldToCamera: [0, 1, 2].flatMap((axis) => [r[axis], d[axis], f[axis]]),
+      eye: pose.position, focal: [pose.fx, pose.fy], center: [pose.cx, pose.cy], size: [width, height],
+      nearPlane: [NEAR_PLANE], swelling: [model.swelling], logitOffset: [model.logitOffset],
+    });
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, model.shown);
@@ -172,10 +166,7 @@ export class Renderer {
     gl.bindVertexArray(this.noVertices);
     bindTexture(gl, 0, this.pictures[0].texture, screen.uniforms.first);
     bindTexture(gl, 1, this.pictures[mode ? 1 : 0].texture, screen.uniforms.second);
-    gl.uniform1i(screen.uniforms.mode, mode);
-    gl.uniform1f(screen.uniforms.split, split);
-    gl.uniform1f(screen.uniforms.gain, gain);
-    gl.uniform3fv(screen.uniforms.background, background);
+    setUniforms(gl, screen.uniforms, { mode: [mode], split: [split], gain: [gain], background });
     gl.drawArrays(gl.TRIANGLES, 0, 3);
   }
 
@@ -185,11 +176,9 @@ export class Renderer {
     gl.bindFramebuffer(gl.FRAMEBUFFER, picture.frame);
     if (picture.width !== width || picture.height !== height) {
       Object.assign(picture, { width, height });
-      gl.bindTexture(gl.TEXTURE_2D, picture.texture);
+      sampled(gl, picture.texture, gl.LINEAR);
       const [internal, type] = this.precise ? [gl.RGBA16F, gl.HALF_FLOAT] : [gl.RGBA8, gl.UNSIGNED_BYTE];
       gl.texImage2D(gl.TEXTURE_2D, 0, internal, width, height, 0, gl.RGBA, type, null);
-      for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
-      for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, filter, gl.LINEAR);
       gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, picture.texture, 0);
     }
     gl.viewport(0, 0, width, height);
@@ -206,6 +195,22 @@ export class Renderer {
     }
     return program;
   }
+}
+
+/** @param {WebGL2RenderingContext} gl @param {Program["uniforms"]} uniforms @param {Record<string, number[]>} values */
+function setUniforms(gl, uniforms, values) {
+  for (const [name, value] of Object.entries(values)) {
+    if (value.length === 9) gl.uniformMatrix3fv(uniforms[name], false, value);
+    else gl[/** @type {"uniform1fv"} */ (`uniform${value.length}fv`)](uniforms[name], value);
+  }
+}
+
+/** Binds a texture that is to be read so. @param {WebGL2RenderingContext} gl @param {WebGLTexture} texture @param {number} filter */
+function sampled(gl, texture, filter) {
+  gl.bindTexture(gl.TEXTURE_2D, texture);
+  for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
+  for (const end of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, end, filter);
+  return texture;
 }
 
 /** @param {WebGL2RenderingContext} gl @param {number} unit @param {WebGLTexture} texture @param {WebGLUniformLocation} sampler */
@@ -225,18 +230,17 @@ function bindTexture(gl, unit, texture, sampler) {
 /** @param {WebGL2RenderingContext} gl @param {string} vertex @param {string} fragment @returns {Program} */
 function link(gl, vertex, fragment) {
   const program = gl.createProgram();
+  const log = [];
   for (const [kind, source] of /** @type {[number, string][]} */ ([[gl.VERTEX_SHADER, vertex], [gl.FRAGMENT_SHADER, fragment]])) {
     const shader = /** @type {WebGLShader} */ (gl.createShader(kind));
     gl.shaderSource(shader, source);
     gl.compileShader(shader);
     gl.attachShader(program, shader);
-    if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS) && !gl.isContextLost()) {
-      throw new Error(`This device does not compile the viewer's shader: ${gl.getShaderInfoLog(shader)}`);
-    }
+    log.push(gl.getShaderInfoLog(shader));
   }
   gl.linkProgram(program);
   if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
-    throw new Error(`This device does not link the viewer's shaders: ${gl.getProgramInfoLog(program)}`);
+    throw new Error(`This device does not compile the viewer's shaders: ${log.join(" ")} ${gl.getProgramInfoLog(program)}`);
   }
   /** @type {Program} */
   const linked = { program, uniforms: {}, locations: {} };

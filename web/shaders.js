@@ -122,8 +122,7 @@ export const SCREEN_FRAGMENT_SHADER = `#version 300 es
 precision highp float;
 uniform sampler2D first, second;
 uniform vec3 background;
-uniform int mode;
-uniform float split, gain;
+uniform float mode, split, gain;
 in vec2 place;
 out vec4 pixel;
 vec3 over(sampler2D picture) {
@@ -132,9 +131,9 @@ vec3 over(sampler2D picture) {
 }
 void main() {
   vec3 color;
-  if (mode == 0) color = over(first);
-  else if (mode == 1) color = over(second);
-  else if (mode == 3) color = gain * abs(over(first) - over(second));
+  if (mode == 0.0) color = over(first);
+  else if (mode == 1.0) color = over(second);
+  else if (mode == 3.0) color = gain * abs(over(first) - over(second));
   else {
     color = place.x < split ? over(first) : over(second);
     if (abs(place.x - split) < 0.6 * fwidth(place.x)) color = vec3(1);

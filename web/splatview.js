@@ -1,4 +1,4 @@
-import { fitted, lookingAt, poseOf, unit, add, times } from "./camera.js";
+import { add, fitted, lookingAt, minus, poseOf, times, unit } from "./camera.js";
 import { Model } from "./model.js";
 import { Renderer } from "./renderer.js";
 
@@ -114,7 +114,7 @@ export class SplatView {
   goTo(entry) {
     const pose = poseOf(entry);
     const ahead = this.models[0]?.center ?? this.target;
-    const distance = Math.hypot(...pose.position.map((value, i) => value - ahead[i])) || 1;
+    const distance = Math.hypot(...minus(pose.position, ahead)) || 1;
     this.moveTo(pose, add(pose.position, times(pose.forward, distance)));
   }
 
@@ -176,8 +176,10 @@ export class SplatView {
     const mode = this.models[1] ? LOOKS.indexOf(this.look) : 0;
     const wanted = /** @type {(0 | 1)[]} */ (mode === 0 ? [0] : mode === 1 ? [1] : [0, 1]);
     for (const which of wanted) {
-      this.models[which]?.sort(pose, this.layers);
-      renderer.draw(which, this.models[which]?.uploaded ?? null, seen);
+      const model = this.models[which];
+      model?.sort(pose, this.layers);
+      const position = minus(seen.position, model?.offset ?? [0, 0, 0]);
+      renderer.draw(which, model?.uploaded ?? null, { ...seen, position });
     }
     renderer.show({ mode, split: this.split, gain: this.gain, background: this.background });
 

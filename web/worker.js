@@ -1,4 +1,4 @@
-import { Arriving, GszDecoder, isGsz } from "./gsz.js";
+import { Arriving, GszDecoder, chunksOf, isGsz } from "./gsz.js";
 import { isPly, readPly } from "./ply.js";
 import { packSplats, ROW } from "./pack.js";
 import { DepthSorter, NEAR_PLANE } from "./sort.js";
@@ -21,7 +21,7 @@ import { DepthSorter, NEAR_PLANE } from "./sort.js";
  * What a worker answers, each under its name.
  *
  * @typedef {object} Answer
- * @property {{rows: number, degree: number, counts: number[], metadata: Record<string, any>}} [header]
+ * @property {{rows: number, degree: number, counts: number[], offset: number[], metadata: Record<string, any>}} [header]
  * @property {{row: number, packed: ReturnType<typeof packSplats>, tuning: Tuning, center: number[], radius: number}} [layer]
  * @property {{received: number, total: number}} [progress] in bytes; a total of 0 is not known
  * @property {{order: Uint32Array, count: number}} [sorted]
@@ -130,10 +130,10 @@ async function load(source, post, began) {
   /** @type {GszDecoder | undefined} */
   let decoder;
   let places = new Places([]);
-  const begin = (/** @type {number} */ degree, /** @type {number[]} */ counts, metadata = {}) => {
+  const begin = (/** @type {number} */ degree, /** @type {number[]} */ counts, offset = [0, 0, 0], metadata = {}) => {
     places = new Places(counts);
     began(places);
-    post({ header: { rows: places.rows[counts.length], degree, counts, metadata } });
+    post({ header: { rows: places.rows[counts.length], degree, counts, offset, metadata } });
   };
   const add = (/** @type {Splats} */ splats, tuning = { swelling: 1, logitOffset: 0 }) => {
     const row = places.rows[places.ranges.length];
@@ -150,7 +150,7 @@ async function load(source, post, began) {
     if (!isGsz(bytes)) throw new Error("This is neither a .gsz nor a .ply file.");
     if (!decoder) {
       decoder = GszDecoder.open(bytes);
-      if (decoder) begin(decoder.shDegree, decoder.layers.map(({ count }) => count), decoder.metadata);
+      if (decoder) begin(decoder.shDegree, decoder.layers.map(({ count }) => count), decoder.offset, decoder.metadata);
     }
     while (decoder?.ready(bytes)) {
       const tuning = tuningOf(decoder);
@@ -179,12 +179,7 @@ async function* arrivals(source) {
   });
   if (!response.ok || !response.body) throw new Error(`${name} could not be fetched: the server answered ${response.status}.`);
   const total = Number(response.headers.get("content-length")) || 0;
-  const reader = response.body.getReader();
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    yield { chunk: value, total };
-  }
+  for await (const chunk of chunksOf(response.body)) yield { chunk, total };
 }
 
 /**

@@ -39,7 +39,7 @@ def buckets(limits: list[int], stride: int = 1) -> np.ndarray:
 def signed_buckets(limits: list[int], stride: int = 1) -> np.ndarray:
     """As :func:`buckets`, for a column of signed values that are their own tokens."""
     tokens = np.arange(MAX_TOKENS)
-    values = (tokens >> 1) ^ -(tokens & 1)
+    values = np.where(tokens & 1, -(tokens >> 1), tokens >> 1)
     return (np.searchsorted(np.asarray(limits), values, side="right") * stride).astype(np.uint8)
 
 
@@ -47,14 +47,14 @@ def signed_buckets(limits: list[int], stride: int = 1) -> np.ndarray:
 class Alphabet:
     """How integers become tokens and raw bits.
 
-    Signed values are first folded to non-negative ones, 0 -1 1 -2 2 to 0 1 2 3 4. Then a value below
-    ``2**direct_bits`` is its own token; a larger one has a token for its bit length and the ``leading_bits`` bits
-    after its leading one, and the remaining bits are raw, written in pieces of at most 12, lowest first.
+    A value below ``2**direct_bits`` is its own token; a larger one has a token for its bit length and the
+    ``leading_bits`` bits after its leading one, and the remaining bits are raw, written in pieces of at most 12, lowest
+    first. The token of a signed value is twice that of its magnitude, plus 1 for negative ones.
 
     Attributes:
         direct_bits: 1 to 8.
         leading_bits: at most ``direct_bits``.
-        value_bits: the longest folded value, at most 63 bits. At most 256 tokens may result.
+        value_bits: the longest magnitude, at most 63 bits. At most 256 tokens may result.
         signed: whether values may be negative.
     """
 
@@ -66,17 +66,34 @@ class Alphabet:
     @cached_property
     def size(self) -> int:
         """Number of tokens."""
-        return (1 << self.direct_bits) + ((self.value_bits - self.direct_bits) << self.leading_bits)
+        magnitudes = (1 << self.direct_bits) + ((self.value_bits - self.direct_bits) << self.leading_bits)
+        return magnitudes << self.signed
 
     @cached_property
     def plain(self) -> bool:
         """Whether every value is its own token, so that there are no raw bits."""
         return self.size == 1 << self.direct_bits and not self.signed
 
+    @cached_property
+    def levels(self) -> np.ndarray:
+        """``(256,)`` int64: the integer of each token whose raw bits are all 0."""
+        levels = np.zeros(MAX_TOKENS, np.int64)
+        for token in range(self.size):
+            level = token >> self.signed
+            above = level - (1 << self.direct_bits)
+            if above >= 0:
+                leading = (1 << self.leading_bits) + above % (1 << self.leading_bits)
+                level = leading << ((above >> self.leading_bits) + self.direct_bits - self.leading_bits)
+            levels[token] = -level if self.signed and token & 1 else level
+        return levels
+
     def token(self, value: int) -> int:
         """The token of one integer."""
         if self.signed:
-            value = -2 * value - 1 if value < 0 else 2 * value
+            return self._magnitude(abs(value)) << 1 | (value < 0)
+        return self._magnitude(value)
+
+    def _magnitude(self, value: int) -> int:
         if value < 1 << self.direct_bits:
             return value
         below = value.bit_length() - 1 - self.leading_bits

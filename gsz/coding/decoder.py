@@ -14,6 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gsz.coding.alphabet import CHUNK, LANES, PROBABILITY_BITS
+from gsz.coding.neighbors import HISTORY, known, leaning, measured, place_in_map
 from gsz.coding.tables import LOW, NO_SLOTS, ONE, Column, StreamError, at
 from gsz.kernels import kernel
 
@@ -72,10 +73,55 @@ class Decoder:
         column.history[:] = recent[count:]
         return recent[LANES:]
 
+    def predicted(
+        self,
+        column: Column,
+        prediction: tuple[int, float, np.ndarray],
+        base: np.ndarray,
+        reference: np.ndarray,
+        weights: np.ndarray,
+        recent: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The next values of a column, int64, and their tokens, whose contexts look at neighbors.
+
+        Args:
+            prediction: what is coded, parts of a unit in the map of contexts, and this map.
+            base, reference, recent: see :func:`gsz.coding.neighbors.predict`. ``recent`` is filled in.
+        """
+        alphabet, count = column.alphabet, len(weights)
+        tables = column.tables
+        if tables.flat_slots is NO_SLOTS:
+            tables.begin_decoding()
+        tokens, wholes = np.empty(count, np.uint8), np.empty(count, np.int64)
+        _decode_predicted(
+            self._words,
+            self._states,
+            *prediction,
+            base,
+            reference,
+            weights,
+            recent,
+            alphabet.levels,
+            tokens,
+            wholes,
+            tables.flat_counts,
+            tables.flat_symbols,
+            tables.flat_slots,
+            tables.size,
+        )
+        tables.rebuild()
+        values = self._values(column, tokens)
+        values += wholes
+        return values, tokens
+
     def integers(self, column: Column, count: int, contexts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The next ``(count,)`` int64 values of a column, and their tokens."""
         tokens = self.tokens(column, count, contexts)
-        alphabet = column.alphabet
+        return self._values(column, tokens), tokens
+
+    def _values(self, column: Column, tokens: np.ndarray) -> np.ndarray:
+        """The int64 values of tokens, their raw bits read."""
+        alphabet, count = column.alphabet, len(tokens)
         if count >= len(self._long):
             self._long = np.empty(max(count + 1, CHUNK + 1), np.uint32)
         values = np.empty(count, np.int64)
@@ -89,7 +135,46 @@ class Decoder:
             alphabet.direct_bits,
             alphabet.leading_bits,
         )
-        return values, tokens
+        return values
+
+    def triples(
+        self,
+        column: Column,
+        members: np.ndarray,
+        rows: np.ndarray,
+        bounds: np.ndarray,
+        contexts: np.ndarray,
+        weights: np.ndarray,
+        signs: np.ndarray,
+        signs_of_tokens: np.ndarray,
+        limits: np.ndarray,
+        strides: int,
+    ) -> np.ndarray:
+        """The next ``(m,)`` uint8 tokens of triples, see :mod:`gsz.native.sh_coding`; fills in ``signs``."""
+        tokens = np.empty(len(members), np.uint8)
+        tables = column.tables
+        if tables.flat_slots is NO_SLOTS:
+            tables.begin_decoding()
+        _decode_triples(
+            self._words,
+            self._states,
+            members,
+            rows,
+            bounds,
+            contexts,
+            weights,
+            signs,
+            signs_of_tokens,
+            limits,
+            strides,
+            tokens,
+            tables.flat_counts,
+            tables.flat_symbols,
+            tables.flat_slots,
+            tables.size,
+        )
+        tables.rebuild()
+        return tokens
 
     def finish(self) -> None:
         """Check that the stream was used up exactly.
@@ -153,25 +238,117 @@ def _decode_tokens(words, states, recent, contexts, previous, counts, symbols, s
 
 
 @kernel
+def _decode_predicted(
+    words,
+    states,
+    kind,
+    parts,
+    context_map,
+    base,
+    reference,
+    weights,
+    recent,
+    levels,
+    tokens,
+    wholes,
+    counts,
+    symbols,
+    slots,
+    size,
+):
+    """As :func:`_decode_tokens`, each context by what the neighbors are, which the tokens before have told."""
+    size = at(size)
+    position, last, lane = states[_POSITION], at(len(words) - LANES), states[_LANE]
+    for i in range(len(tokens)):
+        if i & (LANES - 1) == 0:
+            position = position if position < last else last
+        measure, whole = measured(kind, parts, i, weights, recent, reference)
+        context = at(base[i]) + at(context_map[place_in_map(measure)])
+        state = states[lane]
+        slot = state & at(ONE - 1)
+        token = at(slots[(context << at(PROBABILITY_BITS)) | slot])
+        cell = context * size + token
+        symbol = at(symbols[cell])
+        counts[cell] += at(1)
+        state = (symbol & at(0xFFFF)) * (state >> at(PROBABILITY_BITS)) + slot - (symbol >> at(16))
+        longer = (state << at(16)) | at(words[position])
+        short = state < at(LOW)
+        states[lane] = longer if short else state
+        position += at(short)
+        lane = (lane + at(1)) & at(LANES - 1)
+        tokens[i] = token
+        wholes[i] = np.int64(whole)
+        recent[i + HISTORY] = known(kind, levels[token], whole, reference[i])
+    states[_POSITION], states[_LANE] = position, lane
+
+
+@kernel
+def _decode_triples(
+    words,
+    states,
+    members,
+    rows,
+    bounds,
+    contexts,
+    weights,
+    signs,
+    signs_of_tokens,
+    limits,
+    stride,
+    tokens,
+    counts,
+    symbols,
+    slots,
+    size,
+):
+    size = at(size)
+    position, last, lane = states[_POSITION], at(len(words) - LANES), states[_LANE]
+    for k in range(len(bounds) - 1):
+        of_coefficient = signs[k]
+        for j in range(bounds[k], bounds[k + 1]):
+            if j & (LANES - 1) == 0:
+                position = position if position < last else last
+            row = rows[members[j]]
+            context = at(contexts[j] + stride * leaning(row, weights, of_coefficient, limits))
+            state = states[lane]
+            slot = state & at(ONE - 1)
+            token = at(slots[(context << at(PROBABILITY_BITS)) | slot])
+            cell = context * size + token
+            symbol = at(symbols[cell])
+            counts[cell] += at(1)
+            state = (symbol & at(0xFFFF)) * (state >> at(PROBABILITY_BITS)) + slot - (symbol >> at(16))
+            longer = (state << at(16)) | at(words[position])
+            short = state < at(LOW)
+            states[lane] = longer if short else state
+            position += at(short)
+            lane = (lane + at(1)) & at(LANES - 1)
+            tokens[j] = token
+            of_coefficient[row + HISTORY] = signs_of_tokens[token]
+    states[_POSITION], states[_LANE] = position, lane
+
+
+@kernel
 def _decode_values(words, states, tokens, values, long, signed, direct_bits, leading_bits):
     """The values of tokens, with the raw bits that some of them have. ``long`` has room for the indices of those."""
-    direct = np.int64(1) << direct_bits
+    direct, escape = np.int64(1) << direct_bits, np.int64(1) << (direct_bits + signed)
     largest = np.uint8(0)
     for i in range(at(len(tokens))):
         token = np.int64(tokens[i])
-        values[i] = ((token >> 1) ^ -(token & 1)) if signed else token
+        negative = token & signed
+        values[i] = ((token >> signed) ^ -negative) + negative
         largest = tokens[i] if tokens[i] > largest else largest
-    if largest < direct:
+    if largest < escape:
         return
     found = at(0)
     for i in range(at(len(tokens))):
         # Written always and kept if there is something: there is nothing to mispredict.
         long[found] = i
-        found += at(tokens[i] >= direct)
+        found += at(tokens[i] >= escape)
     position, lane, last = states[_POSITION], states[_LANE], at(len(words) - LANES)
     for j in range(found):
         i = at(long[j])
-        token = np.int64(tokens[i]) - direct
+        negative = np.int64(tokens[i]) & signed
+        token = (np.int64(tokens[i]) >> signed) - direct
         left = (token >> leading_bits) + direct_bits - leading_bits
         value = at((token & ((1 << leading_bits) - 1)) | (1 << leading_bits)) << at(left)
         left, shift = at(left), at(0)
@@ -191,5 +368,5 @@ def _decode_values(words, states, tokens, values, long, signed, direct_bits, lea
             lane = (lane + at(width > at(0))) & at(LANES - 1)
             shift += width
         value = np.int64(value)
-        values[i] = ((value >> 1) ^ -(value & 1)) if signed else value
+        values[i] = (value ^ -negative) + negative
     states[_POSITION], states[_LANE] = position, lane

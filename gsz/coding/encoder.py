@@ -91,9 +91,7 @@ def _model(buffer, end, values, recent, contexts, previous, counts, symbols, siz
     """
     direct = 1 << direct_bits
     for i in range(len(values)):
-        value = values[i]
-        if signed:
-            value = (value << 1) ^ (value >> 63)
+        value = abs(values[i])
         if value >= direct:
             length = 0
             rest = value
@@ -103,7 +101,7 @@ def _model(buffer, end, values, recent, contexts, previous, counts, symbols, siz
                     length += step
             leading = (value >> (length - leading_bits)) - (1 << leading_bits)
             value = direct + ((length - direct_bits) << leading_bits) + leading
-        recent[at(i) + at(LANES)] = value
+        recent[at(i) + at(LANES)] = (value << 1 | (values[i] < 0)) if signed else value
     first = at(end)
     count = at(len(values))
     for i in range(count):
@@ -115,13 +113,11 @@ def _model(buffer, end, values, recent, contexts, previous, counts, symbols, siz
         counts[context * at(size) + at(recent[i + at(LANES)])] += at(1)
     place = first + count
     for i in range(count):
-        token = np.int64(recent[i + at(LANES)])
+        token = np.int64(recent[i + at(LANES)]) >> signed
         if token < direct:
             continue
         left = ((token - direct) >> leading_bits) + direct_bits - leading_bits
-        value = values[i]
-        if signed:
-            value = (value << 1) ^ (value >> 63)
+        value = abs(values[i])
         while left > 0:
             width = left if left < PROBABILITY_BITS else PROBABILITY_BITS
             start = (value & ((1 << width) - 1)) << (PROBABILITY_BITS - width)

@@ -33,7 +33,7 @@ _HALVES = np.r_[0xFFFF:0x7FFF:-1, 0:0x8000].astype(np.uint16).view(np.float16).a
 
 
 def _layout() -> Layout:
-    layout = {f"mean_{axis}": ColumnPlan("means", Alphabet(4, 3, 33, signed=True), summed=True) for axis in range(3)}
+    layout = {f"mean_{axis}": ColumnPlan("means", Alphabet(3, 2, 32, signed=True), summed=True) for axis in range(3)}
     for name, stream in _STREAMS.items():
         for index in range(FLOAT_WIDTHS[name]):
             for byte in _BYTES:
@@ -80,9 +80,11 @@ class Fast3dgsPacking(Packing):
         return _PARAMETERS.pack(self.dc_step, self.sh_step, flags)
 
     def hints(self, attribute: str, columns: Columns, hints: Hints) -> Hints:
-        if attribute == "sh":
-            return hints | {"sh_fineness": np.zeros(len(columns["y"]), np.uint8)}
-        return hints
+        if attribute != "opacities":
+            return hints
+        places = np.stack([columns[f"mean_{axis}"] for axis in range(3)], axis=1).astype(np.float64)
+        count = len(places)
+        return hints | {"places": places, "dc_steps": np.ones(count), "sh_fineness": np.zeros(count, np.uint8)}
 
     def finish(self, columns: Columns, hints: Hints, rows: Splats) -> None:
         for name, width in FLOAT_WIDTHS.items():

@@ -15,7 +15,7 @@ from gsz.kernels import announced
 from gsz.native import container
 from gsz.native.container import Header
 from gsz.native.fast3dgs_packing import PackedFast3dgs
-from gsz.native.layer_coding import LayerCoding
+from gsz.native.layer_coding import LayerCoding, prepare
 from gsz.native.layers import layer_ends, split
 from gsz.native.layout import column_sizes
 from gsz.native.native_packing import PackedNative
@@ -62,20 +62,23 @@ class LayeredGrid(Grid):
             raise UserError(f"a .gsz file holds fewer than 2**32 Gaussians, not {len(splats)}; prune the model")
         splats = splats.numpy()
         packed = self._pack(splats)
-        columns = [packed.columns(rows) for rows in split(splats, self.layers, importance, packed.curve)]
+        layers = [
+            prepare(packed.packing, packed.columns(rows))
+            for rows in split(splats, self.layers, importance, packed.curve)
+        ]
         header = Header(
             grid=packed.packing.number,
             sh_degree=splats.sh_degree,
             parameters=packed.packing.pack(),
-            column_sizes=column_sizes(packed.packing.layout, columns),
-            counts=[len(layer["sh"]) for layer in columns],
-            corrections=[*self.corrections, *[Correction()] * len(columns)][: len(columns)],
+            column_sizes=column_sizes(packed.packing.layout, [layer.columns for layer in layers]),
+            counts=[len(layer.columns["sh"]) for layer in layers],
+            corrections=[*self.corrections, *[Correction()] * len(layers)][: len(layers)],
             antialiased=splats.antialiased,
             offset=(0.0, 0.0, 0.0) if splats.offset is None else tuple(splats.offset.tolist()),
             metadata=splats.metadata,
         )
         coding = LayerCoding(packed.packing, header.coefficients, header.column_sizes)
-        return container.assemble(header, [coding.encode_layer(layer) for layer in columns])
+        return container.assemble(header, [coding.encode_layer(layer) for layer in layers])
 
 
 class GszGrid(LayeredGrid):

@@ -13,8 +13,9 @@ import numpy as np
 from gsz.coding.alphabet import CHUNK, LANES, chunks
 from gsz.coding.decoder import Decoder
 from gsz.coding.encoder import Encoder
+from gsz.coding.neighbors import HISTORY, no_places, predict, weights_of
 from gsz.coding.tables import StreamError
-from gsz.native.layout import ATTRIBUTES, Columns, Hints, lane_sums
+from gsz.native.layout import ATTRIBUTES, ColumnPlan, Columns, Hints, Prediction, lane_sums
 from gsz.native.packing import Packing
 from gsz.native.sh_coding import Palette, ShCoding
 from gsz.splats import Splats
@@ -35,6 +36,64 @@ class Block(NamedTuple):
     begin: int
     end: int
     chunks: list[tuple[int, int]]
+
+
+class PreparedLayer(NamedTuple):
+    """A layer whose contexts are settled as far as they do not depend on how it is coded.
+
+    Attributes:
+        columns: what is coded of each column.
+        contexts: of the columns that are predicted, ``(N,)`` uint8.
+        hints: all of them.
+    """
+
+    columns: Columns
+    contexts: dict[str, np.ndarray]
+    hints: Hints
+
+
+def prepare(packing: Packing, columns: Columns) -> PreparedLayer:
+    """Predict what is to be predicted of a layer's columns.
+
+    For positions to be cheap and predictions good, each of the eight sequences of every eighth Gaussian should be in
+    Morton order.
+    """
+    summed = {
+        name: lane_sums(columns[name], np.zeros(LANES, np.int64))
+        for name, plan in packing.layout.items()
+        if plan.summed
+    }
+    hints: Hints = {}
+    for attribute in ATTRIBUTES:
+        hints = packing.hints(attribute, columns | summed, hints)
+    plans = {name: plan for name, plan in packing.layout.items() if plan.prediction is not None}
+    count = len(columns["sh"])
+    coded = {name: np.empty(count, np.int64) for name in plans}
+    contexts = {name: np.empty(count, np.uint8) for name in plans}
+    near = _Near(plans)
+    for begin in range(0, count, _BLOCK):
+        rows = slice(begin, begin + _BLOCK)
+        near.move_to(hints["places"][rows])
+        seen = _rows(hints | columns, begin, begin + _BLOCK)
+        for name, plan in plans.items():
+            assert plan.prediction is not None
+            reference, base = _reference_and_base(plan.prediction, seen)
+            alphabet = plan.alphabet
+            predict(
+                plan.prediction.kind,
+                plan.prediction.parts,
+                plan.prediction.map,
+                base,
+                reference,
+                near.weights,
+                near.recent[name],
+                seen[name].astype(np.int64, copy=False),
+                alphabet.levels,
+                (alphabet.direct_bits, alphabet.leading_bits, alphabet.signed),
+                contexts[name][rows],
+                coded[name][rows],
+            )
+    return PreparedLayer(columns | coded, contexts, hints)
 
 
 class LayerCoding:
@@ -63,23 +122,23 @@ class LayerCoding:
         if self._sh:
             self._sh.begin()
 
-    def encode_layer(self, columns: Columns) -> list[bytes]:
-        """The six streams of a layer. The order of Gaussians is kept.
-
-        For positions to be cheap, each of the eight sequences of every eighth Gaussian should be in Morton order.
-        """
+    def encode_layer(self, layer: PreparedLayer) -> list[bytes]:
+        """The six streams of a layer. The order of Gaussians is kept."""
         self._begin_layer()
         coder, streams = Encoder(), []
-        hints: Hints = {}
+        columns = layer.columns
+        places = np.concatenate([no_places(), layer.hints["places"]])
         for attribute in ATTRIBUTES:
-            hints = self._packing.hints(attribute, columns, hints)
             for begin, end in chunks(len(columns["sh"])):
-                seen = _rows(hints, begin, end)
+                seen = _rows(layer.hints, begin, end)
                 for name, plan in self._plans[attribute].items():
-                    values = columns[name][begin:end]
-                    seen[name] = coder.integers(self._columns[name], values, plan.contexts(seen))
+                    contexts = plan.contexts(seen)
+                    if name in layer.contexts:
+                        contexts = layer.contexts[name][begin:end] + (0 if contexts is None else contexts)
+                    seen[name] = coder.integers(self._columns[name], columns[name][begin:end], contexts)
                 if attribute == "sh" and self._sh:
-                    self._sh.encode(coder, columns["sh"][begin:end], seen["sh_fineness"])
+                    weights = weights_of(places[begin : end + HISTORY])
+                    self._sh.encode(coder, columns["sh"][begin:end], seen["sh_fineness"], weights)
             streams.append(coder.finish())
         return streams
 
@@ -95,6 +154,7 @@ class LayerCoding:
         self._begin_layer()
         palette = Palette(self._packing)
         sums = {name: np.zeros(LANES, np.int64) for name, plan in self._packing.layout.items() if plan.summed}
+        near = _Near({name: plan for name, plan in self._packing.layout.items() if plan.prediction is not None})
         attribute = ""
         try:
             coders: dict[str, Decoder] = {}
@@ -106,26 +166,34 @@ class LayerCoding:
                 hints: Hints = {}
                 for attribute in ATTRIBUTES:
                     hints = self._packing.hints(attribute, columns, hints)
-                    columns = columns | self._decode_columns(attribute, coders[attribute], block, hints)
+                    if attribute == "opacities":
+                        near.move_to(hints["places"])
+                    columns = columns | self._decode_columns(attribute, coders[attribute], block, hints, near)
+                    if attribute == "means":
+                        columns = columns | {name: lane_sums(columns[name], before) for name, before in sums.items()}
                 if self._sh:
                     for begin, end in block.chunks:
-                        fineness = hints["sh_fineness"][begin:end]
-                        self._sh.decode(coders["sh"], rows.sh_rest[begin:end], fineness, palette)
-                summed = {name: lane_sums(columns[name], before) for name, before in sums.items()}
-                self._packing.finish(columns | summed, hints, rows)
+                        fineness, weights = hints["sh_fineness"][begin:end], near.weights[begin:end]
+                        self._sh.decode(coders["sh"], rows.sh_rest[begin:end], fineness, weights, palette)
+                self._packing.finish(columns, hints, rows)
             for attribute in ATTRIBUTES:
                 coders[attribute].finish()
         except StreamError as error:
             raise StreamError(f"{attribute}: {error}") from error
 
-    def _decode_columns(self, attribute: str, coder: Decoder, block: Block, hints: Hints) -> Columns:
+    def _decode_columns(self, attribute: str, coder: Decoder, block: Block, hints: Hints, near: _Near) -> Columns:
         """The columns of an attribute for a block."""
         parts: list[Columns] = []
         for begin, end in block.chunks:
-            seen, part = _rows(hints, begin, end), {}
+            seen = _rows(hints, begin, end)
+            part: Columns = {}
             for name, plan in self._plans[attribute].items():
-                column, contexts = self._columns[name], plan.contexts(seen)
-                if plan.alphabet.plain:
+                column = self._columns[name]
+                contexts = plan.contexts(seen)
+                if plan.prediction is not None:
+                    tokens = self._decode_predicted(coder, name, plan, seen | part, contexts, near, begin, end)
+                    part[name], seen[name] = tokens
+                elif plan.alphabet.plain:
                     part[name] = seen[name] = coder.tokens(column, end - begin, contexts)
                 else:
                     part[name], seen[name] = coder.integers(column, end - begin, contexts)
@@ -133,6 +201,60 @@ class LayerCoding:
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _decode_predicted(
+        self,
+        coder: Decoder,
+        name: str,
+        plan: ColumnPlan,
+        seen: dict[str, np.ndarray],
+        contexts: np.ndarray | None,
+        near: _Near,
+        begin: int,
+        end: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The values and tokens of a predicted column for a chunk."""
+        assert plan.prediction is not None
+        prediction = plan.prediction
+        reference, base = _reference_and_base(prediction, seen)
+        if contexts is not None:
+            base = base + contexts
+        return coder.predicted(
+            self._columns[name],
+            (prediction.kind, prediction.parts, prediction.map),
+            base,
+            reference,
+            near.weights[begin:end],
+            near.recent[name][begin : end + HISTORY],
+        )
+
+
+class _Near:
+    """What predictions look at: the weights of neighbors, and what is known of them, block by block.
+
+    Attributes:
+        weights: ``(n, NEIGHBORS)``, of the block at hand.
+        recent: by column ``(HISTORY + n,)`` float64, what is known of the Gaussians before and of these.
+    """
+
+    def __init__(self, plans: dict[str, ColumnPlan]):
+        self._places = no_places()
+        self.weights = np.empty((0, 0))
+        self.recent = {name: np.zeros(HISTORY) for name in plans}
+
+    def move_to(self, places: np.ndarray) -> None:
+        """Go to the next block, whose places are ``(n, 3)``."""
+        self._places = np.concatenate([self._places[-HISTORY:], places])
+        self.weights = weights_of(self._places)
+        for name, before in self.recent.items():
+            self.recent[name] = np.concatenate([before[-HISTORY:], np.empty(len(places))])
+
+
+def _reference_and_base(prediction: Prediction, seen: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """``(n,)`` float64 references of a predicted column, and uint8 beginnings of its contexts."""
+    reference = prediction.reference(seen)
+    base = np.take(prediction.base, np.clip(reference, 0, 255).astype(np.uint8))
+    return reference.astype(np.float64, copy=False), base
 
 
 def _rows(hints: Hints, begin: int, end: int) -> dict[str, np.ndarray]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from gsz.coding.alphabet import LANES, Alphabet, signed_buckets
+from gsz.coding.neighbors import RESIDUAL
 from gsz.coding.tables import ANY, Column
 
 ATTRIBUTES = ("means", "opacities", "scales", "rotations", "dc", "sh")
@@ -18,6 +20,30 @@ Columns = dict[str, np.ndarray]
 Hints = dict[str, np.ndarray]
 """What follows from columns of earlier streams, by name: ``(N,)`` uint8 arrays that contexts look at, and others that a
 packing needs again."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How the contexts of a column look at the Gaussians that are near; see :mod:`gsz.coding.neighbors`.
+
+    Attributes:
+        kind: what is coded.
+        parts: of a unit, in the map.
+        map: ``(256,)`` uint8, the context of what is measured.
+        reference: makes the reference, ``(n,)`` numbers, of hints and of the columns of the stream so far.
+        base: ``(256,)`` uint8, what contexts begin with, by the reference.
+    """
+
+    kind: int
+    parts: float
+    map: np.ndarray
+    reference: Callable[[dict[str, np.ndarray]], np.ndarray]
+    base: np.ndarray = field(default_factory=lambda: ANY)
+
+
+def mapped(limits: list[int], middle: int = 0) -> np.ndarray:
+    """The map of a prediction: how many limits are at or below what is measured, less ``middle``."""
+    return (np.searchsorted(np.asarray(limits), np.arange(256) - middle, side="right")).astype(np.uint8)
 
 
 AS_IT_IS = np.minimum(np.arange(256), 16).astype(np.uint8)
@@ -35,6 +61,7 @@ class ColumnPlan:
             :data:`AS_IT_IS` for a hint of at most 16.
         second: another one.
         previous: map of the column's own token eight Gaussians before.
+        prediction: where there is one, contexts look at it, and at ``first``, but at nothing else.
         summed: whether each item is a difference from the one eight before. Encoders are given differences, see
             :func:`lane_differences`; decoders give their sums to the packing.
     """
@@ -45,9 +72,13 @@ class ColumnPlan:
     second: tuple[str, np.ndarray] = ("", ANY)
     previous: np.ndarray = field(default_factory=lambda: ANY)
     summed: bool = False
+    prediction: Prediction | None = None
 
     def column(self, size: int) -> Column:
         """The column, of ``size`` tokens."""
+        if self.prediction is not None:
+            contexts = 1 + int(self.prediction.base.max()) + int(self.prediction.map.max()) + int(self.first[1].max())
+            return Column(self.alphabet, size, contexts)
         contexts = 1 + int(self.first[1].max()) + int(self.second[1].max())
         return Column(self.alphabet, size, contexts, self.previous)
 
@@ -62,19 +93,17 @@ class ColumnPlan:
 
 Layout = dict[str, ColumnPlan]
 
+# Of how far the neighbors are from their mean, in tenths of a step.
+_AGREEMENT = Prediction(RESIDUAL, 10.0, mapped([3, 7, 10, 14, 20, 28, 40, 56, 80, 112]), lambda seen: seen["dc_steps"])
+
 DC_COLUMNS: Layout = {
-    "y": ColumnPlan(
-        "dc", Alphabet(7, 2, 24, signed=True), previous=signed_buckets([-40, -25, -14, -6, 0, 7, 15, 26, 41])
-    ),
-    "cg": ColumnPlan("dc", Alphabet(6, 2, 24, signed=True), previous=signed_buckets([-5, -1, 2, 6])),
+    "y": ColumnPlan("dc", Alphabet(6, 1, 32, signed=True), prediction=_AGREEMENT),
+    "cg": ColumnPlan("dc", Alphabet(5, 1, 32, signed=True), prediction=_AGREEMENT),
     "co": ColumnPlan(
-        "dc",
-        Alphabet(6, 2, 24, signed=True),
-        first=("cg", signed_buckets([-5, -1, 2, 6], 4)),
-        previous=signed_buckets([-3, 0, 4]),
+        "dc", Alphabet(5, 1, 32, signed=True), first=("cg", signed_buckets([-2, 0, 1, 3], 11)), prediction=_AGREEMENT
     ),
 }
-"""The columns of degree-0 harmonics, in every layout."""
+"""The columns of degree-0 harmonics, in every layout. There is a hint ``dc_steps`` for them."""
 
 
 def column_sizes(layout: Layout, layers: list[Columns]) -> list[int]:

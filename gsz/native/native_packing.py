@@ -11,6 +11,7 @@ import numpy as np
 
 from gsz.coding.alphabet import Alphabet, buckets
 from gsz.coding.morton import deinterleave, interleave
+from gsz.coding.neighbors import BELOW, LEVEL
 from gsz.coding.tables import StreamError
 from gsz.kernels import kernel
 from gsz.native.layout import (
@@ -20,8 +21,10 @@ from gsz.native.layout import (
     Columns,
     Hints,
     Layout,
+    Prediction,
     from_ycocg,
     lane_differences,
+    mapped,
     to_ycocg,
 )
 from gsz.native.packing import Packed, Packing
@@ -37,9 +40,37 @@ from gsz.native.symbols import (
 )
 from gsz.splats import Splats
 
-_OPACITY = buckets([4, 12, 32], 10)
-_SCALE = buckets([4, 8, 12, 16, 22, 30, 40, 56, 80])
-_ROTATION = ColumnPlan("rotations", Alphabet(5, 4, 16, signed=True), first=("rotation_fineness", AS_IT_IS))
+_HALF_OCTAVES = [1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64]
+_QUARTER_OCTAVES = [
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    9,
+    11,
+    13,
+    15,
+    18,
+    21,
+    25,
+    30,
+    35,
+    42,
+    50,
+    59,
+    70,
+    83,
+    99,
+    118,
+    140,
+    166,
+    198,
+    235,
+]
+_ROTATION = ColumnPlan("rotations", Alphabet(5, 3, 15, signed=True), first=("rotation_fineness", AS_IT_IS))
 
 _PARAMETERS = struct.Struct("<3d2d7d4d4BH3h")
 """Center, radius, scale pivot; steps of scales, rotations, DC, SH and its Co and Cg, SH threshold; SH values; bits of
@@ -57,14 +88,39 @@ class NativePacking(Packing):
     name = "native"
     layout: ClassVar[Layout] = {
         "distance": ColumnPlan("means", Alphabet(2, 2, 63), previous=buckets([36, 48, 60]), summed=True),
-        "opacity": ColumnPlan("opacities", Alphabet(7, 4, 8), previous=buckets([4, 8, 16, 32, 64, 96])),
-        "scale": ColumnPlan("scales", Alphabet(7, 3, 20), first=("opacity_level", _OPACITY), previous=_SCALE),
-        "gap": ColumnPlan("scales", Alphabet(6, 2, 20), first=("scale", _SCALE)),
+        "opacity": ColumnPlan(
+            "opacities",
+            Alphabet(7, 4, 8),
+            prediction=Prediction(LEVEL, 12.0, mapped(list(range(1, 12))), lambda seen: seen["opacity_levels"]),
+        ),
+        "scale": ColumnPlan(
+            "scales",
+            Alphabet(7, 3, 20),
+            prediction=Prediction(
+                LEVEL, 4.0, mapped(_QUARTER_OCTAVES), lambda seen: np.ones(len(seen["opacity_level"]))
+            ),
+        ),
+        "gap": ColumnPlan(
+            "scales",
+            Alphabet(6, 2, 20),
+            prediction=Prediction(
+                BELOW,
+                1.0,
+                mapped([-6, -3, -1, 0, 1, 2, 4, 6, 9, 13, 20], 128),
+                lambda seen: seen["scale"],
+                buckets(_HALF_OCTAVES, 12),
+            ),
+        ),
         "thin": ColumnPlan(
             "scales",
-            Alphabet(6, 2, 19),
-            first=("gap", buckets([1, 2, 4, 7, 12])),
-            second=("scale", buckets([16, 24, 32, 40, 50], 6)),
+            Alphabet(6, 2, 20),
+            prediction=Prediction(
+                BELOW,
+                2.0,
+                mapped([-6, -2, -1, 0, 1, 2, 4, 8, 12, 18, 26, 40], 128),
+                lambda seen: (seen["scale"] - seen["gap"] + 1) >> 1,
+                buckets(_HALF_OCTAVES, 13),
+            ),
         ),
         "rotation_x": _ROTATION,
         "rotation_y": _ROTATION,
@@ -161,6 +217,10 @@ class NativePacking(Packing):
         }
 
     def hints(self, attribute: str, columns: Columns, hints: Hints) -> Hints:
+        if attribute == "opacities":
+            positions = deinterleave(columns["distance"], MEAN_LIMIT)
+            levels = np.full(len(positions), float(self.steps.opacity_levels))
+            return hints | {"positions": positions, "places": positions.astype(np.float64), "opacity_levels": levels}
         if attribute == "scales":
             levels = columns["opacity"]
             if int(levels.max(initial=0)) >= self.steps.opacity_levels:
@@ -176,13 +236,14 @@ class NativePacking(Packing):
                 "scales": scales,
                 "rotation_fineness": fineness.rotations,
                 "dc_fineness": fineness.dc,
+                "dc_steps": np.take(self.steps.dc_steps, fineness.dc),
                 "sh_fineness": fineness.sh,
             }
         return hints
 
     def finish(self, columns: Columns, hints: Hints, rows: Splats) -> None:
         symbols = Symbols(
-            means=deinterleave(columns["distance"], MEAN_LIMIT),
+            means=hints["positions"],
             scales=hints["scales"],
             opacities=hints["opacity_level"],
             rotations=_side_by_side(columns["rotation_x"], columns["rotation_y"], columns["rotation_z"]),

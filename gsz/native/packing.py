@@ -37,10 +37,11 @@ class Packing(ABC):
     def hints(self, attribute: str, columns: Columns, hints: Hints) -> Hints:
         """What the stream of ``attribute`` may look at: ``hints``, those of the stream before, and what is new.
 
-        For the last one, ``sh``, there is a hint ``sh_fineness``, ``(N,)`` uint8.
+        From ``opacities`` on there is a hint ``places``, ``(N, 3)`` float64 positions in which near ones are near; for
+        ``dc`` one ``dc_steps``, ``(N,)`` float64; and for ``sh`` one ``sh_fineness``, ``(N,)`` uint8.
 
         Args:
-            columns: at least those of the streams before that of ``attribute``.
+            columns: at least those of the streams before that of ``attribute``; those that hold differences summed up.
 
         Raises:
             StreamError: a column has a value that it cannot have.
@@ -53,7 +54,7 @@ class Packing(ABC):
         Numbers that are not finite are possible in a strange file.
 
         Args:
-            columns: all of them; those that hold differences are summed up.
+            columns: all of them, summed up likewise.
             hints: those of the last stream.
             rows: of a model; views that are written to.
         """

@@ -15,6 +15,7 @@ import numpy as np
 from gsz.coding.alphabet import Alphabet, buckets
 from gsz.coding.decoder import Decoder
 from gsz.coding.encoder import Encoder
+from gsz.coding.neighbors import HISTORY, lean
 from gsz.coding.tables import Column, at
 from gsz.kernels import kernel
 
@@ -24,17 +25,22 @@ KINDS = 4
 """Contexts tell the classes 1 to 4 apart; higher ones count as the last."""
 DENSITIES = 5
 """Of a Gaussian's masks so far, see :data:`_DENSITY`."""
-COUNTS = 4
-"""Of a Gaussian's coefficients that are not zero: up to 3, 7, 11 and 15."""
 ESCAPE = 26
-"""The token of triples that hold a magnitude above 1; the others are below."""
+"""The first of three tokens of triples that hold a magnitude above 1, of which Y is negative, zero or positive; the
+tokens of the others are below."""
+TRIPLES = ESCAPE + 3
+LEANINGS = np.array([-0.6, -0.3, -0.08, 0.08, 0.3, 0.6])
+"""Limits of the mean of the neighbors' signs of Y."""
 CROWDS = 3
 """Of a Gaussian's escapes: one, up to four, or more."""
 VALUE_KINDS = 7
 """Contexts of values tell the classes 2 to 8 apart."""
 
 _FINENESSES = 17
-_VALUE = Alphabet(5, 1, 14, signed=True)
+_MAGNITUDE = Alphabet(5, 1, 13)
+_VALUE = Alphabet(4, 1, 13, signed=True)
+_SIGNS = np.array([token // 9 - 1 for token in range(ESCAPE + 1) if token != ESCAPE // 2] + [-1, 0, 1], np.int8)
+"""The sign of Y of each token of triples."""
 
 
 _MASKS = np.arange(1 << GROUPS[-1][1])
@@ -48,8 +54,6 @@ def _densities(known: int) -> np.ndarray:
 
 
 _DENSITY = {begin: _densities(begin) for begin, _ in GROUPS}
-_FULLNESS = (np.bitwise_count(_MASKS) >> 2).astype(np.uint8)
-"""Of each mask, which of :data:`COUNTS` it has."""
 
 
 class Colors(Protocol):
@@ -101,16 +105,24 @@ class ShCoding:
         self._masks = [
             Column(Alphabet(end - begin, 0, end - begin), contexts=KINDS * DENSITIES) for begin, end in self._groups
         ]
-        self._triples = Column(Alphabet(5, 0, 5), ESCAPE + 1, contexts=KINDS * COUNTS)
-        self._values = [Column(_VALUE, contexts=VALUE_KINDS * number) for number in (CROWDS, 5, 5)]
+        self._triples = Column(Alphabet(5, 0, 5), TRIPLES, contexts=KINDS * (1 + len(LEANINGS)))
+        self._values = [
+            Column(_MAGNITUDE, contexts=VALUE_KINDS * CROWDS + 1),
+            *(Column(_VALUE, contexts=5 * VALUE_KINDS) for _ in range(2)),
+        ]
+        self._signs = np.zeros((coefficients, HISTORY), np.int8)
 
     def begin(self) -> None:
         """Start a new stream."""
         for column in (self._classes, *self._masks, self._triples, *self._values):
             column.begin()
+        self._signs[:] = 0
 
-    def encode(self, coder: Encoder, sh: np.ndarray, fineness: np.ndarray) -> None:
-        """Append a chunk of ``(n, 3 K)`` int16 harmonics of ``(n,)`` uint8 ``fineness``."""
+    def encode(self, coder: Encoder, sh: np.ndarray, fineness: np.ndarray, weights: np.ndarray) -> None:
+        """Append a chunk of ``(n, 3 K)`` int16 harmonics of ``(n,)`` uint8 ``fineness``.
+
+        ``weights``: of neighbors, see :func:`gsz.coding.neighbors.weights_of`.
+        """
         classes, masks = survey(sh)
         coder.integers(self._classes, classes, fineness * np.uint8(KINDS))
         rows = np.flatnonzero(classes > 0).astype(np.uint16)
@@ -122,14 +134,19 @@ class ShCoding:
         members, contexts, bounds = self._members_of(kinds, masks)
         triples, values = np.empty(len(members), np.int64), np.empty((3, len(members)), np.int64)
         count = _triples_of(sh, rows, members, bounds, triples, values)
+        signs = np.hstack([self._signs, np.sign(sh[:, ::3]).T.astype(np.int8)])
+        lean(members, rows, bounds, weights, signs, LEANINGS, KINDS, contexts)
+        self._signs = signs[:, -HISTORY:]
         escapes = _Escapes.of(kinds, members, coder.integers(self._triples, triples, contexts))
         y, co, cg = values[:, :count]
-        coder.integers(self._values[0], y, escapes.contexts)
+        coder.integers(self._values[0], np.abs(y), escapes.contexts)
         beside = escapes.contexts_beside(y)
         coder.integers(self._values[1], co, beside)
         coder.integers(self._values[2], cg, beside)
 
-    def decode(self, coder: Decoder, sh_rest: np.ndarray, fineness: np.ndarray, palette: Palette) -> None:
+    def decode(
+        self, coder: Decoder, sh_rest: np.ndarray, fineness: np.ndarray, weights: np.ndarray, palette: Palette
+    ) -> None:
         """Fill in a chunk of ``(n, K, 3)`` float32 harmonics of ``(n,)`` uint8 ``fineness``."""
         classes = coder.tokens(self._classes, len(sh_rest), fineness * np.uint8(KINDS))
         rows = np.flatnonzero(classes > 0).astype(np.uint16)
@@ -139,10 +156,13 @@ class ShCoding:
             group = coder.tokens(column, len(rows), contexts)
             masks |= group.astype(np.uint16) << begin
         members, contexts, bounds = self._members_of(kinds, masks)
-        tokens = coder.tokens(self._triples, len(members), contexts)
+        signs = np.hstack([self._signs, np.zeros((len(self._signs), len(sh_rest)), np.int8)])
+        tokens = coder.triples(self._triples, members, rows, bounds, contexts, weights, signs, _SIGNS, LEANINGS, KINDS)
+        self._signs = signs[:, -HISTORY:]
         escapes = _Escapes.of(kinds, members, tokens)
         symbols = np.empty((len(escapes.contexts), 3), np.int16)
         symbols[:, 0], _ = coder.integers(self._values[0], len(symbols), escapes.contexts)
+        symbols[:, 0] *= escapes.signs
         beside = escapes.contexts_beside(symbols[:, 0])
         for color, column in enumerate(self._values[1:], 1):
             symbols[:, color], _ = coder.integers(column, len(symbols), beside)
@@ -155,13 +175,13 @@ class ShCoding:
         """The coefficients in masks, coefficient by coefficient.
 
         Returns:
-            ``(m,)`` uint16 indices of their masks; ``(m,)`` uint8 contexts of their triples, by the class and by how
-            full the mask is; and ``(K + 1,)`` where the members of each coefficient begin.
+            ``(m,)`` uint16 indices of their masks; ``(m,)`` uint8 contexts of their triples, as far as the class tells
+            them; and ``(K + 1,)`` where the members of each coefficient begin.
         """
         count = int(np.bitwise_count(masks).sum(dtype=np.int64))
         members, contexts = np.empty(count + 1, np.uint16), np.empty(count + 1, np.uint8)
         bounds = np.zeros(self._groups[-1][1] + 1, np.int64)
-        own = _contexts(kinds, COUNTS, masks, _FULLNESS)
+        own = np.minimum(kinds - np.uint8(1), np.uint8(KINDS - 1))
         _members(masks, own, members, contexts, bounds)
         return members[:-1], contexts[:-1], bounds
 
@@ -179,16 +199,19 @@ class _Escapes(NamedTuple):
     Attributes:
         masks: ``(m,)`` uint16 indices of the masks that they belong to.
         kinds: ``(m,)`` uint8, the classes of their Gaussians from 2 on, as numbers below :data:`VALUE_KINDS`.
-        contexts: ``(m,)`` uint8, those of Y: by the kind, and by how many escapes the Gaussian has.
+        contexts: ``(m,)`` uint8, those of the magnitude of Y: by the kind, and by how many escapes the Gaussian has;
+            the last one where it is 0.
+        signs: ``(m,)`` int8, those of Y.
     """
 
     masks: np.ndarray
     kinds: np.ndarray
     contexts: np.ndarray
+    signs: np.ndarray
 
     @staticmethod
     def of(kinds: np.ndarray, members: np.ndarray, tokens: np.ndarray) -> _Escapes:
-        escapes = _Escapes(*(np.empty(len(members) + 1, kind) for kind in (np.uint16, np.uint8, np.uint8)))
+        escapes = _Escapes(*(np.empty(len(members) + 1, kind) for kind in (np.uint16, np.uint8, np.uint8, np.int8)))
         count = _find_escapes(kinds, members, tokens, np.zeros(len(kinds), np.uint8), *escapes)
         return _Escapes(*(array[:count] for array in escapes))
 
@@ -242,19 +265,21 @@ def _members(masks, own, members, contexts, bounds):
 
 
 @kernel
-def _find_escapes(kinds, members, tokens, crowd, masks, own, contexts):
+def _find_escapes(kinds, members, tokens, crowd, masks, own, contexts, signs):
     """Returns how many escapes there are. ``crowd`` is all zero, and is given how many each Gaussian has."""
     found = at(0)
     for j in range(at(len(members))):
         masks[found] = members[j]
-        found += at(tokens[j] == ESCAPE)
+        signs[found] = np.int64(tokens[j]) - (ESCAPE + 1)
+        found += at(tokens[j] >= ESCAPE)
     for j in range(found):
         crowd[at(masks[j])] += 1
     for j in range(found):
         kind, escapes = np.int64(kinds[at(masks[j])]) - 2, crowd[at(masks[j])]
         kind = 0 if kind < 0 else (VALUE_KINDS - 1 if kind >= VALUE_KINDS else kind)
         own[j] = kind
-        contexts[j] = kind * CROWDS + (escapes > 1) + (escapes > 4)
+        context = kind * CROWDS + (escapes > 1) + (escapes > 4)
+        contexts[j] = context if signs[j] != 0 else VALUE_KINDS * CROWDS
     return found
 
 
@@ -280,7 +305,7 @@ def _triples_of(sh, rows, members, bounds, tokens, escapes):
                 digits = 9 * (one + 1) + 3 * (two + 1) + three + 1
                 tokens[j] = digits - (digits > 13)
             else:
-                tokens[j] = ESCAPE
+                tokens[j] = ESCAPE + 1 + np.sign(one)
                 escapes[0, found], escapes[1, found], escapes[2, found] = one, two, three
                 found += 1
     return found
@@ -297,7 +322,7 @@ def _place(flat, width, rows, members, tokens, bounds, fineness, colors, escapes
         for j in range(at(bounds[k]), at(bounds[k + at(1)])):
             row = at(rows[at(members[j])])
             token = at(tokens[j])
-            escaped = token == at(ESCAPE)
+            escaped = token >= at(ESCAPE)
             source = at(3) * (escape if escaped else at(fineness[row]) * at(ESCAPE) + token)
             escape += at(escaped)
             place = row * at(width) + at(3) * k

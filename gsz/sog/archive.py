@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from gsz.contract import CodecError
+from gsz.foreign import plain_name
 from gsz.rounding.arrays import Bytes, Float64s
 from gsz.sog.layout import META, ZIP_MAGIC
 
@@ -42,12 +43,12 @@ class Archive:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
         except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, OverflowError) as error:
             raise CodecError(f"{source}: a truncated or corrupted zip ({error}); write or download it again") from error
-        members = self._zip.infolist()
+        members = {member.filename.replace("\\", "/"): member for member in self._zip.infolist()}
         # Who zips the folder of an unbundled SOG has the folder's name before all others.
-        folders = [member.filename[: -len(META)] for member in members if f"/{member.filename}".endswith(f"/{META}")]
+        folders = [name.removesuffix(META) for name in members if f"/{name}".endswith(f"/{META}")]
         folder = min(folders, key=len, default="")
         self._members = {
-            member.filename[len(folder) :]: member for member in members if member.filename.startswith(folder)
+            name.removeprefix(folder): member for name, member in members.items() if name.startswith(folder)
         }
         self.most = PIXELS_FREE + PIXELS_A_BYTE * len(data)
         self.meta = self._parse_meta()
@@ -74,12 +75,12 @@ class Archive:
 
     def files(self, key: str, count: int) -> list[str]:
         """The names of an entry's images."""
-        names = self.section(key).get("files")
-        if not isinstance(names, list) or len(names) != count:
+        named = self.section(key).get("files")
+        if not isinstance(named, list) or len(named) != count:
             raise self.bad(f"{META} does not name the {count} files of {key}")
-        for name in names:
-            if not isinstance(name, str) or name not in self._members:
-                raise self.bad(f"{META} names a file of {key} that is missing")
+        names = [name for name in map(plain_name, named) if name in self._members]
+        if len(names) < count:
+            raise self.bad(f"{META} names a file of {key} that is missing")
         return names
 
     def numbers(self, section: dict[str, Any], key: str, least: int, most: int) -> Float64s:

@@ -72,7 +72,7 @@ if (stage && globalThis.gsz) {
   let viewer = null;
   const begin = async () => {
     viewer = document.createElement("gsz-viewer");
-    for (const [name, value] of Object.entries(stage.dataset)) if (value) viewer.setAttribute(name, value);
+    for (const name of ["names", "look", "background"]) viewer.setAttribute(name, stage.dataset[name]);
     stage.replaceChildren(viewer);
     viewer.cameras = JSON.parse(document.getElementById("cameras").textContent);
     await Promise.all(["model-0", "model-1"].map(bytesOf).map((bytes, which) => bytes && viewer.load(which, bytes)));
@@ -85,4 +85,5 @@ if (stage && globalThis.gsz) {
       stage.scrollIntoView({ block: "center" });
     });
   }
+  if ("starts" in stage.dataset) begin();
 }

@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 
 from batch.datasets import Dataset
+from scene.transforms import TRAIN_TRANSFORMS, TRANSFORMS
 
 _PHOTOGRAPHS = {".jpg", ".jpeg", ".png"}
 
@@ -34,6 +35,8 @@ def _check_photographs(source: Path, images: str) -> list[str]:
     there = {path.name for path in folder.iterdir() if path.suffix.lower() in _PHOTOGRAPHS}
     if not there:
         return [f"{folder}: holds no .jpg or .png"]
+    if any((source / name).is_file() for name in (TRANSFORMS, TRAIN_TRANSFORMS)):
+        return []
     model = next((path for path in (source / "sparse" / "0", source / "sparse") if _images_file(path)), None)
     if model is None:
         return [f"{source / 'sparse' / '0'}: holds no COLMAP model (images.bin or images.txt)"]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from quality.summary import ModelSummary, ViewMetrics
+
+OTHER = "scenes"
+"""The option that names a folder of other scenes."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +19,7 @@ class Dataset:
         key: The command-line option that names its folder.
         title: Its name in tables.
         images: The folder of photographs by scene; the resolution that the literature reports is that of the folder.
-        published: The figures of Fast-3DGS by scene, as its paper gives them.
+        published: The figures of Fast-3DGS by scene, as its paper gives them; none for scenes that it does not have.
         published_average: The averages, as its paper gives them.
     """
 
@@ -23,7 +27,13 @@ class Dataset:
     title: str
     images: dict[str, str]
     published: dict[str, ModelSummary]
-    published_average: ModelSummary
+    published_average: ModelSummary | None
+
+    @staticmethod
+    def of_folder(folder: Path) -> Dataset:
+        """Whatever scenes there are in a folder, each with its photographs in ``images``."""
+        scenes = sorted(path.name for path in folder.iterdir() if (path / "images").is_dir())
+        return Dataset(OTHER, "Scenes", dict.fromkeys(scenes, "images"), {}, None)
 
 
 def _published(

@@ -38,9 +38,9 @@ class DatasetResults:
         return mean_summary(list(self.summaries.values())) if self.summaries else None
 
     @property
-    def published_average(self) -> ModelSummary:
+    def published_average(self) -> ModelSummary | None:
         """The published figures, averaged over the scenes that there are results of; all where there is none."""
-        if not self.summaries or len(self.summaries) == len(self.dataset.images):
+        if not self.summaries or not self.dataset.published or len(self.summaries) == len(self.dataset.images):
             return self.dataset.published_average
         return mean_summary([self.dataset.published[scene] for scene in self.summaries])
 
@@ -52,11 +52,11 @@ def report(results: Sequence[DatasetResults], style: Style = "text") -> str:
     for each in results:
         title = each.dataset.title + (f", {each.recipe}" if each.recipe else "")
         for scene, summary in each.summaries.items():
-            scenes += _beside(f"{title}: {scene}", summary, each.dataset.published[scene])
+            scenes += _beside(f"{title}: {scene}", summary, each.dataset.published.get(scene))
         if each.average is not None:
             share = f"{len(each.summaries)} of {len(each.dataset.images)} scenes"
             averages += _beside(f"{title} ({share})", each.average, each.published_average)
-        else:
+        elif each.dataset.published_average is not None:
             averages.append([f"{each.dataset.title}, published", *_cells(each.dataset.published_average)])
     parts = [format_table(["scene", *COLUMNS], scenes, style)] if scenes else []
     parts.append(format_table(["average", *COLUMNS], averages, style))
@@ -70,7 +70,7 @@ def write_report(results: Sequence[DatasetResults], folder: Path) -> None:
     tree: dict[str, dict] = {}
     rows: list[list[str]] = []
     for each in results:
-        published = {**each.dataset.published, "average": each.dataset.published_average}
+        published = _published(each.dataset)
         entry = tree.setdefault(
             each.dataset.key,
             {"published": {name: summary.to_json() for name, summary in published.items()}, "recipes": {}},
@@ -84,7 +84,7 @@ def write_report(results: Sequence[DatasetResults], folder: Path) -> None:
         ours = {**each.summaries, **({} if each.average is None else {"average": each.average})}
         rows += [[each.dataset.key, each.recipe, name, *_plain(summary)] for name, summary in ours.items()]
     for dataset in {each.dataset.key: each.dataset for each in results}.values():
-        published = {**dataset.published, "average": dataset.published_average}
+        published = _published(dataset)
         rows += [[dataset.key, "published", name, *_plain(summary)] for name, summary in published.items()]
     write_text(folder / "results.json", json.dumps(tree, indent=2, allow_nan=False) + "\n")
     text = io.StringIO()
@@ -93,7 +93,14 @@ def write_report(results: Sequence[DatasetResults], folder: Path) -> None:
     write_text(folder / "results.md", report(results, "markdown") + "\n")
 
 
-def _beside(name: str, ours: ModelSummary, published: ModelSummary) -> list[list[str]]:
+def _published(dataset: Dataset) -> dict[str, ModelSummary]:
+    average = dataset.published_average
+    return {**dataset.published, **({} if average is None else {"average": average})}
+
+
+def _beside(name: str, ours: ModelSummary, published: ModelSummary | None) -> list[list[str]]:
+    if published is None:
+        return [[name, *_cells(ours)]]
     differences = [
         cell(None if mine is None or theirs is None else mine - theirs, pattern)
         for mine, theirs, pattern in zip(_values(ours), _values(published), _DIFFERENCES, strict=True)

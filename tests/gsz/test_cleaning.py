@@ -4,6 +4,7 @@ they have none, with one line for each kind that counts them; refused with ``str
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,17 @@ def test_blank_rows_are_dropped() -> None:
     cleaned, notes = clean(splats)
     assert_same(cleaned, splats.select(np.arange(20)))
     assert notes == ["180 of 200 Gaussians are dropped because all their values are 0"]
+
+
+def test_blank_rows_may_have_an_identity_rotation() -> None:
+    """One such Gaussian alone is what people write by hand."""
+    splats = model()
+    for name, array in splats.named_parameters():
+        array[180:] = 0
+        if name == "quaternions":
+            array[180:, 0] = 1
+    assert len(clean(splats)[0]) == 180
+    assert len(clean(splats.select(np.arange(181)))[0]) == 181
 
 
 def test_infinite_opacities_are_opaque_or_gone() -> None:
@@ -211,6 +223,36 @@ def test_activated_values_are_noticed_and_read(
     assert caplog.messages == []
     for (name, expected), (_, actual) in zip(model().named_parameters(), read.named_parameters(), strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1.0, 30.0, 1e3])
+def test_activated_scales_are_noticed_in_models_of_any_size(
+    factor: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where cleaning would drop most of them for their size, and where others are broken."""
+    plain = model()
+    plain = plain.replace(means=plain.means * factor, log_scales=plain.log_scales + np.float32(np.log(factor)))
+    assert doubts(plain) == []
+    scales = np.exp(plain.log_scales)
+    scales[5], scales[6, 1] = 0, np.nan
+    write_unchecked(tmp_path / "model.ply", plain.replace(log_scales=scales))
+    with suppress(CodecError):
+        gsz.read(tmp_path / "model.ply")
+    assert "its scales look activated" in caplog.text
+
+
+def test_activated_opacities_may_be_rounded_beyond_1() -> None:
+    splats = activated("opacity")
+    splats.opacity_logits[3] = np.float32(1.0000002)
+    assert "--activated opacity" in doubts(splats)[0]
+    assert np.isposinf(deactivate(splats, ("opacity",), "file").opacity_logits[3])
+
+
+def test_positions_that_single_precision_has_spoiled_are_noticed() -> None:
+    far = model()
+    far = far.replace(means=(far.means + np.array([5e5, 5.4e6, 300])).astype(np.float32))
+    assert "has rounded them to steps of 0.5" in doubts(far)[0]
+    assert doubts(far.replace(log_scales=far.log_scales + 5)) == []
 
 
 def test_activated_ends_are_opaque_gone_and_flat() -> None:

@@ -32,8 +32,8 @@ def signed(limits: list[int], stride: int = 1) -> Map:
     return [stride * sum(limit <= unfold(token) for limit in limits) for token in range(256)]
 
 
-def unfold(value: int) -> int:
-    return -(value + 1) // 2 if value % 2 else value // 2
+def unfold(token: int) -> int:
+    return -(token >> 1) if token % 2 else token >> 1
 
 
 def share(weights: list[int]) -> list[int]:
@@ -108,7 +108,7 @@ class Stream:
         return value
 
     def rest(self, token: int, direct: int, leading: int) -> int:
-        """The folded value of a token, its raw bits read."""
+        """The magnitude of a token, its raw bits read."""
         if token < 1 << direct:
             return token
         above = token - (1 << direct)
@@ -120,49 +120,106 @@ class Stream:
 
 
 class Column:
+    """A column; where there is a ``kind``, its contexts look at neighbors."""
+
+    kind = ""
+
     def __init__(self, home: str, fold: bool, direct: int, leading: int, **maps: tuple[str, Map] | Map) -> None:
         self.home, self.fold, self.direct, self.leading = home, fold, direct, leading
         self.first = maps.get("first", ("", NOTHING))
-        self.second = maps.get("second", ("", NOTHING))
         self.previous = maps.get("previous", NOTHING)
         self.tables: Tables
 
     def prepare(self, tokens: int) -> None:
-        reach = max(self.first[1]) + max(self.second[1]) + max(self.previous)  # type: ignore[call-overload, type-var, operator]
-        self.tables = Tables(1 + reach, tokens)
+        self.tables = Tables(1 + max(self.first[1]) + max(self.previous), tokens)  # type: ignore[call-overload, type-var, operator]
+
+    def value(self, stream: Stream, token: int) -> int:
+        if not self.fold:
+            return stream.rest(token, self.direct, self.leading)
+        size = stream.rest(token >> 1, self.direct, self.leading)
+        return -size if token & 1 else size
+
+    def level(self, token: int) -> int:
+        """The value without its raw bits."""
+
+        class Zeros:
+            def raw(self, bits: int) -> int:
+                return 0
+
+            rest = Stream.rest
+
+        return self.value(Zeros(), token)  # type: ignore[arg-type]
+
+
+class Predicted(Column):
+    def __init__(
+        self,
+        home: str,
+        kind: str,
+        coding: tuple[int, int, bool],
+        parts: int,
+        limits: list[int],
+        base: Map = NOTHING,
+        **maps: tuple[str, Map],
+    ) -> None:
+        super().__init__(home, coding[2], coding[0], coding[1], **maps)
+        self.kind, self.parts, self.limits, self.base = kind, parts, limits, base
+
+    def prepare(self, tokens: int) -> None:
+        self.tables = Tables(1 + max(self.first[1]) + max(self.base) + len(self.limits), tokens)  # type: ignore[call-overload, operator]
+
+    def context(self, near: list[tuple[float, float]], reference: float) -> tuple[int, int]:
+        """The context without the first column's part, and the whole number to be added; ``near`` are weights and
+        what is known of neighbors."""
+        mean = 0.0
+        for weight, known in near:
+            mean += weight * known
+        whole = 0
+        if self.kind == "level":
+            measure = mean / reference * self.parts
+        elif self.kind == "below":
+            measure = (reference - mean) * self.parts
+        else:
+            deviation = 0.0
+            for weight, known in near:
+                deviation += weight * abs(known - mean)
+            measure = deviation / reference * self.parts
+            whole = int(min(max(math.floor(mean / reference + 0.5), -1e9), 1e9))
+        begin = self.base[min(max(int(reference), 0), 255)] if self.kind == "below" else 0
+        return begin + sum(limit <= math.floor(measure) for limit in self.limits), whole
+
+    def known(self, token: int, whole: int, reference: float) -> float:
+        level = self.level(token)
+        return {"level": level, "below": reference - level, "residual": (level + whole) * reference}[self.kind]
 
 
 EACH = bucket(list(range(1, 17)))
+TENTHS = [3, 7, 10, 14, 20, 28, 40, 56, 80, 112]
 DC = {
-    "y": Column("dc", True, 7, 2, previous=signed([-40, -25, -14, -6, 0, 7, 15, 26, 41])),
-    "cg": Column("dc", True, 6, 2, previous=signed([-5, -1, 2, 6])),
-    "co": Column("dc", True, 6, 2, first=("cg", signed([-5, -1, 2, 6], 4)), previous=signed([-3, 0, 4])),
+    "y": Predicted("dc", "residual", (6, 1, True), 10, TENTHS),
+    "cg": Predicted("dc", "residual", (5, 1, True), 10, TENTHS),
+    "co": Predicted("dc", "residual", (5, 1, True), 10, TENTHS, first=("cg", signed([-2, 0, 1, 3], 11))),
 }
 
 
 def native_columns() -> dict[str, Column]:
-    sizes = [4, 8, 12, 16, 22, 30, 40, 56, 80]
+    halves = [1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64]
+    quarters = [1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 15, 18, 21, 25, 30, 35, 42, 50, 59, 70, 83, 99, 118, 140, 166, 198, 235]
+    gaps, thins = [-6, -3, -1, 0, 1, 2, 4, 6, 9, 13, 20], [-6, -2, -1, 0, 1, 2, 4, 8, 12, 18, 26, 40]
     return {
         "distance": Column("means", False, 2, 2, previous=bucket([36, 48, 60])),
-        "opacity": Column("opacities", False, 7, 4, previous=bucket([4, 8, 16, 32, 64, 96])),
-        "scale": Column("scales", False, 7, 3, first=("level", bucket([4, 12, 32], 10)), previous=bucket(sizes)),
-        "gap": Column("scales", False, 6, 2, first=("scale", bucket(sizes))),
-        "thin": Column(
-            "scales",
-            False,
-            6,
-            2,
-            first=("gap", bucket([1, 2, 4, 7, 12])),
-            second=("scale", bucket([16, 24, 32, 40, 50], 6)),
-        ),
-        **{f"rotation {axis}": Column("rotations", True, 5, 4, first=("turn", EACH)) for axis in "xyz"},
+        "opacity": Predicted("opacities", "level", (7, 4, False), 12, list(range(1, 12))),
+        "scale": Predicted("scales", "level", (7, 3, False), 4, quarters),
+        "gap": Predicted("scales", "below", (6, 2, False), 1, gaps, bucket(halves, 12)),
+        "thin": Predicted("scales", "below", (6, 2, False), 2, thins, bucket(halves, 13)),
+        **{f"rotation {axis}": Column("rotations", True, 5, 3, first=("turn", EACH)) for axis in "xyz"},
         **DC,
     }
 
 
 def fast3dgs_columns() -> dict[str, Column]:
     coarse = bucket(list(range(8, 256, 8)))
-    columns = {f"mean {axis}": Column("means", True, 4, 3) for axis in range(3)}
+    columns = {f"mean {axis}": Column("means", True, 3, 2) for axis in range(3)}
     for home, width in (("opacities", 1), ("scales", 3), ("rotations", 4)):
         for index in range(width):
             for byte in (3, 2, 1, 0):
@@ -199,15 +256,62 @@ def decode(data: bytes) -> GaussianModel:
         for column in columns.values():
             column.tables.begin_layer()
         harmonics.begin_layer()
+        weights: list[list[tuple[float, int]]] = []
         for name, length, check in zip((*STREAMS, "padding"), numbers[::2], numbers[1::2], strict=True):
             section = data[at : at + length]
             assert zlib.crc32(section) == check
             at += length
             if name != "padding":
                 hints = {} if grid else native_hints(parameters, values)
-                decode_stream(Stream(section), name, columns, harmonics, values, hints, count)
+                decode_stream(Stream(section), name, columns, harmonics, values, hints, count, weights)
+            if name == "means":
+                weights = weights_of(
+                    [published_place(values, i) if grid else native_place(values, i) for i in range(count)]
+                )
         models.append((published_values if grid else native_values)(parameters, values, count, coefficients))
     return GaussianModel.concatenate(models)
+
+
+def summed(values: dict[str, list], name: str, i: int) -> int:
+    """A column of differences, added up in place."""
+    sums = values.setdefault(f"sums of {name}", [])
+    if i == len(sums):
+        sums.append(values[name][i] + (sums[i - 8] if i >= 8 else 0))
+    return sums[i]
+
+
+def native_place(values: dict[str, list], i: int) -> list[int]:
+    code = summed(values, "distance", i)
+    return [sum((code >> (3 * bit + axis) & 1) << bit for bit in range(21)) - (2**20 - 1) for axis in range(3)]
+
+
+def published_place(values: dict[str, list], i: int) -> list[int]:
+    return [summed(values, f"mean {axis}", i) for axis in range(3)]
+
+
+def weights_of(places: list[list[int]]) -> list[list[tuple[float, int]]]:
+    """Of each Gaussian the weights and indices of its neighbors."""
+    found = []
+    for i, (x, y, z) in enumerate(places):
+        near = []
+        for j in range(i - 8, max(i - 65, -1), -8):
+            dx, dy, dz = (float(a - b) for a, b in zip((x, y, z), places[j], strict=True))
+            near.append((1 / max(dx * dx + dy * dy + dz * dz, 1.0), j))
+        total = 0.0
+        for weight, _ in near:
+            total += weight
+        found.append([(weight / total, j) for weight, j in near])
+    return found
+
+
+def reference(name: str, column: Column, values: dict[str, list], hints: dict[str, list], i: int) -> float:
+    if name == "gap":
+        return values["scale"][i]
+    if name == "thin":
+        return (values["scale"][i] - values["gap"][i] + 1) >> 1
+    if column.home == "dc":
+        return hints["dc steps"][i] if "dc steps" in hints else 1.0
+    return hints["levels"][0] if name == "opacity" else 1.0
 
 
 def decode_stream(
@@ -216,28 +320,37 @@ def decode_stream(
     columns: dict[str, Column],
     harmonics: Harmonics,
     values: dict[str, list],
-    hints: dict[str, list[int]],
+    hints: dict[str, list],
     count: int,
+    weights: list[list[tuple[float, int]]],
 ) -> None:
     tokens: dict[str, list[int]] = {name: [] for name in columns} | hints
+    known: dict[str, list[float]] = {name: [] for name in columns}
     begin = 0
     while begin < count:
         end = min(count, begin + min(16384, max(128, 8 * (begin // 16))))
         for name, column in columns.items():
             if column.home != home:
                 continue
-            (first, first_map), (second, second_map) = column.first, column.second
+            first, first_map = column.first
+            wholes = []
             for i in range(begin, end):
                 context = column.previous[tokens[name][i - 8] if i >= 8 else 0]
                 context += first_map[tokens[first][i]] if first else 0
-                context += second_map[tokens[second][i]] if second else 0
+                whole = 0
+                if isinstance(column, Predicted):
+                    of = reference(name, column, values, hints, i)
+                    more, whole = column.context([(weight, known[name][j]) for weight, j in weights[i]], of)
+                    context += more
                 tokens[name].append(stream.token(column.tables, context))
+                if isinstance(column, Predicted):
+                    known[name].append(column.known(tokens[name][i], whole, of))
+                wholes.append(whole)
             for i in range(begin, end):
-                value = stream.rest(tokens[name][i], column.direct, column.leading)
-                values.setdefault(name, []).append(unfold(value) if column.fold else value)
+                values.setdefault(name, []).append(column.value(stream, tokens[name][i]) + wholes[i - begin])
             column.tables.rebuild()
         if home == "sh" and values["sh"] and values["sh"][0]:
-            harmonics.decode(stream, values["sh"], begin, end, hints.get("detail"))
+            harmonics.decode(stream, values["sh"], begin, end, hints.get("detail"), weights)
         begin = end
     stream.check_end()
 
@@ -247,8 +360,8 @@ class Harmonics:
         self.groups = [group for group in ((0, 3), (3, 8), (8, 12), (12, 15)) if group[0] < coefficients]
         self.classes = Tables(1 + 4 * 16 + 3, classes)
         self.masks = [Tables(20, 1 << (end - begin)) for begin, end in self.groups]
-        self.triples = Tables(16, 27)
-        self.colors = [Tables(21, 50), Tables(35, 50), Tables(35, 50)]
+        self.triples = Tables(28, 29)
+        self.colors = [Tables(22, 48), Tables(35, 68), Tables(35, 68)]
         self.kinds: list[int] = []
 
     def tables(self) -> list[Tables]:
@@ -259,7 +372,15 @@ class Harmonics:
         for tables in self.tables():
             tables.begin_layer()
 
-    def decode(self, stream: Stream, sh: list[list[int]], begin: int, end: int, detail: list[int] | None) -> None:
+    def decode(
+        self,
+        stream: Stream,
+        sh: list[list[int]],
+        begin: int,
+        end: int,
+        detail: list[int] | None,
+        weights: list[list[tuple[float, int]]],
+    ) -> None:
         for i in range(begin, end):
             previous = self.kinds[i - 8] if i >= 8 else 0
             context = 4 * min(detail[i], 16) if detail else 0
@@ -275,10 +396,15 @@ class Harmonics:
         for k in range(len(sh[0]) // 3):
             for i in some:
                 if k in ones[i]:
-                    token = stream.token(self.triples, 4 * min(self.kinds[i] - 1, 3) + len(ones[i]) // 4)
+                    mean = 0.0
+                    for weight, j in weights[i]:
+                        mean += weight * ((sh[j][3 * k] > 0) - (sh[j][3 * k] < 0))
+                    part = sum(mean >= limit for limit in (-0.6, -0.3, -0.08, 0.08, 0.3, 0.6))
+                    token = stream.token(self.triples, min(self.kinds[i] - 1, 3) + 4 * part)
                     digits = token + (token >= 13)
-                    if token == 26:
+                    if token >= 26:
                         escapes.append((i, k))
+                        sh[i][3 * k] = token - 27  # Its sign, for now.
                     else:
                         sh[i][3 * k : 3 * k + 3] = [digits // 9 - 1, digits // 3 % 3 - 1, digits % 3 - 1]
         crowd = Counter(i for i, _ in escapes)
@@ -287,10 +413,16 @@ class Harmonics:
             for i, k in escapes:
                 kind = min(max(self.kinds[i] - 2, 0), 6)
                 first = min(max(sh[i][3 * k] >> kind, -2), 2) + 2
-                context = 5 * kind + first if colour else 3 * kind + (crowd[i] > 1) + (crowd[i] > 4)
+                context = 5 * kind + first
+                if not colour:
+                    context = 3 * kind + (crowd[i] > 1) + (crowd[i] > 4) if sh[i][3 * k] else 21
                 tokens.append(stream.token(tables, context))
             for (i, k), token in zip(escapes, tokens, strict=True):
-                sh[i][3 * k + colour] = unfold(stream.rest(token, 5, 1))
+                if colour:
+                    size = stream.rest(token >> 1, 4, 1)
+                    sh[i][3 * k + colour] = -size if token & 1 else size
+                else:
+                    sh[i][3 * k] *= stream.rest(token, 5, 1)
         for tables in self.tables():
             tables.rebuild()
 
@@ -330,7 +462,7 @@ def size_of(symbol: int) -> int:
 
 def native_hints(parameters: bytes, values: dict[str, list]) -> dict[str, list[int]]:
     grid = native_numbers(parameters)
-    hints: dict[str, list[int]] = {name: [] for name in RULES}
+    hints: dict[str, list] = {name: [] for name in RULES} | {"levels": [grid["levels"]]}
     if "opacity" in values:
         hints["level"] = values["opacity"]
     if "thin" not in values:
@@ -342,7 +474,8 @@ def native_hints(parameters: bytes, values: dict[str, list]) -> dict[str, list[i
             amount = sum(weight * number for weight, number in zip(weights, numbers, strict=True)) >> 8
             span = grid["ranges"][name]
             hints[name].append(min(max((amount - grid["pivots"][name] + 8) >> 4, -span), span) + span)
-    return hints
+    span = grid["ranges"]["color"]
+    return hints | {"dc steps": [half_octaves(grid["dc"], fineness - span) for fineness in hints["color"]]}
 
 
 def half_octaves(step: float, halves: int) -> float:
@@ -350,12 +483,10 @@ def half_octaves(step: float, halves: int) -> float:
 
 
 def native_values(parameters: bytes, values: dict[str, list], count: int, coefficients: int) -> GaussianModel:
-    grid, hints, rows, codes = native_numbers(parameters), native_hints(parameters, values), [], []
+    grid, hints, rows = native_numbers(parameters), native_hints(parameters, values), []
     for i in range(count):
-        codes.append(values["distance"][i] + (codes[i - 8] if i >= 8 else 0))
         row = []
-        for axis in range(3):
-            symbol = sum((codes[i] >> (3 * bit + axis) & 1) << bit for bit in range(21)) - (2**20 - 1)
+        for axis, symbol in enumerate(native_place(values, i)):
             size = abs(symbol) * 2.0 ** -grid["mean_bits"]
             if size > 1:
                 exponent = min(int(size) - 1, 200)
@@ -371,8 +502,7 @@ def native_values(parameters: bytes, values: dict[str, list], count: int, coeffi
         row += [math.sqrt(max(1 - (x * x + y * y + z * z), 0.0)), x, y, z]
         opacity = ((values["opacity"][i] + 0.5) / grid["levels"]) ** 2
         row.append(round(math.log(opacity / (1 - opacity)) * 4096) / 4096)
-        step = half_octaves(grid["dc"], hints["color"][i] - grid["ranges"]["color"])
-        row += [symbol * step for symbol in rgb(values, i)]
+        row += [symbol * hints["dc steps"][i] for symbol in rgb(values, i)]
         step = half_octaves(grid["sh"], hints["detail"][i] - grid["ranges"]["detail"])
         steps = (step, step * grid["co"], step * grid["cg"])
         for k in range(coefficients):
@@ -401,10 +531,8 @@ def published_values(parameters: bytes, values: dict[str, list], count: int, coe
         return struct.unpack("<f" if single else "<e", bits.to_bytes(4 if single else 2, "little"))[0]
 
     rows: list[list[float]] = []
-    means: list[list[int]] = []
     for i in range(count):
-        means.append([values[f"mean {axis}"][i] + (means[i - 8][axis] if i >= 8 else 0) for axis in range(3)])
-        row = [number(ordinal, wide["means"]) for ordinal in means[i]]
+        row = [number(ordinal, wide["means"]) for ordinal in published_place(values, i)]
         for home, width in (("scales", 3), ("rotations", 4), ("opacities", 1)):
             for index in range(width):
                 whole = sum(values[f"{home} {index} {byte}"][i] << 8 * byte for byte in range(4))

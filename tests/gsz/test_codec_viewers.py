@@ -177,11 +177,26 @@ def test_damaged_ksplat_is_refused(place: int, kind: str, value: int, message: s
 
 
 @pytest.mark.parametrize(("field", "value"), [("means", np.nan), ("scales", -1.0), ("scales", np.inf)])
-def test_records_with_impossible_values_are_refused(field: str, value: float) -> None:
-    rows = np.zeros(3, RECORD)
-    rows["scales"] = 1.0
-    rows[field][1, 2] = value
+def test_records_with_impossible_values_are_dropped(field: str, value: float, tmp_path: Path) -> None:
+    """One of a hundred is dropped, as from a PLY; where most are so, this is another format."""
+    rows = np.zeros(100, RECORD)
+    rows["means"] = np.random.default_rng(0).normal(size=(100, 3))
+    rows["scales"], rows["rgba"] = 1.0, 200
+    rows[field][70, 2] = value
+    (tmp_path / "model.splat").write_bytes(rows.tobytes())
+    assert len(registry.read(tmp_path / "model.splat")) == 99
+    rows[field][:70, 2] = value
     with pytest.raises(CodecError, match=r"^f: corrupted or no \.splat file"):
         SplatCodec().decode(rows.tobytes(), "f")
     with pytest.raises(CodecError, match=r"^f: truncated or no \.splat file, 95 bytes"):
-        SplatCodec().decode(rows.tobytes()[:-1], "f")
+        SplatCodec().decode(rows.tobytes()[:95], "f")
+
+
+def test_records_of_zeros_pad_a_file(tmp_path: Path) -> None:
+    data = (VIEWER_FILES / "gaussforge_sh0.splat").read_bytes()
+    (tmp_path / "model.splat").write_bytes(data + bytes(32 * 50))
+    assert len(registry.read(tmp_path / "model.splat")) == len(data) // 32
+
+
+def test_the_word_chunk_in_a_comment_makes_no_compressed_ply() -> None:
+    assert not CompressedPlyCodec.recognizes(b"ply\nformat ascii 1.0\ncomment element chunk 3\nelement vertex 9\n")

@@ -92,7 +92,7 @@ def test_the_size_is_near_the_entropy_and_contexts_help() -> None:
     first = (3 * kind).astype(np.uint8)
     spread = np.array([0.3, 2.0, 9.0])[kind]
     values = np.rint(rng.laplace(0, spread)).astype(np.int64)
-    alphabet = Alphabet(7, 1, 12, signed=True)
+    alphabet = Alphabet(6, 1, 12, signed=True)
     entropy = 0.0
     for k in range(3):
         counts = np.unique(values[kind == k], return_counts=True)[1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -53,6 +55,8 @@ def checkpoint() -> bytes:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS"),
         (b"\n<!DOCTYPE html><html>", "is a web page"),
         (b"LASF\0\0", "is a LAS point cloud"),
+        (gzip.compress(b"ply\nformat ascii 1.0\n"), "is compressed with gzip; unpack it"),
+        (b"BLENDER-v402", "is a scene of Blender"),
         (b"\x89PNG\r\n\x1a\n", "is a PNG picture"),
     ],
 )
@@ -89,9 +93,40 @@ def test_a_sog_in_loose_files_is_read(tmp_path: Path) -> None:
         gsz.read(tmp_path / "scan")
 
 
+@pytest.mark.parametrize(("before", "folder"), [("./", ""), (".\\", ""), ("images/", "images"), ("images\\", "images")])
+def test_the_names_of_a_sog_may_have_folders_and_backslashes(tmp_path: Path, before: str, folder: str) -> None:
+    """In its ``meta.json``, and in the zip of it that a program of Windows wrote."""
+    bundled = tmp_path / "model.sog"
+    gsz.write(bundled, random_model(50, sh_degree=1))
+    expected = gsz.read(bundled)
+    (tmp_path / "scan" / folder).mkdir(parents=True)
+    with zipfile.ZipFile(bundled) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    meta = json.loads(files.pop("meta.json"))
+    for entry in meta.values():
+        if isinstance(entry, dict) and "files" in entry:
+            entry["files"] = [before + name for name in entry["files"]]
+    (tmp_path / "scan" / "meta.json").write_text(json.dumps(meta), encoding="utf-8-sig")
+    with zipfile.ZipFile(tmp_path / "windows.sog", "w") as archive:
+        archive.writestr("scan\\meta.json", json.dumps(meta))
+        for name, content in files.items():
+            (tmp_path / "scan" / folder / name).write_bytes(content)
+            archive.writestr("\\".join(filter(None, ["scan", folder, name])), content)
+    for path in (tmp_path / "scan", tmp_path / "windows.sog"):
+        assert_same_up_to_order(gsz.read(path), expected)
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", '{"means": 3}', '{"means": {"files": [3]}}', '{"means": {"files": ["../../etc/passwd"]}}', "[" * 9999],
+    [
+        "",
+        "[]",
+        '{"means": 3}',
+        '{"means": {"files": [3]}}',
+        '{"means": {"files": ["../../etc/passwd"]}}',
+        '{"a": {"files": ["/etc/passwd"]}}',
+        "[" * 9999,
+    ],
 )
 def test_a_meta_json_of_something_else_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "meta.json").write_text(text)

@@ -200,13 +200,14 @@ def test_carriage_returns_alone_end_lines_of_old_files(tmp_path: Path) -> None:
 
 def test_words_for_nan_and_infinity_are_read(tmp_path: Path) -> None:
     """As printed by C libraries of different systems."""
-    write_by_others(tmp_path / "model.ply", plain_columns(count=4), text=True)
+    write_by_others(tmp_path / "model.ply", plain_columns(count=6), text=True)
     lines = (tmp_path / "model.ply").read_text().splitlines()
     start = lines.index("end_header") + 1
-    for row, word in enumerate(["nan", "-nan(ind)", "inf", "-1e999"]):
+    for row, word in enumerate(["nan", "-nan(ind)", "inf", "-1e999", "1.#INF", "-1.#IND"]):
         lines[start + row] = " ".join([word, *lines[start + row].split()[1:]])
     (tmp_path / "words.ply").write_text("\n\n".join(lines[start:]).join(["\n".join([*lines[:start], ""]), "\n"]))
-    np.testing.assert_array_equal(read(tmp_path / "words.ply").means[:, 0], [np.nan, np.nan, np.inf, -np.inf])
+    expected = [np.nan, np.nan, np.inf, -np.inf, np.inf, np.nan]
+    np.testing.assert_array_equal(read(tmp_path / "words.ply").means[:, 0], expected)
 
 
 def test_two_scales_of_2dgs_get_a_flat_third(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -220,7 +221,7 @@ def test_two_scales_of_2dgs_get_a_flat_third(tmp_path: Path, caplog: pytest.LogC
     assert len(caplog.messages) == 1 and "two scales, as 2DGS writes" in caplog.text
 
 
-@pytest.mark.parametrize(("dtype", "full"), [("u1", 255), ("<u2", 65535), ("<f4", 1)])
+@pytest.mark.parametrize(("dtype", "full"), [("u1", 255), ("<u2", 65535), ("<i4", 255), ("<f4", 1), ("<f4", 255)])
 def test_red_green_and_blue_for_harmonics(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, dtype: str, full: int
 ) -> None:
@@ -235,6 +236,18 @@ def test_red_green_and_blue_for_harmonics(
     colors = 0.5 + SH_C0 * read(tmp_path / "model.ply").sh_dc[:, 0].astype(np.float64)
     np.testing.assert_allclose(colors[:, 1] * full, rows["green"], atol=1e-6 * full)
     assert len(caplog.messages) == 1 and "red, green and blue without f_dc_*" in caplog.text
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_opacities_in_a_byte_are_no_logits(tmp_path: Path, text: bool) -> None:
+    columns = plain_columns()
+    rows = np.empty(5, [(name, "u1" if name == "opacity" else "<f4") for name in columns])
+    for name, column in columns.items():
+        rows[name] = column
+    rows["opacity"] = 0, 1, 51, 128, 255
+    PlyData([PlyElement.describe(rows, "vertex")], text=text).write(str(tmp_path / "model.ply"))
+    opacities = 1 / (1 + np.exp(-read(tmp_path / "model.ply").opacity_logits[:, 0].astype(np.float64)))
+    np.testing.assert_allclose(opacities, rows["opacity"] / 255, atol=1e-6)
 
 
 def test_a_colored_point_cloud_is_called_one(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ from scene import PointCloud, open_scene
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from scene.options import SceneOptions
+from tests.shared_run import run as run_shared
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -240,6 +241,15 @@ def test_schedule_has_the_values_of_the_paper() -> None:
     assert schedule.prunes_large(3100)
 
 
+@pytest.mark.parametrize("views", [1, 3, 8])
+def test_what_happens_at_an_iteration_happens_once_whatever_the_step(views: int) -> None:
+    schedule = Schedule()
+    steps = [(min(done + views, 30_000), min(views, 30_000 - done)) for done in range(0, 30_000, views)]
+    assert sum(schedule.densifies(*step) for step in steps) == 144
+    assert sum(schedule.resets_opacity(at, False, done) for at, done in steps) == 4
+    assert sum(schedule.resets_opacity(at, True, done) for at, done in steps) == 5
+
+
 def test_a_shorter_training_may_compress_the_schedule() -> None:
     short = Schedule().scaled_to(3000)
     assert (short.densify_from_iter, short.densify_until_iter, short.opacity_reset_interval) == (50, 1500, 300)
@@ -356,6 +366,33 @@ def test_a_resumed_training_ends_in_the_same_bytes(blender_scene: Path, tmp_path
     # The seed is what makes the difference.
     other = pretrain(options_for(blender_scene, tmp_path / "other", seed=1))
     assert other.read_bytes() != whole.read_bytes()
+
+
+def test_processes_that_share_a_training_make_one_model(blender_scene: Path, tmp_path: Path) -> None:
+    """Of the same bytes every time, interrupted or not, and with as many Gaussians as views that ask for them."""
+    schedule = [f"--{name}={value}" for name, value in asdict(SCHEDULE).items()]
+    arguments = ["-s", str(blender_scene), "--eval", "--random_points", "300", "--backend", "cpu", *schedule]
+
+    def train(out: str, iterations: int, *more: str) -> str:
+        where = ["-m", str(tmp_path / out), f"--iterations={iterations}"]
+        return run_shared(2, REPOSITORY / "pretrain.py", *where, *arguments, *more)
+
+    def model(out: str) -> bytes:
+        return (tmp_path / out / f"point_cloud/iteration_{ITERATIONS}/point_cloud.ply").read_bytes()
+
+    printed = train("whole", ITERATIONS)
+    train("parts", 25, "--checkpoint_iterations", "23")  # Steps of two: it ends with the 24th.
+    train("parts", ITERATIONS, "--resume")
+    assert model("parts") == model("whole")
+    pretrain(options_for(blender_scene, tmp_path / "alone"))
+    shared, alone = (
+        GaussianModel.load_ply(tmp_path / out / f"point_cloud/iteration_{ITERATIONS}/point_cloud.ply")
+        for out in ("whole", "alone")
+    )
+    assert abs(len(shared) / len(alone) - 1) < 0.2
+    assert printed.count("wrote ") == 1 and "2 processes shared the training" in printed
+    # One process goes on with what two have begun.
+    pretrain(options_for(blender_scene, tmp_path / "parts", iterations=ITERATIONS + 3, resume=True))
 
 
 def test_the_cap_holds_in_training(blender_scene: Path, tmp_path: Path) -> None:

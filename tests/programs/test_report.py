@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ import gsz
 import report
 import train
 from compress.journal import read_journal
+from gsz.errors import UserError
 from programs import page, reporting
 from programs.comparing import ComparedImages, Measured
+from programs.tensorboard import WatchedRunDir
 from quality.summary import ViewMetrics
 from scene.gaussian_model import GaussianModel
 from tests.compress.test_compress import SCHEDULE
@@ -44,7 +47,7 @@ def test_a_run_ends_with_a_page_of_one_file_that_fetches_nothing(run: Path) -> N
     text = text_of(run)
     assert len(text.encode()) < page.MOST_BYTES
     text = re.sub(r"<script\b.*?</script>", "", text, flags=re.DOTALL)
-    assert not re.search(r"<(link|iframe|object|embed|base)\b", text)
+    assert not re.search(r"<(link(?! rel=.icon. href=.data:,)|iframe|object|embed|base)\b", text)
     assert set(re.findall(r'\b(?:src|href)="([^"]{5})', text)) == {"data:"}
     assert not re.search(r"url\(|@import", (page.ASSETS / "page.css").read_text())
 
@@ -139,3 +142,24 @@ def test_views_of_a_run_without_photographs_are_ordered_by_their_psnr() -> None:
     measured = Measured("", views)
     looks = reporting.Looks("", "renders of the original", ComparedImages([], lambda _: {}), None, measured, measured)
     assert reporting.chosen_views(looks) == {"Worst view": "b", "Median view": "a", "Best view": "c"}
+
+
+def test_tensorboard_shows_every_stage_under_the_names_of_3dgs(tiny: tuple[Path, Path], tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed; pip install tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    source, checkpoint = tiny
+    words = ["-s", str(source), "--pretrained_dir", str(checkpoint), "-m", str(tmp_path), *SCHEDULE]
+    train.train(train.parse([*words, "--tensorboard", "--max_rounds", "1"]))
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    journal = read_journal(tmp_path / "journal.csv")
+    for name, column in (("total_points", "gaussians"), ("validation/loss_viewpoint - psnr", "psnr")):
+        expected = [pytest.approx(getattr(row, column), rel=1e-6) for row in journal]
+        assert [event.value for event in events.Scalars(name)] == expected
+        assert [event.step for event in events.Scalars(name)] == [row.iteration for row in journal]
+
+
+def test_a_missing_tensorboard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UserError, match="pip install tensorboard"):
+        WatchedRunDir(tmp_path, "validation")

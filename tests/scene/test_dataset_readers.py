@@ -229,6 +229,29 @@ def test_names_with_spaces(tmp_path: Path, text: bool) -> None:
     assert [camera.image_path for camera in cameras] == [tmp_path / "images" / name for name in names]
 
 
+@pytest.mark.parametrize(("before", "after"), [("images/", ""), ("C:\\my scene\\left\\", "left/")])
+def test_photographs_that_are_in_another_folder_than_their_names(tmp_path: Path, before: str, after: str) -> None:
+    """As where COLMAP was run on the scene's folder, or on another computer; INRIA's program takes the last part."""
+    names = [f"{before}VIEW {i}.PNG" for i in range(3)]
+    scenes.write_colmap_scene(tmp_path, names=names)
+    shutil.rmtree(tmp_path / "images")
+    scenes.write_photographs(tmp_path / "images", [f"{after}view {i}.png" for i in range(3)])
+    dataset = read_dataset(tmp_path)
+    assert [camera.image_path.name for camera in dataset.cameras] == [f"view {i}.png" for i in range(3)]
+
+
+def test_a_photograph_stands_for_one_view(tmp_path: Path) -> None:
+    scenes.write_colmap_scene(tmp_path, names=["left/a.png", "right/a.png", "b.png"])
+    shutil.rmtree(tmp_path / "images")
+    scenes.write_photographs(tmp_path / "images", ["a.png", "b.png"])
+    refused(tmp_path, "2 of 3 are missing")
+
+
+def test_a_tab_in_a_name_is_a_space(tmp_path: Path) -> None:
+    scenes.write_colmap_scene(tmp_path, names=["a\tb.png"], text=True)
+    assert read_dataset(tmp_path).cameras[0].name == "a b"
+
+
 @pytest.mark.parametrize("text", [False, True])
 def test_names_with_backslashes(tmp_path: Path, text: bool) -> None:
     written = scenes.ColmapScene.ring(["left\\a.png", "right\\a.png"])

@@ -171,7 +171,7 @@ def test_options_as_inria_writes_them(tmp_path: Path) -> None:
         "dict(a=1)",
         "{'a': 1}",
         "Namespace(1)",
-        "Namespace(**{'a': 1})",
+        "Namespace(**a)",
         "open('touched', 'w')",
         "Namespace(a=1); import os",
         "[Namespace(a=1)][0]",
@@ -204,6 +204,20 @@ def test_paths_of_forks_are_strings(tmp_path: Path, path: str) -> None:
     (tmp_path / "cfg_args").write_text(f"Namespace(source_path={path}, white_background=True)")
     assert model_dir.read_options(tmp_path) == {"source_path": "/data/my x", "white_background": True}
     assert options_of_model(tmp_path) == SceneOptions(Path("/data/my x"), white_background=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "argparse.Namespace(white_background=True)",
+        "\ufeffNamespace(white_background=True)",
+        "Namespace(mode=<Mode.FAST: 3>, model=<torch.Model object at 0x7f00>, white_background=True)",
+        "Namespace(**{'white_background': True})",
+    ],
+)
+def test_namespaces_of_forks(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cfg_args").write_text(text, encoding="utf-8")
+    assert model_dir.read_options(tmp_path) == {"white_background": True}
 
 
 def test_options_in_json(tmp_path: Path) -> None:

@@ -288,6 +288,18 @@ def test_sixteen_bit_files_of_other_types_are_scaled(tmp_path: Path) -> None:
         np.testing.assert_array_equal(loaded[..., 0].numpy(), (values >> 8).astype(np.float32) / 255)
 
 
+def test_gray_in_floating_point_is_0_to_1(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).uniform(0, 1, (30, 40)).astype(np.float32)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    loaded = Photographs(ImageCache(10**6)).load(camera(path=tmp_path / "a.tif"))
+    np.testing.assert_allclose(loaded[..., 0].numpy(), values, atol=0.51 / 255)
+    Image.fromarray(300 * values).save(tmp_path / "b.tif")
+    Image.fromarray((1e9 * values).astype(np.int32)).save(tmp_path / "c.tif")
+    for name in ("b.tif", "c.tif"):
+        with pytest.raises(UserError, match=rf"{name}: cannot be read as an image \(its numbers"):
+            Photographs(ImageCache(10**6)).load(camera(path=tmp_path / name))
+
+
 def test_memory_bound_keeps_what_came_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three of four fit. The fourth is read again each time, and none of the three for its sake."""
     files = [f"{i}.png" for i in range(4)]

@@ -160,7 +160,21 @@ def test_poses_of_three_rows(tmp_path: Path) -> None:
     same_cameras(read_blender(tmp_path).cameras, whole.cameras)
 
 
-@pytest.mark.parametrize("file_path", ["train\\p0.png", ".\\train\\p0", "train\\p0.jpg"])
+@pytest.mark.parametrize("rows", [3, 4])
+def test_poses_in_one_list(tmp_path: Path, rows: int) -> None:
+    write_transforms(tmp_path, {"fl_x": 50}, [{}])
+    whole = read_blender(tmp_path)
+    document = json.loads((tmp_path / "transforms_train.json").read_text())
+    (frame,) = document["frames"]
+    frame["transform_matrix"] = np.ravel(frame["transform_matrix"][:rows]).tolist()
+    (tmp_path / "transforms_train.json").write_text(json.dumps(document))
+    same_cameras(read_blender(tmp_path).cameras, whole.cameras)
+
+
+@pytest.mark.parametrize(
+    "file_path",
+    ["train\\p0.png", ".\\train\\p0", "train\\p0.jpg", "C:\\my scene\\train\\p0.png", "/home/me/scene/train/p0"],
+)
 def test_backslashes_between_folders(tmp_path: Path, file_path: str) -> None:
     write_transforms(tmp_path / "train", {}, [{}])
     shared = {"fl_x": 50, "frames": [{"file_path": file_path, "transform_matrix": np.eye(4).tolist()}]}
@@ -172,9 +186,11 @@ def test_points_beside_blenders_cameras(tmp_path: Path) -> None:
     scenes.write_blender_scene(tmp_path, 3, 1)
     assert read_dataset(tmp_path, with_points=True).points is None
     points = PointCloud(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.uint8))
-    write_points(tmp_path / "points3d.ply", points)
-    same_points(read_dataset(tmp_path, with_points=True).points, points)
-    assert read_dataset(tmp_path).points is None
+    for name in ("points3d.ply", "points3D.ply"):
+        write_points(tmp_path / name, points)
+        same_points(read_dataset(tmp_path, with_points=True).points, points)
+        assert read_dataset(tmp_path).points is None
+        (tmp_path / name).unlink()
 
 
 # --- nerfstudio and instant-ngp --------------------------------------------------------------------------------------
@@ -263,6 +279,18 @@ def test_points_that_nerfstudio_names(tmp_path: Path) -> None:
     points = PointCloud(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.uint8))
     write_points(tmp_path / "sparse_pc.ply", points)
     same_points(read_dataset(tmp_path, with_points=True).points, points)
+    change_shared(tmp_path, {})
+    (tmp_path / "sparse").mkdir()  # Empty, as some leave it; it makes no scene of COLMAP.
+    same_points(read_dataset(tmp_path, with_points=True).points, points)
+    (tmp_path / "sparse_pc.ply").rename(tmp_path / "other.ply")
+    change_shared(tmp_path, {"ply_file_path": ".\\other.ply"})
+    same_points(read_dataset(tmp_path, with_points=True).points, points)
+
+
+def change_shared(folder: Path, changes: dict) -> None:
+    document = json.loads((folder / "transforms.json").read_text())
+    document.pop("ply_file_path", None)
+    (folder / "transforms.json").write_text(json.dumps({**document, **changes}))
 
 
 def test_a_turn_that_was_not_applied(tmp_path: Path) -> None:

@@ -187,6 +187,19 @@ def test_averages_what_metrics_wrote(tmp_path, capsys):
     assert "FAILED: drjohnson" in output
 
 
+def test_scenes_of_which_nothing_was_published(tmp_path, capsys):
+    for scene, psnr in (("a", 20.0), ("b", 22.0)):
+        (tmp_path / "scenes" / scene / "images").mkdir(parents=True)
+        (tmp_path / "models" / scene).mkdir(parents=True)
+        write_results(tmp_path / "out" / scene, summary(psnr, 100, 1000))
+    folders = {"--scenes": "scenes", "--checkpoints": "models", "-m": "out"}
+    arguments = [part for option, name in folders.items() for part in (option, str(tmp_path / name))]
+    run_datasets.main([*arguments, *FROM_RESULTS])
+    tree = json.loads((tmp_path / "out/results.json").read_text())["scenes"]
+    assert tree["recipes"]["default"]["average"]["PSNR"] == 21.0 and tree["published"] == {}
+    assert "published" not in capsys.readouterr().out
+
+
 def test_a_missing_scene_is_skipped_and_is_no_failure(tmp_path, capsys, monkeypatch):
     """Every program is replaced by one that ends at once: what is tested is the batch."""
     make_scene(tmp_path, "tanksandtemples", "truck")

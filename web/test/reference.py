@@ -26,6 +26,7 @@ def main(folder: Path) -> None:
     original = gsz.read(MODEL / "point_cloud/iteration_15000/point_cloud.ply")
     gsz.write(folder / "demo.gsz", original, "gsz:quality=low")
     gsz.write(folder / "small.gsz", original.select(slice(None, None, 16)), "gsz:layers=3")
+    gsz.convert(folder / "small.gsz", folder / "levels" / "lod-meta.json")
     cameras = read_cameras(MODEL)
     names = {"original": original} | {name: gsz.read(folder / f"{name}.gsz") for name in ("demo", "small")}
     for name, model in names.items():

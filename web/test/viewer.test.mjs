@@ -12,9 +12,44 @@ const MODEL = "/demo/snowmiku/pretrained/point_cloud/iteration_15000/point_cloud
 const CAMERAS = "/demo/snowmiku/pretrained/cameras.json";
 const STYLE = "<style>html,body{margin:0;height:100%}gsz-viewer{width:400px;height:300px}</style><link rel=icon href='data:,'>";
 
+/** SuperSplat's viewer on `levels/lod-meta.json`, at the first photograph; it turns models half about z. */
+const SUPERSPLAT = `<link rel="stylesheet" href="/web/node_modules/@playcanvas/supersplat-viewer/dist/viewer.css">
+<div id="viewer" style="position:absolute;inset:0"></div>
+<script type="importmap">{ "imports": { "playcanvas": "/web/node_modules/playcanvas/build/playcanvas.mjs" } }</script>
+<script type="module">
+import * as pc from "playcanvas";
+import { createViewer } from "/web/node_modules/@playcanvas/supersplat-viewer/dist/viewer.js";
+import { defaultSettings } from "/web/node_modules/@playcanvas/supersplat-viewer/dist/settings.js";
+try {
+  const settings = defaultSettings();
+  settings.background.color = [0, 0, 0];
+  settings.tonemapping = "none";
+  const container = document.getElementById("viewer");
+  const viewer = await createViewer({ container, settings, contentUrl: "levels/lod-meta.json", renderer: "webgl", ui: false, noanim: true });
+  if (!viewer.state.loaded) await new Promise((resolve) => viewer.events.on("loaded:changed", resolve));
+  const [{ rotation: r, position: p, width, height, fx, fy }] = await (await fetch("${CAMERAS}")).json();
+  const axis = (k, sign) => [-sign * r[0][k], -sign * r[1][k], sign * r[2][k], 0];
+  const turn = new pc.Quat().setFromMat4(new pc.Mat4().set([...axis(0, 1), ...axis(1, -1), ...axis(2, -1), 0, 0, 0, 1]));
+  viewer.app.on("update", () => {
+    const entity = viewer.app.root.findByName("camera");
+    entity.setPosition(-p[0], -p[1], p[2]);
+    entity.setRotation(turn);
+    Object.assign(entity.camera, {
+      horizontalFov: false, fov: (2 * Math.atan(height / 2 / fy) * 180) / Math.PI, aspectRatioMode: pc.ASPECT_MANUAL,
+      aspectRatio: (width * fy) / (height * fx), nearClip: 0.05, farClip: 1000,
+    });
+    viewer.app.renderNextFrame = true;
+  });
+  viewer.app.on("frameend", () => (window.drawn = (window.drawn ?? 0) + 1));
+} catch (error) {
+  window.failed = error.stack;
+}
+</script>`;
+
 /** Asserts that two pictures agree to so many decibels. */
 function near(shown, expected, least) {
   const decibels = psnr(shown, expected);
+  console.log(`${decibels.toFixed(1)} dB, at least ${least} wanted`);
   assert.ok(decibels >= least, `${decibels.toFixed(1)} dB, not ${least}`);
 }
 
@@ -45,6 +80,7 @@ describe("the viewer", { skip: NO_BROWSER, timeout: 240_000 }, () => {
     write("gsz.html", `<script src="viewer.js"></script>${viewer('src="demo.gsz"')}`);
     write("small.html", `<script src="viewer.js"></script>${viewer('src="small.gsz"')}`);
     write("pair.html", `<script src="viewer.js"></script>${viewer('src="small.gsz" src2="demo.gsz"')}`);
+    write("supersplat.html", SUPERSPLAT);
     write("missing.html", `<script src="viewer.js"></script>${viewer('src="nothing.gsz"')}`);
     const embedded = readFileSync(join(folder, "demo.gsz")).toString("base64");
     write("alone.html", `<script>${script}</script><gsz-viewer bare src="data:;base64,${embedded}"></gsz-viewer>
@@ -164,6 +200,67 @@ describe("the viewer", { skip: NO_BROWSER, timeout: 240_000 }, () => {
     });
     const middle = await target();
     assert.ok(distance(near.position, middle) < distance(far.position, middle));
+    await context.close();
+  });
+
+  test("shows fewer layers, another background, and fewer pixels while the camera moves", async () => {
+    const { page, context } = await open("small.html");
+    const choose = async (name, value) => {
+      await page.evaluate(([field, to]) => {
+        const viewer = document.querySelector("gsz-viewer");
+        viewer.field(field).value = to;
+        viewer.field(field).dispatchEvent(new Event("input", { bubbles: true }));
+      }, [name, value]);
+      await settled(page);
+      return (await picture(page)).rgb;
+    };
+    await settled(page);
+    const whole = reference("small_0");
+    const coarse = psnr(await choose("layers", "1"), whole);
+    assert.ok(coarse > 8 && coarse < 30, `one layer of three: ${coarse.toFixed(1)} dB`);
+    near(await choose("layers", "3"), whole, 45);
+    assert.ok(psnr(await choose("background", "#ffffff"), whole) < 30);
+
+    const widths = await page.evaluate(async () => {
+      const { view } = document.querySelector("gsz-viewer");
+      view.adapt(100); // a frame that took so many milliseconds
+      const { resolution } = view;
+      view.moveTo(view.pose);
+      await new Promise(requestAnimationFrame).then(() => new Promise(requestAnimationFrame));
+      const moving = view.renderer.pictures[0].width;
+      await view.settled();
+      return [resolution, moving, view.renderer.pictures[0].width];
+    });
+    assert.ok(widths[0] < 1 && widths[1] < 400 && widths[2] === 400, widths.join());
+    await context.close();
+  });
+
+  test("the examples open: the element, and a .gsz in Spark and in the PlayCanvas engine", async () => {
+    // Other programs have other rules: how near they come is in the documentation.
+    for (const [name, least] of [["spark", 36], ["playcanvas", 28]]) {
+      const { page, context, complaints } = await openPage(browser);
+      await page.goto(`${server.url}/web/examples/${name}.html?src=/folder/small.gsz&cameras=${CAMERAS}`);
+      await page.waitForFunction("window.frames_drawn > 8", null, { timeout: 60_000 });
+      near((await picture(page)).rgb, reference("small_0"), least);
+      assert.deepEqual(complaints, [], name);
+      await context.close();
+    }
+    const { page, context, complaints } = await openPage(browser);
+    await page.goto(`${server.url}/web/examples/element.html?src=/folder/small.gsz&cameras=${CAMERAS}&bare=`);
+    await page.waitForFunction("document.querySelector('gsz-viewer').cameras.length > 0");
+    await settled(page);
+    near((await picture(page)).rgb, reference("small_0"), 45);
+    assert.deepEqual(complaints, []);
+    await context.close();
+  });
+
+  test("SuperSplat shows the levels of detail that gsz writes", async () => {
+    const { page, context, complaints } = await openPage(browser);
+    await page.goto(`${server.url}/folder/supersplat.html`);
+    await page.waitForFunction("window.drawn > 6 || window.failed", null, { timeout: 90_000 });
+    assert.equal(await page.evaluate("window.failed"), undefined);
+    near((await picture(page)).rgb, reference("small_0"), 25);
+    assert.deepEqual(complaints, []);
     await context.close();
   });
 
