@@ -5,6 +5,11 @@ The same as ``gsz convert`` and ``gsz info`` of the installed package, with the 
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from gsz import interrupts
+
+    interrupts.watch()
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path

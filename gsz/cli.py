@@ -8,18 +8,16 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from gsz import interrupts
 from gsz.errors import UserError
 from gsz.repository import require_program, run_program
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 128 + signal.SIGINT
-EXIT_TERMINATED = 128 + signal.SIGTERM
 
 REPOSITORY_COMMANDS = {
     "compare": "measure how far two models are apart, or a model and its scene",
@@ -37,9 +35,9 @@ def run(program: Callable[[], None]) -> NoReturn:
     """Run a program to its end, and end the process with its exit code.
 
     What goes wrong is one line on standard error: exit code 2 for a :class:`UserError` and for too little memory, 130
-    for an interruption, 143 for a termination. What this package logs is printed, warnings to standard error.
+    for Ctrl-C, 143 for SIGTERM where :func:`gsz.interrupts.watch` has been called. What this package logs is printed,
+    warnings to standard error.
     """
-    signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -54,9 +52,7 @@ def run(program: Callable[[], None]) -> NoReturn:
     except MemoryError:
         _fail("error: there is not enough memory for this model; convert it on a larger machine", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
-        _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
-    except _Terminated:
-        _fail("terminated; nothing was written", EXIT_TERMINATED)
+        interrupts.end()
     except BrokenPipeError:
         # Whoever reads the output has seen enough of it. Python would complain once more when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -228,14 +224,6 @@ def _main(words: Sequence[str]) -> None:
         formats()
     else:
         convert(arguments)
-
-
-class _Terminated(BaseException):
-    """The process was asked to end."""
-
-
-def _terminate(*_: Any) -> NoReturn:
-    raise _Terminated
 
 
 class _Printer(logging.Handler):

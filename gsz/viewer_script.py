@@ -32,7 +32,7 @@ const startWorker = () => new Worker(URL.createObjectURL(new Blob([`(${gszProgra
 if (typeof document === "undefined") serveModel(globalThis);
 else {
   defineElement();
-  globalThis.gsz = { decode, decodeLayers, readPly, writePly, SplatView, Controls, GszViewer };
+  globalThis.gsz = { decode, decodeLayers, readPly, SplatView, Controls, GszViewer };
 }
 })();
 """

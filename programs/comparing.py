@@ -260,8 +260,6 @@ def run(options: CompareOptions, progress: Progress = silent) -> Comparison:
 
 def check(options: CompareOptions) -> None:
     """Raise :class:`UserError` for options that make no sense."""
-    if not 1 <= len(options.models) <= 2:
-        raise UserError(f"{len(options.models)} models are named; give one or two")
     if len(options.models) == 2 and options.formats is not None:
         raise UserError("--formats measures what one model loses in formats; name one model")
     if len(options.models) == 1 and options.formats is None and options.scene.source_path is None:

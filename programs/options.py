@@ -15,6 +15,7 @@ import tyro
 
 from compress.recipe import Recipe, read_yaml
 from compress.run_dir import OPTIONS_FILE, RECIPE_FILE, RunDir
+from gsz.errors import UserError
 from pretraining.rules import DensityRules
 from pretraining.schedule import PAPER_ITERATIONS, Schedule
 from scene.model_dir import find_options
@@ -279,7 +280,15 @@ class CompareOptions:
 def parse_compare(arguments: Sequence[str] | None = None) -> CompareOptions:
     """The command line of ``compare.py``."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    return tyro.cli(CompareOptions, args=given, config=_CONFIG, use_underscores=True)
+    options = tyro.cli(CompareOptions, args=given, config=_CONFIG, use_underscores=True)
+    _check_models(options.models)
+    return options
+
+
+def _check_models(models: tuple[Path, ...]) -> None:
+    """Raise :class:`UserError` unless one or two models are named."""
+    if not 1 <= len(models) <= 2:
+        raise UserError(f"{len(models) or 'no'} models are named; give one or two")
 
 
 # --- view.py ---------------------------------------------------------------------------------------------------------
@@ -305,7 +314,9 @@ class ViewOptions:
 def parse_view(arguments: Sequence[str] | None = None) -> ViewOptions:
     """The command line of ``view.py``."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    return tyro.cli(ViewOptions, args=given, config=_CONFIG, use_underscores=True)
+    options = tyro.cli(ViewOptions, args=given, config=_CONFIG, use_underscores=True)
+    _check_models(options.models)
+    return options
 
 
 # --- pretrain.py -----------------------------------------------------------------------------------------------------

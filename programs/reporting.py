@@ -139,6 +139,9 @@ def run(options: ReportOptions, progress: Progress = silent) -> Path:
             leaves the pictures out, with a warning.
     """
     folder = RunDir(options.model_path)
+    if not folder.is_finished():
+        path = options.model_path
+        raise UserError(f"{path}: holds no finished run; python view.py {path} shows one that still goes on")
     journal = folder.finished_journal()
     made = parse_compress(["-m", str(options.model_path), "--resume"])
     compressed = choose_model(options.model_path).path
@@ -182,7 +185,7 @@ def run_page(
         if shown:
             cameras = camera_entries(looks.images.cameras)
             stage, data = Scene3D(shown, cameras, looks.images.background, notes).html()
-            sections.append(f'<section><h2 id="in-3d">In three dimensions</h2>{stage}</section>')
+            sections.append(f'<section class="screen"><h2>In three dimensions</h2>{stage}</section>')
         sections.append(_views_table(looks))
     if original_path is not None:
         sections.append(_bytes_section(original_path, compressed))
@@ -495,7 +498,7 @@ def comparison_page(comparison: Comparison) -> str:
     files = {model.label: Path(model.name) for model in comparison.candidates}
     shown_models, notes = _models_to_show(models, files)
     stage, data = Scene3D(shown_models, camera_entries(cameras), comparison.images.background, notes).html()
-    sections += [*parts, f"<section><h2>In three dimensions</h2>{stage}</section>"]
+    sections += [*parts, f'<section class="screen"><h2>In three dimensions</h2>{stage}</section>']
     return page.whole_page(title, "\n".join(sections), data if shown_models else "")
 
 

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 REPORTED_TRAINING_VIEWS = 5
 # The loss shown is a running mean over about this many iterations, each of which sees another view.
 LOSS_WINDOW = 100
+# Iterations between two looks at the clock, which processes that share a training have to agree on.
+CLOCK_EVERY = 10
 
 
 def run(options: PretrainOptions, progress: Progress = silent) -> Path:
@@ -163,7 +165,7 @@ def run_iterations(options: PretrainOptions, trainer: Trainer, progress: Progres
                 report(trainer)
         if done.intersection(options.checkpoint_iterations):
             save_state(checkpoint_path(options.model_path, trainer.iteration), trainer)
-        if ranks.once(is_due):
+        if trainer.iteration % CLOCK_EVERY < len(done) and ranks.once(is_due):
             save_state(rolling_checkpoint_path(options.model_path), trainer)
             saved = time.monotonic()
 

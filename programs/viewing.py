@@ -61,10 +61,13 @@ class Shown:
         return f"{status.st_mtime_ns:x}-{status.st_size:x}-{self.path.name}"
 
     def data(self) -> bytes:
-        """Its Gaussians as the viewer reads them, value for value."""
-        data = read_bytes(self.path) if self.path.is_file() else b""
-        if data and registry.identify(data, self.path).name in _SHOWN_AS_THEY_ARE:
-            return data
+        """Its Gaussians as the viewer reads them, value for value.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        if self.path.is_file() and registry.info(self.path)["format"] in _SHOWN_AS_THEY_ARE:
+            return read_bytes(self.path)
         splats = registry.read(self.path)
         return registry.codec("ply").fit(splats).encode(splats)
 
@@ -286,8 +289,8 @@ def run(options: ViewOptions, say: Callable[[str], None]) -> None:
     Raises:
         UserError: a model, a scene or a cameras.json is missing or damaged, or the port is taken.
     """
-    if not 1 <= len(options.models) <= 2:
-        raise UserError(f"{len(options.models)} models are named; give one or two, or the folder of a run")
+    if not 0 <= options.port < 1 << 16:
+        raise UserError(f"--port {options.port}: must be 0 to 65535")
     if options.export is not None:
         text = exported(options)
         write_text(options.export, text)

@@ -35,7 +35,7 @@ import tyro
 from _root import ROOT
 from torch import Tensor
 
-from compress.finetune import ADAM_EPSILON, finetune
+from compress.finetune import finetune
 from compress.importance import gradient_sum
 from compress.judging import Judge
 from compress.prune import prune
@@ -53,6 +53,7 @@ from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from scene.options import SceneOptions
 from utils import cli
+from utils.adam import adam
 from utils.cli import say
 from utils.tables import format_table
 
@@ -282,7 +283,7 @@ def time_jobs(backend: str, count: int, width: int, height: int, device: torch.d
     target = SSIMTarget.of(torch.rand(height, width, 3, generator=torch.Generator().manual_seed(0)).to(device))
     # The rates are too small to change the picture over the measurement, which the arithmetic does not see.
     groups = [{"params": [tensor], "lr": 1e-12} for _, tensor in splats.named_parameters()]
-    optimizer = torch.optim.Adam(groups, eps=ADAM_EPSILON, fused=True)
+    optimizer = adam(groups)
 
     def backward() -> None:
         photometric_loss(render(camera, splats, background, backend=backend).image, target).backward()
@@ -418,7 +419,7 @@ def plain_round(
     grid = codec.fit(pruned)
     rates = recipe.learning_rates(training.extent)
     groups = [{"params": [tensor], "lr": rates[name]} for name, tensor in pruned.named_parameters()]
-    optimizer = torch.optim.Adam(groups, eps=ADAM_EPSILON)
+    optimizer = adam(groups)
     for _, camera in zip(range(iterations), training.shuffled((0,)), strict=False):
         grid.observe(pruned)
         shown = grid.snap(pruned)

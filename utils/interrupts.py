@@ -1,125 +1,16 @@
-"""Ctrl-C and SIGTERM end a program within two seconds, with one line that says how to go on, and no traceback.
+"""What :mod:`gsz.interrupts` does, for programs that torchrun may have started in several processes."""
 
-A program calls :func:`watch` before it imports anything else: this module imports next to nothing, so that hardly a
-moment is left in which Python would answer with a traceback.
-"""
-
-import os
-import shlex
-import signal
-import sys
-import threading
-import time
-from collections.abc import Callable
-
+from gsz import interrupts
+from gsz.interrupts import advice, advise, end, is_ending, may_speak, speak_if, watch
 from utils import torchrun
 
-GRACE = 1.2
-"""Seconds that a program has to clean up after itself before it is ended."""
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class _Watch:
-    """What is known of the end.
-
-    Attributes:
-        received: The signal, once there was one.
-        advice: Gives the command to go on with.
-        may_speak: Whether it falls to this process to say why the program ends; only one does that shares a run.
-    """
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self.advice: Callable[[], str] = same_command
-        self.may_speak: Callable[[], bool] = torchrun.is_first
-        self._lock = threading.Lock()
-
-    def begin(self) -> None:
-        """Answer signals from here on."""
-        for number in _SIGNALS:
-            signal.signal(number, self._interrupt)
-        # Where nobody is there yet to catch the interruption: while the program is being imported.
-        shown_by_python = sys.excepthook
-        sys.excepthook = lambda *error: self.end() if self.received else shown_by_python(*error)
-        # Python answers a signal between two of its instructions, which a long computation keeps it from. The number of
-        # the signal is written to this pipe at once, and a thread of its own reads it there.
-        reading, writing = os.pipe()
-        os.set_blocking(writing, False)
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        threading.Thread(target=self._wait, args=(reading,), daemon=True).start()
-
-    def _interrupt(self, number: int, frame: object) -> None:
-        self.received = number
-        # What is cut short while it cleans up would tell of it.
-        sys.unraisablehook = lambda unraisable: None
-        raise KeyboardInterrupt
-
-    def _wait(self, reading: int) -> None:
-        while (number := os.read(reading, 1)[0]) not in _SIGNALS:
-            pass
-        self.received = number
-        time.sleep(GRACE)
-        self.end()
-
-    def end(self) -> None:
-        """Print the line and end the process, from whichever thread comes first."""
-        self._lock.acquire()
-        number = self.received or signal.SIGINT
-        word = "terminated" if number == signal.SIGTERM else "interrupted"
-        try:
-            line = f"{word}; go on with: {self.advice()}"
-        except Exception:  # The program is in pieces; the line matters more than what became of the rest.
-            line = word
-        if self.may_speak():
-            os.write(2, f"\r{line}\n".encode(errors="replace") if sys.stderr.isatty() else f"{line}\n".encode())
-        os._exit(128 + number)
+__all__ = ["advice", "advise", "end", "is_ending", "may_speak", "same_command", "speak_if", "watch"]
 
 
 def same_command(*more: str, without: tuple[str, ...] = ()) -> str:
-    """The command that this process was started with, to be pasted into a shell.
-
-    Args:
-        more: Options to add where they are not there.
-        without: Options to leave out.
-    """
-    words = [word for word in torchrun.command() if word not in without]
-    return shlex.join([*words, *(option for option in more if option not in words)])
+    """As :func:`gsz.interrupts.same_command`, with torchrun and its options where it has started the program."""
+    return interrupts.same_command(*more, without=without, words=torchrun.command())
 
 
-_watch = _Watch()
-
-
-def watch() -> None:
-    """Answer Ctrl-C and SIGTERM from here on."""
-    _watch.begin()
-
-
-def advise(advice: Callable[[], str]) -> None:
-    """Say by what command an interrupted program goes on; by default it is started again."""
-    _watch.advice = advice
-
-
-def advice() -> str:
-    """The command that an interrupted program goes on with."""
-    return _watch.advice()
-
-
-def speak_if(may_speak: Callable[[], bool]) -> None:
-    """Ask, of several processes that share a run, which one is to say why it ends."""
-    _watch.may_speak = may_speak
-
-
-def may_speak() -> bool:
-    """Whether it falls to this process to say why the program ends."""
-    return _watch.may_speak()
-
-
-def is_ending() -> bool:
-    """Whether a signal has come that ends the program."""
-    return _watch.received is not None
-
-
-def end() -> None:
-    """End the process as interrupted."""
-    _watch.end()
+advise(same_command)
+speak_if(torchrun.is_first)

@@ -14,7 +14,7 @@ p { position: absolute; top: 0; left: 0; margin: 8px; padding: 2px 8px; max-widt
 p:empty, [hidden] { display: none !important }
 form { position: absolute; left: 0; right: 0; bottom: 0; display: flex; flex-wrap: wrap; gap: 4px 10px; align-items: center; padding: 6px 8px; background: #000a }
 :host([bare]) form { display: none }
-label { display: flex; gap: 4px; align-items: center }
+label, span { display: flex; gap: 4px; align-items: center }
 select, button, input { font: inherit; color: inherit; background: #333; border: 1px solid #777; border-radius: 4px; padding: 1px 6px; max-width: 14em }
 input[type=range] { width: 90px; padding: 0 } input[type=color] { width: 28px; height: 22px; padding: 0 }
 button[aria-pressed=true] { background: #06c }
@@ -23,9 +23,9 @@ const MARKUP = `
 <canvas tabindex="0" role="application" aria-roledescription="3D viewer"></canvas>
 <p role="status"></p>
 <form>
-  <label class="cameras" hidden><button type="button" name="previous" aria-label="Previous photograph">&#8249;</button>
+  <span class="cameras" hidden><button type="button" name="previous" aria-label="Previous photograph">&#8249;</button>
     <select name="camera" aria-label="Photograph"></select>
-    <button type="button" name="next" aria-label="Next photograph">&#8250;</button></label>
+    <button type="button" name="next" aria-label="Next photograph">&#8250;</button></span>
   <label class="pair" hidden><select name="look" aria-label="What is shown"></select></label>
   <label class="split" hidden>Split <input type="range" name="split" min="0" max="1" step="0.005"></label>
   <label class="layers" hidden>Layers <input type="range" name="layers" min="1" step="1"></label>

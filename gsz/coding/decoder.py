@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gsz.coding.alphabet import CHUNK, LANES, PROBABILITY_BITS
-from gsz.coding.neighbors import HISTORY, known, leaning, measured, place_in_map
+from gsz.coding.neighbors import HISTORY, known, leaning, look_around, measured, place_in_map
 from gsz.coding.tables import LOW, NO_SLOTS, ONE, Column, StreamError, at
 from gsz.kernels import kernel
 
@@ -88,7 +88,7 @@ class Decoder:
             prediction: what is coded, parts of a unit in the map of contexts, and this map.
             base, reference, recent: see :func:`gsz.coding.neighbors.predict`. ``recent`` is filled in.
         """
-        alphabet, count = column.alphabet, len(weights)
+        alphabet, count = column.alphabet, len(base)
         tables = column.tables
         if tables.flat_slots is NO_SLOTS:
             tables.begin_decoding()
@@ -102,6 +102,7 @@ class Decoder:
             weights,
             recent,
             alphabet.levels,
+            np.empty((2, LANES)),
             tokens,
             wholes,
             tables.flat_counts,
@@ -249,6 +250,7 @@ def _decode_predicted(
     weights,
     recent,
     levels,
+    around,
     tokens,
     wholes,
     counts,
@@ -258,11 +260,13 @@ def _decode_predicted(
 ):
     """As :func:`_decode_tokens`, each context by what the neighbors are, which the tokens before have told."""
     size = at(size)
+    means, deviations = around[0], around[1]
     position, last, lane = states[_POSITION], at(len(words) - LANES), states[_LANE]
     for i in range(len(tokens)):
         if i & (LANES - 1) == 0:
             position = position if position < last else last
-        measure, whole = measured(kind, parts, i, weights, recent, reference)
+            look_around(kind, i // LANES, weights, recent, means, deviations)
+        measure, whole = measured(kind, parts, means[i & (LANES - 1)], deviations[i & (LANES - 1)], reference[i])
         context = at(base[i]) + at(context_map[place_in_map(measure)])
         state = states[lane]
         slot = state & at(ONE - 1)

@@ -28,63 +28,82 @@ Floats = npt.NDArray[np.float64]
 
 
 def no_places() -> Floats:
-    """``(HISTORY, 3)``: those before the first Gaussian, infinitely far away."""
-    return np.full((HISTORY, 3), np.inf)
+    """``(3, HISTORY)``: those before the first Gaussian, infinitely far away."""
+    return np.full((3, HISTORY), np.inf)
 
 
 def weights_of(places: Floats) -> Floats:
-    """``(n, NEIGHBORS)`` weights of the neighbors of each Gaussian, the one eight before first.
+    """``(n / 8, NEIGHBORS, LANES)`` weights of the neighbors of each Gaussian, the one eight before first.
 
-    They add up to 1, or are 0 where there are none.
+    They add up to 1, or are 0 where there are none. Gaussians stand in groups of eight, so that a processor computes
+    for all of a group at once.
 
     Args:
-        places: ``(HISTORY + n, 3)``, those of the Gaussians before and of these.
+        places: ``(3, HISTORY + n)``, those of the Gaussians before and of these.
     """
-    weights = np.empty((len(places) - HISTORY, NEIGHBORS))
-    _weigh(places, weights)
+    count = places.shape[1] - HISTORY
+    groups = -(-count // LANES)
+    padded = np.full((3, HISTORY + groups * LANES), np.inf)
+    padded[:, : places.shape[1]] = places
+    weights = np.empty((groups, NEIGHBORS, LANES))
+    _weigh(padded[0], padded[1], padded[2], weights, np.empty(LANES))
     return weights
 
 
 @kernel
-def _weigh(places, weights):
-    for i in range(len(weights)):
-        x, y, z = places[i + HISTORY, 0], places[i + HISTORY, 1], places[i + HISTORY, 2]
-        total = 0.0
+def _weigh(x, y, z, weights, totals):
+    for group in range(len(weights)):
+        here = group * LANES + HISTORY
+        for lane in range(LANES):
+            totals[lane] = 0.0
         for k in range(NEIGHBORS):
-            j = i + HISTORY - LANES * (k + 1)
-            dx, dy, dz = x - places[j, 0], y - places[j, 1], z - places[j, 2]
-            square = dx * dx + dy * dy + dz * dz
-            weight = 1.0 / (square if square > 1.0 else 1.0)
-            weights[i, k] = weight
-            total += weight
-        if total > 0.0:
+            there = here - LANES * (k + 1)
+            for lane in range(LANES):
+                dx, dy, dz = (
+                    x[here + lane] - x[there + lane],
+                    y[here + lane] - y[there + lane],
+                    z[here + lane] - z[there + lane],
+                )
+                square = dx * dx + dy * dy + dz * dz
+                # Of two infinite places the difference is no number: there is nobody in either.
+                weight = 1.0 / square if square > 1.0 else (1.0 if square <= 1.0 else 0.0)
+                weights[group, k, lane] = weight
+                totals[lane] += weight
+        for k in range(NEIGHBORS):
+            for lane in range(LANES):
+                weights[group, k, lane] = weights[group, k, lane] / totals[lane] if totals[lane] > 0.0 else 0.0
+
+
+@inline
+def look_around(kind, group, weights, recent, means, deviations):
+    """The means of the neighbors of a group of eight, and how far they are from them where that is looked at.
+
+    ``recent`` has :data:`HISTORY` numbers before the first.
+    """
+    here = group * LANES + HISTORY
+    for lane in range(LANES):
+        mean = 0.0
+        for k in range(NEIGHBORS):
+            mean += weights[group, k, lane] * recent[here + lane - LANES * (k + 1)]
+        means[lane] = mean
+    if kind == RESIDUAL:
+        for lane in range(LANES):
+            mean, deviation = means[lane], 0.0
             for k in range(NEIGHBORS):
-                weights[i, k] /= total
+                deviation += weights[group, k, lane] * abs(recent[here + lane - LANES * (k + 1)] - mean)
+            deviations[lane] = deviation
 
 
 @inline
-def prediction(i, weights, recent):
-    """The mean of the neighbors of number ``i``; ``recent`` has :data:`HISTORY` numbers before the first."""
-    total = 0.0
-    for k in range(NEIGHBORS):
-        total += weights[i, k] * recent[i + HISTORY - LANES * (k + 1)]
-    return total
-
-
-@inline
-def measured(kind, parts, i, weights, recent, reference):
+def measured(kind, parts, mean, deviation, reference):
     """What a context looks at, in parts of a unit, and the prediction in units where it is coded what is left of it."""
-    mean = prediction(i, weights, recent)
     if kind == LEVEL:
-        return mean / reference[i] * parts, 0.0
+        return mean / reference * parts, 0.0
     if kind == BELOW:
-        return (reference[i] - mean) * parts + 128.0, 0.0
-    deviation = 0.0
-    for k in range(NEIGHBORS):
-        deviation += weights[i, k] * abs(recent[i + HISTORY - LANES * (k + 1)] - mean)
-    whole = np.floor(mean / reference[i] + 0.5)
+        return (reference - mean) * parts + 128.0, 0.0
+    whole = np.floor(mean / reference + 0.5)
     whole = -FARTHEST if whole < -FARTHEST else (FARTHEST if whole > FARTHEST else whole)
-    return deviation / reference[i] * parts, whole
+    return deviation / reference * parts, whole
 
 
 @inline
@@ -94,21 +113,27 @@ def place_in_map(measure):
 
 
 @kernel
-def predict(kind, parts, context_map, base, reference, weights, recent, values, levels, alphabet, contexts, coded):
+def predict(
+    kind, parts, context_map, base, reference, weights, recent, values, levels, alphabet, around, contexts, coded
+):
     """What an encoder does about a column: fill in ``contexts`` and the integers to be ``coded``.
 
     Args:
         base: ``(n,)`` uint8, what contexts begin with.
         reference: ``(n,)`` float64, see :data:`LEVEL`.
-        recent: ``(HISTORY + n,)`` float64, filled in but for the history. As decoders know it when they need it, that
-            is, without the raw bits of large integers.
+        recent: ``(HISTORY + n,)`` float64, filled in but for the history: as decoders know it when they need it,
+            that is, without the raw bits of large integers.
         values: ``(n,)`` int64.
         levels: ``(256,)`` int64, the integer of each token without its raw bits.
         alphabet: direct bits, leading bits, and whether it is signed.
+        around: ``(2, LANES)`` float64, room.
     """
     direct_bits, leading_bits, signed = alphabet
+    means, deviations = around[0], around[1]
     for i in range(len(values)):
-        measure, whole = measured(kind, parts, i, weights, recent, reference)
+        if i & (LANES - 1) == 0:
+            look_around(kind, i // LANES, weights, recent, means, deviations)
+        measure, whole = measured(kind, parts, means[i & (LANES - 1)], deviations[i & (LANES - 1)], reference[i])
         contexts[i] = base[i] + context_map[place_in_map(measure)]
         value = values[i] - np.int64(whole)
         coded[i] = value
@@ -137,7 +162,9 @@ def known(kind, level, whole, reference):
 @inline
 def leaning(i, weights, signs, limits):
     """In which of the parts that ``limits`` make the mean of the neighbors' signs is."""
-    mean = prediction(i, weights, signs)
+    mean = 0.0
+    for k in range(NEIGHBORS):
+        mean += weights[i // LANES, k, i & (LANES - 1)] * signs[i + HISTORY - LANES * (k + 1)]
     part = 0
     for limit in limits:
         part += 1 if mean >= limit else 0

@@ -14,7 +14,7 @@ from gsz.coding.alphabet import CHUNK, LANES, chunks
 from gsz.coding.decoder import Decoder
 from gsz.coding.encoder import Encoder
 from gsz.coding.neighbors import HISTORY, no_places, predict, weights_of
-from gsz.coding.tables import StreamError
+from gsz.coding.tables import ANY, StreamError
 from gsz.native.layout import ATTRIBUTES, ColumnPlan, Columns, Hints, Prediction, lane_sums
 from gsz.native.packing import Packing
 from gsz.native.sh_coding import Palette, ShCoding
@@ -90,6 +90,7 @@ def prepare(packing: Packing, columns: Columns) -> PreparedLayer:
                 seen[name].astype(np.int64, copy=False),
                 alphabet.levels,
                 (alphabet.direct_bits, alphabet.leading_bits, alphabet.signed),
+                np.empty((2, LANES)),
                 contexts[name][rows],
                 coded[name][rows],
             )
@@ -127,7 +128,7 @@ class LayerCoding:
         self._begin_layer()
         coder, streams = Encoder(), []
         columns = layer.columns
-        places = np.concatenate([no_places(), layer.hints["places"]])
+        places = np.concatenate([no_places(), layer.hints["places"].T], axis=1)
         for attribute in ATTRIBUTES:
             for begin, end in chunks(len(columns["sh"])):
                 seen = _rows(layer.hints, begin, end)
@@ -137,7 +138,7 @@ class LayerCoding:
                         contexts = layer.contexts[name][begin:end] + (0 if contexts is None else contexts)
                     seen[name] = coder.integers(self._columns[name], columns[name][begin:end], contexts)
                 if attribute == "sh" and self._sh:
-                    weights = weights_of(places[begin : end + HISTORY])
+                    weights = weights_of(places[:, begin : end + HISTORY])
                     self._sh.encode(coder, columns["sh"][begin:end], seen["sh_fineness"], weights)
             streams.append(coder.finish())
         return streams
@@ -173,7 +174,7 @@ class LayerCoding:
                         columns = columns | {name: lane_sums(columns[name], before) for name, before in sums.items()}
                 if self._sh:
                     for begin, end in block.chunks:
-                        fineness, weights = hints["sh_fineness"][begin:end], near.weights[begin:end]
+                        fineness, weights = hints["sh_fineness"][begin:end], near.of(begin, end)
                         self._sh.decode(coders["sh"], rows.sh_rest[begin:end], fineness, weights, palette)
                 self._packing.finish(columns, hints, rows)
             for attribute in ATTRIBUTES:
@@ -224,7 +225,7 @@ class LayerCoding:
             (prediction.kind, prediction.parts, prediction.map),
             base,
             reference,
-            near.weights[begin:end],
+            near.of(begin, end),
             near.recent[name][begin : end + HISTORY],
         )
 
@@ -233,27 +234,34 @@ class _Near:
     """What predictions look at: the weights of neighbors, and what is known of them, block by block.
 
     Attributes:
-        weights: ``(n, NEIGHBORS)``, of the block at hand.
+        weights: of the block at hand, see :func:`gsz.coding.neighbors.weights_of`.
         recent: by column ``(HISTORY + n,)`` float64, what is known of the Gaussians before and of these.
     """
 
     def __init__(self, plans: dict[str, ColumnPlan]):
         self._places = no_places()
-        self.weights = np.empty((0, 0))
+        self.weights = np.empty((0, 0, 0))
         self.recent = {name: np.zeros(HISTORY) for name in plans}
 
     def move_to(self, places: np.ndarray) -> None:
         """Go to the next block, whose places are ``(n, 3)``."""
-        self._places = np.concatenate([self._places[-HISTORY:], places])
+        self._places = np.concatenate([self._places[:, -HISTORY:], places.T], axis=1)
         self.weights = weights_of(self._places)
         for name, before in self.recent.items():
             self.recent[name] = np.concatenate([before[-HISTORY:], np.empty(len(places))])
+
+    def of(self, begin: int, end: int) -> np.ndarray:
+        """The weights of Gaussians of the block; ``begin`` is a multiple of eight."""
+        return self.weights[begin // LANES : -(-end // LANES)]
 
 
 def _reference_and_base(prediction: Prediction, seen: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """``(n,)`` float64 references of a predicted column, and uint8 beginnings of its contexts."""
     reference = prediction.reference(seen)
-    base = np.take(prediction.base, np.clip(reference, 0, 255).astype(np.uint8))
+    if prediction.base is ANY:
+        base = np.zeros(len(reference), np.uint8)
+    else:
+        base = np.take(prediction.base, reference, mode="clip")
     return reference.astype(np.float64, copy=False), base
 
 

@@ -6,9 +6,13 @@ Needs the packages of ``requirements-cluster.txt``; ``make test-cluster`` instal
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +21,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed; make test-cluster
 
 import make_mock_datasets  # noqa: E402
 from batch.display import Display  # noqa: E402
-from batch.job import versions  # noqa: E402
+from batch.job import ROOT, versions  # noqa: E402
 from batch.on_ray import RayBatch  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
@@ -81,6 +85,30 @@ def test_a_batch_survives_the_death_of_a_machine_and_writes_the_bytes_of_a_seria
     assert compressed(mock / "ray") == compressed(mock / "serial")
     logs = [(mock / "ray" / scene / "batch.log").read_text() for scene in SCENES]
     assert any("resuming after stage" in log for log in logs), "the scene of the dead machine went on elsewhere"
+
+
+def test_ctrl_c_ends_the_tasks_which_can_be_resumed(mock, cluster):
+    out = mock / "interrupted"
+    program = ["run_datasets.py", *options(mock, "interrupted", "--ray", cluster.address, "--cpus_per_scene", "1")]
+    batch = subprocess.Popen([sys.executable, ROOT / "scripts" / program[0], *program[1:]], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("*/resume/*"))) < 2:
+        assert batch.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    batch.send_signal(signal.SIGINT)
+    _, printed = batch.communicate(timeout=60)
+    assert batch.returncode == 130 and b"Traceback" not in printed
+    assert not training_in(out), "no program goes on without its batch"
+    assert list(out.glob("*/resume/state.npz")), "--resume has a state to go on from"
+
+
+def training_in(folder: Path) -> list[str]:
+    """The command lines of programs that work in a folder."""
+    commands = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            commands.append(process.read_text(errors="replace").replace("\0", " "))
+    return [command for command in commands if "train.py" in command and str(folder) in command]
 
 
 def test_an_address_where_nobody_answers_is_named():

@@ -7,6 +7,7 @@ in a process of its own; where only conversion matters the library is called dir
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ WRITABLE = registry.names(writable_only=True)
 
 
 def command(*words: str | Path) -> list[str]:
-    return [sys.executable, "-c", "from gsz.cli import main; main()", *map(str, words)]
+    return [sys.executable, "-m", "gsz", *map(str, words)]
 
 
 def run(*words: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
@@ -230,8 +231,24 @@ def test_signals_end_it_with_one_line(number: int, code: int, line: str, tmp_pat
     time.sleep(0.2)
     process.send_signal(number)
     _, error = process.communicate(timeout=10)
-    assert (process.returncode, error) == (code, f"{line}; nothing was written\n")
+    assert (process.returncode, error) == (code, f"{line}; go on with: {shlex.join(process.args)}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["model.ply"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after", [0.3, 0.6])
+def test_signals_while_it_starts_are_one_line_as_well(number: int, after: float, tmp_path: Path) -> None:
+    pipe = tmp_path / "model.ply"
+    os.mkfifo(pipe)
+    words = [sys.executable, "decompress.py", pipe, tmp_path / "out.ply"]
+    process = subprocess.Popen(words, stdout=-1, stderr=-1, text=True, cwd=ROOT)
+    time.sleep(after)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=10)
+    assert "Traceback" not in error and error.count("\n") <= 1
+    if process.returncode != -number:  # Python itself was not there yet.
+        assert error.endswith(f"; go on with: {shlex.join(map(str, words))}\n")
 
 
 def test_names_that_a_terminal_cannot_show_do_not_crash_it(ply: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from scene.model_dir import read_cameras, write_cameras
 from tests.programs.test_render_cli import photographed, random_model  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
-GSZ = [sys.executable, "-c", "from gsz.cli import main; main()"]
+GSZ = [sys.executable, "-m", "gsz"]
 
 
 @pytest.fixture

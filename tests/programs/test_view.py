@@ -111,7 +111,9 @@ def test_mistakes_are_answered_before_anything_is_served(model: Path, tmp_path: 
     with pytest.raises(UserError, match="there is no such file or folder"):
         viewing.Server(parse_view([str(tmp_path / "absent.ply")]))
     with pytest.raises(UserError, match="give one or two"):
-        viewing.run(parse_view([str(model)] * 3), print)
+        parse_view([str(model)] * 3)
+    with pytest.raises(UserError, match="must be 0 to 65535"):
+        viewing.run(parse_view([str(model), "--port", "99999"]), print)
     with serving(model) as address, pytest.raises(UserError, match="leave it out for a free one"):
         viewing.Server(parse_view([str(model), "--port", address.rsplit(":")[-1].strip("/")]))
 

@@ -14,8 +14,8 @@ const STYLE = "<style>html,body{margin:0;height:100%}gsz-viewer{width:400px;heig
 
 /** SuperSplat's viewer on `levels/lod-meta.json`, at the first photograph; it turns models half about z. */
 const SUPERSPLAT = `<link rel="stylesheet" href="/web/node_modules/@playcanvas/supersplat-viewer/dist/viewer.css">
-<div id="viewer" style="position:absolute;inset:0"></div>
-<script type="importmap">{ "imports": { "playcanvas": "/web/node_modules/playcanvas/build/playcanvas.mjs" } }</script>
+<style>#viewer, #viewer canvas { position: absolute; inset: 0; width: 100%; height: 100% }</style><div id="viewer"></div>
+<script type="importmap">{ "imports": { "playcanvas": "/web/node_modules/playcanvas/build/playcanvas.mjs", "playcanvas/": "/web/node_modules/playcanvas/" } }</script>
 <script type="module">
 import * as pc from "playcanvas";
 import { createViewer } from "/web/node_modules/@playcanvas/supersplat-viewer/dist/viewer.js";
