@@ -83,12 +83,12 @@ def finetune(
         image = views.render(camera, prefixes.corrected(snapped, prefix)).image
         loss = photometric_loss(image, views.target(camera), recipe.dssim_weight)
         loss = loss + _cost(grid, prefixes.alone_paying(splats, prefix), snapped, recipe)
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         ranks.average_gradients(trained)
         if without_sh_rest is not None and splats.sh_rest.grad is not None:
             splats.sh_rest.grad[without_sh_rest] = 0.0  # What was pruned stays pruned.
         optimizer.step()
+        optimizer.zero_grad(set_to_none=True)  # The next image is made without their memory.
         decay.step()
         if average is not None:
             average.update(trained)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,9 +41,8 @@ class ScreenAxes:
         positions = splats.means @ rotation.T + translation
         in_front = positions[:, 2:] > _NEAR_PLANE
         depths = torch.where(in_front, positions[:, 2:], 1.0)
-        focal = view.new_tensor([camera.fx, camera.fy])
-        principal = view.new_tensor([camera.cx, camera.cy])
-        size = view.new_tensor([camera.width, camera.height])
+        lens = np.array([[camera.fx, camera.fy], [camera.cx, camera.cy], [camera.width, camera.height]])
+        focal, principal, size = torch.as_tensor(lens, dtype=torch.float32, device=splats.means.device)
         ratios = positions[:, :2] / depths
         margin = _MARGIN * size / focal
         bent = ratios.clamp(-principal / focal - margin, (size - principal) / focal + margin)

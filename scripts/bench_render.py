@@ -1,7 +1,13 @@
-"""Time the CPU renderer, its gradient, SSIM and a whole training step, beside another CPU renderer in the same run.
+"""Time the CPU renderer, its gradient, SSIM and a step of fine-tuning, beside another CPU renderer in the same run.
 
     python scripts/bench_render.py --json output/bench_render.json
     python scripts/bench_render.py --scaling --plot docs/images/cpu_scaling.png    # time and memory up to 4M Gaussians
+    python scripts/bench_render.py --against ../before      # and what a checkout of another commit takes, in turns
+    python scripts/bench_render.py --memory-count 1500000    # peak memory of a stage of a run
+
+Two steps are measured. The bare step is render, L1 + SSIM, backward and fused Adam. The step is an iteration of
+``compress.finetune`` with the default recipe: it rounds to the grid of ``.gsz`` and pays for the rate as well; beside
+it stands the same with the codec ``ply``, which neither rounds nor pays.
 
 CPU time is that of the process, so it hardly depends on who else uses the machine; wall time does. The peer is
 metal-gauss' ``torch_ref`` (PyTorch; ``pip install -r requirements-bench.txt``), the one renderer on PyPI that runs on a
@@ -17,12 +23,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,12 +42,18 @@ from _root import ROOT
 from torch import Tensor
 from tqdm import tqdm
 
+from compress import importance
+from compress.finetune import finetune
+from compress.recipe import Recipe
+from compress.regrow import Change
+from compress.views import Views
 from gaussian_renderer import cpu, render
-from gaussian_renderer.cpu import blending
+from gaussian_renderer.cpu import blending, projection, tiles
 from gaussian_renderer.cpu.compiled import njit
 from gaussian_renderer.cpu.lanes import CHUNK, PARTS
 from gaussian_renderer.cpu.lanes import lanes as simd
 from gaussian_renderer.cpu.layout import ALPHA_MIN, TILE
+from gsz import registry
 from gsz.files import atomic_path, write_text
 from quality.losses import photometric_loss
 from quality.ssim import SSIMTarget, ssim
@@ -51,7 +66,12 @@ from utils.kernels import SERIAL
 from utils.tables import cell, format_table
 
 DEMO = ROOT / "demo" / "snowmiku" / "pretrained"
-RANDOM_SCENES = {"S": (30_000, 320, 214), "L": (100_000, 640, 427)}  # Gaussians, width, height.
+RANDOM_SCENES = {  # Gaussians, width, height.
+    "S": (30_000, 320, 214),
+    "L": (100_000, 640, 427),
+    "XL": (1_000_000, 1600, 1064),
+}
+DENSE = (400_000, 800, 533)
 PEER_TILES = {"tile": 8, "slab": 64, "tile_chunk": 64}  # The fastest found for it: its defaults take ten times as long.
 SCALING_COUNTS = (10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 4_000_000)
 SCALING_SIZE = (1600, 1064)
@@ -80,14 +100,25 @@ COLUMNS = {
     "backward": "backward_cpu_ms",
     "its floor": "backward_floor_cpu_ms",
     "SSIM": "ssim_cpu_ms",
+    "bare step": "bare_step_cpu_ms",
     "step": "step_cpu_ms",
-    "wall: forward": "forward_wall_ms",
-    "wall: backward": "backward_wall_ms",
-    "wall: SSIM": "ssim_wall_ms",
+    "step, ply": "ply_step_cpu_ms",
+    "peer's bare step": "peer_step_cpu_ms",
+    "wall: bare step": "bare_step_wall_ms",
     "wall: step": "step_wall_ms",
-    "peer's step": "peer_step_cpu_ms",
+    "wall: step, ply": "ply_step_wall_ms",
 }
 """Headings of the table, and which figures are under them."""
+
+STAGES = {
+    "project": (projection, "project"),
+    "sort": (tiles, "sort_by_depth"),
+    "fill tiles": (tiles, "fill_tiles"),
+    "blend": (blending, "blend"),
+    "blend backward": (blending, "blend_backward"),
+    "project backward": (projection, "project_backward"),
+}
+"""The kernels of a bare step, and where they are."""
 
 CHAINS = 10  # Independent chains of operations, so that none waits for the one before.
 
@@ -101,20 +132,29 @@ class Options:
         threads: Threads of our renderer and of PyTorch.
         repetitions: Runs of ours that the medians are taken over, after one that is not counted.
         peer_repetitions: The same for the peer, which is slow; 0 leaves it out.
-        scenes: Which scenes: S (30,000 Gaussians, 320x214), L (100,000, 640x427), demo.
+        scenes: Which scenes: S (30,000 random Gaussians, 320x214), L (100,000, 640x427), XL (1,000,000, 1600x1064),
+            demo (59,956, 400x300), dense (the demo's, split until they are 400,000, 800x533).
+        against: A checkout of another commit: each of the two is measured in turns, in processes of its own.
+        rounds: How many turns each of them gets.
         scaling: Measure the forward pass alone, from 10,000 to 4,000,000 Gaussians at 1600x1064, instead.
         scaling_count: Measure that for one number of Gaussians, in this process, and print JSON; --scaling does it so.
         plot: With --scaling, draw time and memory to this file.
+        memory_count: Fine-tune the demo's model, split until it has so many Gaussians, at 1600x1064 for a few
+            iterations with the default recipe; encode, decode and score it; and print the peak memory of this process
+            after each.
     """
 
     json: Path | None = None
     threads: int = 1
     repetitions: int = 15
     peer_repetitions: int = 2
-    scenes: tuple[Literal["S", "L", "demo"], ...] = ("S", "L", "demo")
+    scenes: tuple[Literal["S", "L", "XL", "demo", "dense"], ...] = ("S", "L", "demo", "dense")
+    against: Path | None = None
+    rounds: int = 3
     scaling: bool = False
     plot: Path | None = None
     scaling_count: int | None = None
+    memory_count: int | None = None
 
 
 @dataclass
@@ -295,7 +335,7 @@ def _adam(model: GaussianModel) -> torch.optim.Adam:
 
 
 def time_ours(scene: BenchScene, repetitions: int) -> dict[str, float | None]:
-    """Medians of the passes one by one, then of the whole step: render, L1 + SSIM, backward, fused Adam."""
+    """Medians of the passes one by one, then of a bare step."""
     watch, optimizer = Stopwatch(), _adam(scene.model)
     faults: list[int] = []
     for repetition in tqdm(range(repetitions + 1), desc="ours", leave=False):
@@ -316,32 +356,63 @@ def time_ours(scene: BenchScene, repetitions: int) -> dict[str, float | None]:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-        image = watch.time("forward", forward)
-        d_image = torch.randn_like(image)
-        watch.time("backward", lambda image=image, d_image=d_image: image.backward(d_image))
+        with stages_timed(watch):
+            image = watch.time("forward", forward)
+            d_image = torch.randn_like(image)
+            watch.time("backward", lambda image=image, d_image=d_image: image.backward(d_image))
         optimizer.zero_grad(set_to_none=True)
         leaf = image.detach().requires_grad_()
         watch.time("ssim", lambda leaf=leaf, similarity=similarity: similarity(leaf))
         before = page_faults()
-        watch.time("step", step)
+        watch.time("bare_step", step)
         after = page_faults()
         if before is not None and after is not None:
             faults.append(after - before)
+    passes = ("forward", "backward", "ssim", "bare_step")
     return {
-        "forward_cpu_ms": watch.cpu("forward"),
-        "backward_cpu_ms": watch.cpu("backward"),
-        "ssim_cpu_ms": watch.cpu("ssim"),
-        "step_cpu_ms": watch.cpu("step"),
-        "forward_wall_ms": watch.wall("forward"),
-        "backward_wall_ms": watch.wall("backward"),
-        "ssim_wall_ms": watch.wall("ssim"),
-        "step_wall_ms": watch.wall("step"),
-        "step_page_faults": statistics.median(faults) if faults else None,
+        **{f"{name}_cpu_ms": watch.cpu(name) for name in (*passes, *STAGES)},
+        **{f"{name}_wall_ms": watch.wall(name) for name in passes},
+        "bare_step_page_faults": statistics.median(faults) if faults else None,
     }
 
 
+@contextmanager
+def stages_timed(watch: Stopwatch) -> Iterator[None]:
+    """Time each kernel of :data:`STAGES` that is called within."""
+    kernels = {name: getattr(module, attribute) for name, (module, attribute) in STAGES.items()}
+    try:
+        for name, (module, attribute) in STAGES.items():
+            timed = lambda *arguments, name=name: watch.time(name, lambda: kernels[name](*arguments))  # noqa: E731
+            setattr(module, attribute, timed)
+        yield
+    finally:
+        for name, (module, attribute) in STAGES.items():
+            setattr(module, attribute, kernels[name])
+
+
+def time_training(scene: BenchScene, repetitions: int) -> dict[str, float]:
+    """Medians of an iteration of fine-tuning, after one that is not counted, with the grid and rate of the default
+    recipe and with neither."""
+    recipes = {"step": Recipe(), "ply_step": replace(Recipe(), codec="ply", rate_weight=0.0, sh_rest_penalty=0.0)}
+    targets = {camera.name: target for camera, target in zip(scene.cameras, scene.targets, strict=True)}
+    views = Views(scene.cameras, lambda camera: targets[camera.name], scene.background, extent=1.0, backend="cpu")
+    figures = {}
+    for name, recipe in recipes.items():
+        ticks: list[tuple[float, float]] = []
+        with tqdm(total=repetitions + 1, desc=name, leave=False) as bar:
+
+            def tick(_loss: float | None, ticks: list[tuple[float, float]] = ticks, bar: Any = bar) -> None:
+                ticks.append((time.process_time(), time.perf_counter()))
+                bar.update()
+
+            finetune(scene.model.detach(), recipe.make_codec(), views, recipe, repetitions + 1, (0,), tick)
+        cpu_seconds, wall_seconds = np.median(np.diff(np.array(ticks), axis=0), axis=0).tolist()
+        figures |= {f"{name}_cpu_ms": 1e3 * cpu_seconds, f"{name}_wall_ms": 1e3 * wall_seconds}
+    return figures
+
+
 def time_peer(scene: BenchScene, repetitions: int) -> float | None:
-    """CPU-ms of the same step with the peer's renderer, or ``None`` where it is not installed."""
+    """CPU-ms of a bare step with the peer's renderer, or ``None`` where it is not installed."""
     try:
         from metal_gauss import torch_ref
     except ImportError:
@@ -375,8 +446,25 @@ def time_peer(scene: BenchScene, repetitions: int) -> float | None:
     return watch.cpu("step")
 
 
+def split_to(model: GaussianModel, count: int) -> GaussianModel:
+    """The Gaussians split in two, all of them as often as it goes and then the first ones, until they are so many."""
+    while len(model) < count:
+        split = min(len(model), count - len(model))
+        rows = torch.arange(len(model))
+        model = Change(kept=rows[split:], split=rows[:split]).apply(model)
+    return model
+
+
+def resized(camera: Camera, width: int, height: int) -> Camera:
+    """The same view in a picture of another size, as wide as before, with the axis in its middle."""
+    zoom = width / camera.width
+    return replace(
+        camera, width=width, height=height, fx=zoom * camera.fx, fy=zoom * camera.fy, cx=width / 2, cy=height / 2
+    )
+
+
 def make_scene(name: str) -> BenchScene | None:
-    """One of the two random scenes, or the demo's from eight of its cameras; ``None`` where that is not there."""
+    """A random scene, or one of the demo's from eight of its cameras; ``None`` where that is not there."""
     if name in RANDOM_SCENES:
         model, camera, background = random_scene(*RANDOM_SCENES[name])
         return BenchScene.of(model, [camera], background)
@@ -385,22 +473,26 @@ def make_scene(name: str) -> BenchScene | None:
         return None
     model, _ = model_dir.load_checkpoint(DEMO)
     cameras = model_dir.read_cameras(DEMO)
-    return BenchScene.of(model, cameras[:: max(1, len(cameras) // 8)][:8], torch.zeros(3))
+    cameras = cameras[:: max(1, len(cameras) // 8)][:8]
+    if name == "dense":
+        count, width, height = DENSE
+        model, cameras = split_to(model, count), [resized(camera, width, height) for camera in cameras]
+    return BenchScene.of(model, cameras, torch.zeros(3))
 
 
 def bench(options: Options) -> dict[str, Any]:
     """All scenes; prints a table."""
     results: dict[str, dict[str, float | None]] = {}
-    rows = []
+    rows, stage_rows = [], []
     rates = vector_rates()
     for name in options.scenes:
         scene = make_scene(name)
         if scene is None:
             continue
-        ours = time_ours(scene, options.repetitions)
+        ours = {**time_ours(scene, options.repetitions), **time_training(scene, options.repetitions)}
         forward, backward, pairs = count_blends(scene)
         peer = time_peer(scene, options.peer_repetitions) if options.peer_repetitions else None
-        step = ours["step_cpu_ms"]
+        step = ours["bare_step_cpu_ms"]
         result = {
             **ours,
             "forward_floor_cpu_ms": floor_ms(forward, FORWARD, rates),
@@ -413,13 +505,12 @@ def bench(options: Options) -> dict[str, Any]:
         }
         results[name] = result
         camera = scene.cameras[0]
-        rows.append(
-            [name, f"{len(scene.model):,}", f"{camera.width}x{camera.height}"]
-            + [cell(result[key], ".1f") for key in COLUMNS.values()]
-            + [cell(result["ratio"], ".0f")]
-        )
+        of_scene = [name, f"{len(scene.model):,}", f"{camera.width}x{camera.height}"]
+        rows.append(of_scene + [cell(result[key], ".1f") for key in COLUMNS.values()] + [cell(result["ratio"], ".0f")])
+        stage_rows.append([name] + [cell(result[f"{stage}_cpu_ms"], ".1f") for stage in STAGES])
     say(f"{cpu.DESCRIPTION}; CPU-ms and wall-ms, medians; {options.threads} thread(s)")
     say(format_table(["scene", "Gaussians", "pixels", *COLUMNS, "ratio"], rows))
+    say(format_table(["scene", *STAGES], stage_rows))
     million = {name: f"{rate / 1e6:,.0f}" for name, rate in rates.items()}
     say(
         f"millions of vectors of {simd.LANES} a CPU-second: {million['simple']} multiplications with additions, "
@@ -435,10 +526,45 @@ def bench(options: Options) -> dict[str, Any]:
     }
 
 
+def bench_against(options: Options, other: Path) -> dict[str, Any]:
+    """This checkout and another one in turns; prints a table of both and of how many times as fast this one is."""
+    runs: dict[str, list[dict[str, Any]]] = {"there": [], "here": []}
+    for _ in tqdm(range(options.rounds), desc="rounds"):
+        for place, root in (("there", other), ("here", ROOT)):
+            runs[place].append(_bench_checkout(options, root.resolve()))
+    names = ["forward", "backward", *STAGES, "bare_step", "step", "ply_step"]
+    results: dict[str, Any] = {place: {} for place in runs}
+    rows = []
+    for scene in runs["here"][0]:
+        for place, measured in runs.items():
+            results[place][scene] = {
+                name: statistics.median(run[scene][f"{name}_cpu_ms"] for run in measured) for name in names
+            }
+        there, here = results["there"][scene], results["here"][scene]
+        for name in names:
+            figures = [there[name], here[name], there[name] / here[name]]
+            rows.append([scene, name.replace("_", " "), *(f"{x:.1f}" for x in figures[:2]), f"{figures[2]:.2f}"])
+    say(f"CPU-ms, medians; {options.rounds} turns of {options.repetitions}; {options.threads} thread(s)")
+    say(format_table(["scene", "", f"{other}", "here", "times as fast"], rows))
+    return {"threads": options.threads, **results}
+
+
+def _bench_checkout(options: Options, root: Path) -> dict[str, Any]:
+    """The scenes' figures with the packages of a checkout, by this script."""
+    with tempfile.TemporaryDirectory() as folder:
+        script, figures = Path(folder) / Path(__file__).name, Path(folder) / "figures.json"
+        shutil.copy(__file__, script)
+        (Path(folder) / "_root.py").write_text(
+            f"import sys\nfrom pathlib import Path\n\nROOT = Path({str(root)!r})\nsys.path.insert(0, str(ROOT))\n"
+        )
+        command = [sys.executable, str(script), "--json", str(figures), "--peer-repetitions", "0"]
+        command += ["--threads", str(options.threads), "--repetitions", str(options.repetitions)]
+        subprocess.run([*command, "--scenes", *options.scenes], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+        return json.loads(figures.read_text())["scenes"]
+
+
 def measure_count(count: int) -> dict[str, float]:
     """Forward time and peak memory of this process at one number of Gaussians."""
-    import resource
-
     width, height = SCALING_SIZE
     model, camera, background = random_scene(count, width, height)
     small, small_camera, _ = random_scene(1, 16, 16)
@@ -447,15 +573,42 @@ def measure_count(count: int) -> dict[str, float]:
         render(small_camera, small, background, backend="cpu")  # Loads the compiled kernels.
         for _ in range(SCALING_REPETITIONS):
             watch.time("forward", lambda: render(camera, model, background, backend="cpu"))
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {
         "gaussians": count,
         "forward_cpu_ms": watch.cpu("forward"),
         "forward_wall_ms": watch.wall("forward"),
-        "peak_mb": peak / 1e6,
+        "peak_mb": peak_mb(),
         "model_mb": count * 59 * 4 / 1e6,
     }
+
+
+def peak_mb() -> float:
+    """The most memory that this process has had."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def measure_memory(count: int, iterations: int = 3) -> dict[str, float]:
+    """Peak memory, in MB, after each part of a stage of a run, at one number of Gaussians."""
+    demo, _ = model_dir.load_checkpoint(DEMO)
+    model = split_to(demo, count)
+    cameras = [resized(camera, *SCALING_SIZE) for camera in model_dir.read_cameras(DEMO)[:2]]
+    background, recipe = torch.zeros(3), Recipe()
+    images = {camera.name: render(camera, model, background, backend="cpu").image for camera in cameras}
+    peaks = {"gaussians": count, "model": count * 59 * 4 / 1e6, "before": peak_mb()}
+    ready = {name: SSIMTarget.of(image) for name, image in images.items()}
+    views = Views(cameras, lambda camera: ready[camera.name], background, extent=1.0, backend="cpu")
+    model, grid = finetune(model, recipe.make_codec(), views, recipe, iterations, (0,))
+    peaks["fine-tuned"] = peak_mb()
+    data = grid.encode(model)
+    peaks["encoded"] = peak_mb()
+    registry.decode(data, "model")
+    peaks["decoded"] = peak_mb()
+    importance.removal_error(model, replace(views, target=lambda camera: images[camera.name]))
+    peaks["scored"] = peak_mb()
+    return peaks
 
 
 def bench_scaling(options: Options) -> dict[str, Any]:
@@ -507,7 +660,13 @@ def main() -> None:
     if options.scaling_count is not None:
         print(json.dumps(measure_count(options.scaling_count)))
         return
-    results = bench_scaling(options) if options.scaling else bench(options)
+    if options.memory_count is not None:
+        print(json.dumps(measure_memory(options.memory_count)))
+        return
+    if options.against is not None:
+        results = bench_against(options, options.against)
+    else:
+        results = bench_scaling(options) if options.scaling else bench(options)
     if options.json is not None:
         write_text(options.json, json.dumps(results, indent=2) + "\n")
         say(f"wrote {options.json}")

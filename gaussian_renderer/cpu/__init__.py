@@ -70,6 +70,7 @@ class Frame:
     pairs: np.ndarray
     transmittance: np.ndarray
     pixel_ends: np.ndarray
+    reached_masks: np.ndarray
     background: np.ndarray
 
 
@@ -98,13 +99,13 @@ def _forward(
     threads = match_torch_threads()
     count = parameters[0].shape[0]
     records = np.empty((count, layout.RECORD_WIDTH), np.float32)
-    tile_rects = np.empty((count, 4), np.int32)
+    tile_rects = np.empty(count * 4, np.float32)
     depths = np.empty(count, np.float32)
     colour_is_clamped = np.empty(count, np.uint8)
     radii, pair_counts = np.empty(count, np.int32), np.empty(count, np.int32)
     projection.project(
-        *parameters, degree, view.matrix, view.eye, view.lens, view.width, view.height,
-        records, depths, tile_rects, pair_counts, colour_is_clamped, radii,
+        *(parameter.reshape(-1) for parameter in parameters), degree, view.matrix, view.eye, view.lens, view.width,
+        view.height, records.reshape(-1), depths, tile_rects, pair_counts, colour_is_clamped, radii,
     )  # fmt: skip
 
     pair_start = np.zeros(count + 1, np.int64)
@@ -117,7 +118,7 @@ def _forward(
     tile_start = np.empty(tiles_x * tiles_y + 1, np.int64)
     members = np.empty(pair_count, np.int32)
     pairs = np.empty(pair_count if keeps_frame else 0, np.int32)
-    tiles.fill_tiles(order, records, tile_rects, pair_start, tiles_x, threads, tile_start, members, pairs)
+    tiles.fill_tiles(order, records.reshape(-1), tile_rects, pair_start, tiles_x, threads, tile_start, members, pairs)
     # Blending is where most memory is in use.
     del tile_rects, depths, pair_counts, order
 
@@ -125,14 +126,16 @@ def _forward(
     kept_tiles = tiles_x * tiles_y if keeps_frame else 0
     transmittance = np.empty((kept_tiles, blending.PIXELS), np.float32)
     pixel_ends = np.empty((kept_tiles, blending.PIXELS), np.int32)
+    reached_masks = np.empty(len(pairs), np.uint32)
     blending.blend(
-        tile_start, members, records, tiles_x, view.width, view.height, background, image, transmittance, pixel_ends
-    )
+        tile_start, members, records, tiles_x, view.width, view.height, background, image, transmittance, pixel_ends,
+        reached_masks,
+    )  # fmt: skip
     if not keeps_frame:
         return image, radii, None
     frame = Frame(
         view, degree, colour_is_clamped, pair_start, records, tile_start, members, pairs, transmittance, pixel_ends,
-        background,
+        reached_masks, background,
     )  # fmt: skip
     return image, radii, frame
 
@@ -140,18 +143,19 @@ def _forward(
 @announced("the CPU renderer", "half a minute")
 def _backward(frame: Frame, parameters: tuple[np.ndarray, ...], d_image: np.ndarray) -> tuple[np.ndarray, ...]:
     view = frame.view
-    means, log_scales, quaternions, opacity_logits, _, sh_rest = parameters
     slots = np.empty(len(frame.members) * layout.SLOT_WIDTH, np.float32)
     blending.blend_backward(
         frame.tile_start, frame.members, frame.pairs, frame.records,
         -(-view.width // layout.TILE), view.width, view.height, frame.background, d_image,
-        frame.transmittance, frame.pixel_ends, slots,
+        frame.transmittance, frame.pixel_ends, frame.reached_masks, slots,
     )  # fmt: skip
     gradients = tuple(np.empty_like(parameter) for parameter in parameters)
-    d_centres = np.empty((len(means), 2), np.float32)
+    d_centres = np.empty((len(parameters[0]), 2), np.float32)
+    means, log_scales, quaternions, opacity_logits, _, sh_rest = (parameter.reshape(-1) for parameter in parameters)
     projection.project_backward(
         means, log_scales, quaternions, opacity_logits, sh_rest, frame.degree, view.matrix, view.eye, view.lens,
-        frame.colour_is_clamped, frame.pair_start, slots, *gradients, d_centres,
+        frame.colour_is_clamped, frame.pair_start, slots, *(gradient.reshape(-1) for gradient in gradients),
+        d_centres.reshape(-1),
     )  # fmt: skip
     return (*gradients, d_centres)
 
@@ -226,7 +230,7 @@ def render_statistics(
     removal.measure_removals(
         frame.tile_start, frame.members, frame.pairs, frame.records,
         -(-view.width // layout.TILE), view.width, view.height, frame.background, target is not None, residual,
-        slopes, frame.transmittance, frame.pixel_ends, sums,
+        slopes, frame.transmittance, frame.pixel_ends, frame.reached_masks, sums,
     )  # fmt: skip
     totals = np.empty((len(parameters[0]), removal.SUMS), np.float32)
     removal.add_up(frame.pair_start, sums, totals)

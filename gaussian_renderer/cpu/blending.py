@@ -58,6 +58,12 @@ def pixel(k):
 
 
 @njit(**INLINE)
+def stored(x, y):
+    """Where the pixel of that column and row of the tile is stored."""
+    return ((x >> 2) << 6) + ((y >> 1) << 3) + ((y & 1) << 2) + (x & 3)
+
+
+@njit(**INLINE)
 def prefetch_record(records, i):
     """The records of a tile are scattered over memory: fetch one ahead. It may lie across two cache lines."""
     simd.prefetch(records, i * RECORD_WIDTH)
@@ -119,7 +125,8 @@ def falloff(shape, chunk):
     first_dx, first_dy = shape.u - f32((chunk >> 3) * 4), shape.v - f32((chunk & 7) * 2)
     dy = simd.splat(first_dy) - shape.lane_y
     t = simd.splat(shape.slope_x * first_dx + shape.slope_y * first_dy) - shape.t_step
-    exponent = shape.log2_opacity - shape.falloff_y * dy * dy - t * t
+    exponent = simd.subtract_product(shape.log2_opacity, shape.falloff_y * dy, dy)
+    exponent = simd.subtract_product(exponent, t, t)
     exponent_min = simd.splat(_EXPONENT_MIN)
     return t, dy, simd.exp2(simd.select(exponent > exponent_min, exponent, exponent_min))
 
@@ -133,12 +140,15 @@ def _has_open_pixel(through, chunk):
 
 
 @njit(**PARALLEL)
-def blend(tile_start, members, records, tiles_x, width, height, background, image, transmittance, pixel_ends):
+def blend(
+    tile_start, members, records, tiles_x, width, height, background, image, transmittance, pixel_ends, reached_masks
+):
     """Blend every tile.
 
-    Writes ``image`` (height, width, 3) and, unless these two are empty, what a walk back needs, tile by tile and in
-    stored order: the final ``transmittance`` (tiles, 256) and ``pixel_ends`` (tiles, 256), the position in the tile's
-    list of the Gaussian before which a pixel ended, or the list's length where it never did.
+    Writes ``image`` (height, width, 3) and, unless these are empty, what a walk back needs: tile by tile and in stored
+    order, the final ``transmittance`` (tiles, 256) and ``pixel_ends`` (tiles, 256), the position in the tile's list of
+    the Gaussian before which a pixel ended, or the list's length where it never did; and up to the last end in its tile
+    ``reached_masks``, what :func:`reached_chunks` says of each member.
     """
     keeps_ends = transmittance.shape[0] > 0
     for tile in prange(tile_start.shape[0] - 1):
@@ -150,21 +160,25 @@ def blend(tile_start, members, records, tiles_x, width, height, background, imag
         transmittance_min = simd.splat(TRANSMITTANCE_MIN)
         x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         begin, end = tile_start[tile], tile_start[tile + 1]
-        ends = np.empty(PIXELS, np.int32)
+        columns, rows = min(TILE, width - x0), min(TILE, height - y0)
+        ends = np.zeros(PIXELS, np.int32)
         open_chunks = 0
-        for k in range(PIXELS):
-            x, y = pixel(k)
-            is_inside = x0 + x < width and y0 + y < height
-            through[k] = _ONE if is_inside else -_ONE
-            ends[k] = end - begin if is_inside else 0
-            if is_inside:
-                open_chunks |= 1 << (k >> 3)
+        through[:] = -_ONE
+        for y in range(rows):
+            for x in range(columns):
+                k = stored(x, y)
+                through[k] = _ONE
+                ends[k] = end - begin
+        for chunk in range(CHUNKS):
+            open_chunks |= (through[chunk * CHUNK] > _ZERO) << chunk  # A chunk that is open has its first pixel inside.
 
         for k in range(begin, end):
             prefetch_record(records, members[min(k + AHEAD, end - 1)])
             record = records[members[k]]
             r, g, b = simd.splat(record[RED]), simd.splat(record[GREEN]), simd.splat(record[BLUE])
             reached = reached_chunks(record, x0, y0)
+            if keeps_ends:
+                reached_masks[k] = reached
             for part in range(PARTS):
                 shape = footprint(record, x0, y0, part)
                 todo = reached & open_chunks
@@ -179,9 +193,9 @@ def blend(tile_start, members, records, tiles_x, width, height, background, imag
                     touches = (alpha >= alpha_min) & (before > zero)
                     contributes = touches & (after >= transmittance_min)
                     weight = simd.select(contributes, alpha * before, zero)
-                    simd.store(red, at, simd.load(red, at) + weight * r)
-                    simd.store(green, at, simd.load(green, at) + weight * g)
-                    simd.store(blue, at, simd.load(blue, at) + weight * b)
+                    simd.store(red, at, simd.multiply_add(weight, r, simd.load(red, at)))
+                    simd.store(green, at, simd.multiply_add(weight, g, simd.load(green, at)))
+                    simd.store(blue, at, simd.multiply_add(weight, b, simd.load(blue, at)))
                     after = simd.select(contributes, after, before)
                     ending = simd.and_not(touches, contributes)
                     some_end = simd.any_lane(ending)
@@ -196,23 +210,24 @@ def blend(tile_start, members, records, tiles_x, width, height, background, imag
                 break
 
         for k in range(PIXELS):
-            x, y = pixel(k)
-            x += x0
-            y += y0
-            final = abs(through[k])
-            if keeps_ends:
-                transmittance[tile, k] = final
-                pixel_ends[tile, k] = ends[k]
-            if x < width and y < height:
-                image[y, x, 0] = red[k] + final * background[0]
-                image[y, x, 1] = green[k] + final * background[1]
-                image[y, x, 2] = blue[k] + final * background[2]
+            through[k] = abs(through[k])
+            red[k] += through[k] * background[0]
+            green[k] += through[k] * background[1]
+            blue[k] += through[k] * background[2]
+        for y in range(rows):
+            for x in range(columns):
+                k = stored(x, y)
+                image[y0 + y, x0 + x, 0], image[y0 + y, x0 + x, 1], image[y0 + y, x0 + x, 2] = red[k], green[k], blue[k]
+        if keeps_ends:
+            transmittance[tile] = through
+            pixel_ends[tile] = ends
 
 
 @njit(**PARALLEL)
 def blend_backward(
-    tile_start, members, pairs, records, tiles_x, width, height, background, d_image, transmittance, pixel_ends, slots
-):
+    tile_start, members, pairs, records, tiles_x, width, height, background, d_image, transmittance, pixel_ends,
+    reached_masks, slots,
+):  # fmt: skip
     """Fill the gradient slots of all (Gaussian, tile) pairs; see :mod:`gaussian_renderer.cpu.layout` for their columns.
 
     Walks each tile back to front. One running scalar a pixel, the colour behind dotted with dL/dimage, stands for the
@@ -227,13 +242,13 @@ def blend_backward(
         alpha_min, alpha_max = simd.splat(ALPHA_MIN), simd.splat(ALPHA_MAX)
         x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         ends = pixel_ends[tile]
+        for y in range(min(TILE, height - y0)):
+            for x in range(min(TILE, width - x0)):
+                k = stored(x, y)
+                d_red[k], d_green[k] = d_image[y0 + y, x0 + x, 0], d_image[y0 + y, x0 + x, 1]
+                d_blue[k] = d_image[y0 + y, x0 + x, 2]
         for k in range(PIXELS):
-            x, y = pixel(k)
-            x += x0
-            y += y0
             current[k] = transmittance[tile, k]
-            if x < width and y < height:
-                d_red[k], d_green[k], d_blue[k] = d_image[y, x, 0], d_image[y, x, 1], d_image[y, x, 2]
             behind[k] = current[k] * (d_red[k] * background[0] + d_green[k] * background[1] + d_blue[k] * background[2])
             chunk_ends[k >> 3] = max(chunk_ends[k >> 3], ends[k])
 
@@ -261,7 +276,7 @@ def blend_backward(
             position_lanes = simd.splat_int(np.int32(position))
             sum_r, sum_g, sum_b = zero, zero, zero
             m_0, m_t, m_y, m_tt, m_ty, m_yy = zero, zero, zero, zero, zero, zero
-            reached = reached_chunks(record, x0, y0) & live_chunks
+            reached = np.int64(reached_masks[begin + position]) & live_chunks
             for part in range(PARTS):
                 shape = footprint(record, x0, y0, part)
                 todo = reached
@@ -278,16 +293,19 @@ def blend_backward(
                     simd.store(current, at, before)
                     weight = alpha * before
                     pixel_r, pixel_g, pixel_b = simd.load(d_red, at), simd.load(d_green, at), simd.load(d_blue, at)
-                    colour = r * pixel_r + g * pixel_g + b * pixel_b
+                    colour = simd.multiply_add(b, pixel_b, simd.multiply_add(g, pixel_g, r * pixel_r))
                     colour_behind = simd.load(behind, at)
-                    d_alpha = before * colour - colour_behind * inverse_rest
-                    simd.store(behind, at, colour_behind + weight * colour)
-                    sum_r, sum_g, sum_b = sum_r + weight * pixel_r, sum_g + weight * pixel_g, sum_b + weight * pixel_b
+                    d_alpha = simd.subtract_product(before * colour, colour_behind, inverse_rest)
+                    simd.store(behind, at, simd.multiply_add(weight, colour, colour_behind))
+                    sum_r = simd.multiply_add(weight, pixel_r, sum_r)
+                    sum_g = simd.multiply_add(weight, pixel_g, sum_g)
+                    sum_b = simd.multiply_add(weight, pixel_b, sum_b)
                     # INRIA passes the gradient through the cap as well: it multiplies by the uncapped alpha.
                     s = simd.select(touches, uncapped, zero) * d_alpha
                     s_t, s_y = s * t, s * dy
                     m_0, m_t, m_y = m_0 + s, m_t + s_t, m_y + s_y
-                    m_tt, m_ty, m_yy = m_tt + s_t * t, m_ty + s_t * dy, m_yy + s_y * dy
+                    m_tt, m_ty = simd.multiply_add(s_t, t, m_tt), simd.multiply_add(s_t, dy, m_ty)
+                    m_yy = simd.multiply_add(s_y, dy, m_yy)
             slot = np.int64(pairs[begin + position]) * SLOT_WIDTH
             # In the order of the columns of a slot.
             simd.store_sums(slots, slot, sum_r, sum_g, sum_b, m_0, m_t, m_y, m_tt, m_ty)

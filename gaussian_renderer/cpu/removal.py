@@ -28,7 +28,6 @@ from gaussian_renderer.cpu.blending import (
     footprint,
     pixel,
     prefetch_record,
-    reached_chunks,
 )
 from gaussian_renderer.cpu.compiled import njit
 from gaussian_renderer.cpu.lanes import CHUNK, PARTS
@@ -50,13 +49,13 @@ _ZERO, _ONE, _TWO = f32(0), f32(1), f32(2)
 @njit(**PARALLEL)
 def measure_removals(
     tile_start, members, pairs, records, tiles_x, width, height, background, has_target, residual, slopes,
-    transmittance, pixel_ends, sums,
+    transmittance, pixel_ends, reached_masks, sums,
 ):  # fmt: skip
     """Fill ``sums`` (pairs, 8), the sums over the pixels of a tile, of all (Gaussian, tile) pairs.
 
     ``residual`` (height, width, 3) is the image less the target. The change of a squared error of ``residual`` is
     ``change (change + 2 residual)``. ``slopes`` (N, 2) are those of :class:`gaussian_renderer.screen_axes.ScreenAxes`.
-    Without a target neither is read. ``transmittance`` and ``pixel_ends`` are those of
+    Without a target neither is read. ``transmittance``, ``pixel_ends`` and ``reached_masks`` are those of
     :func:`gaussian_renderer.cpu.blending.blend`.
     """
     for tile in prange(tile_start.shape[0] - 1):
@@ -100,7 +99,7 @@ def measure_removals(
             position_lanes = simd.splat_int(np.int32(position))
             sum_weight, sum_squared, sum_change, sum_loss = zero, zero, zero, zero
             tilt_r, tilt_g, tilt_b, sum_lever = zero, zero, zero, zero
-            reached = reached_chunks(record, x0, y0)
+            reached = np.int64(reached_masks[begin + position])
             for part in range(PARTS):
                 shape = footprint(record, x0, y0, part)
                 todo = reached

@@ -62,6 +62,28 @@ def store_int(array, start, value):
 
 
 @njit(**INLINE)
+def gather(array, rows, stride, offset):
+    return array[rows[0] * stride + offset]
+
+
+@njit(**INLINE)
+def scatter(array, rows, stride, offset, value):
+    array[rows[0] * stride + offset] = value
+
+
+@njit(**INLINE)
+def transpose_in(array, rows, stride, offset, target, start):
+    for column in range(8):
+        target[start + column] = array[rows[0] * stride + offset + column]
+
+
+@njit(**INLINE)
+def transpose_out(array, rows, stride, offset, source, start):
+    for column in range(8):
+        array[rows[0] * stride + offset + column] = source[start + column]
+
+
+@njit(**INLINE)
 def prefetch(array, start):
     pass
 
@@ -69,6 +91,11 @@ def prefetch(array, start):
 @njit(**INLINE)
 def less_int(left, right):
     return left < right
+
+
+@njit(**INLINE)
+def any_of(left, right):
+    return left | right
 
 
 @njit(**INLINE)
@@ -97,8 +124,49 @@ def square_root(value):
 
 
 @njit(**INLINE)
+def absolute(value):
+    return abs(value)
+
+
+@njit(**INLINE)
+def floor(value):
+    return f32(np.floor(value))
+
+
+@njit(**INLINE)
+def ceil(value):
+    return f32(np.ceil(value))
+
+
+@njit(**INLINE)
+def multiply_add(left, right, summand):
+    return left * right + summand
+
+
+@njit(**INLINE)
+def subtract_product(minuend, left, right):
+    return minuend - left * right
+
+
+@njit(**INLINE)
+def to_int(value):
+    return np.int32(value)
+
+
+@njit(**INLINE)
 def exp2(value):
     return np.exp2(value)
+
+
+@njit(**INLINE)
+def exp(value):
+    value = value if value < f32(88) else f32(88)
+    return np.exp(value if value > f32(-87) else f32(-87))
+
+
+@njit(**INLINE)
+def log2(value):
+    return np.log2(value)
 
 
 @njit(**INLINE)

@@ -9,6 +9,7 @@ comparisons with NaN being false.
 
 from __future__ import annotations
 
+import math
 import operator
 import platform
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import config, types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 from gaussian_renderer.cpu.compiled import njit
 from utils.kernels import SERIAL
@@ -146,6 +147,38 @@ def store_int(typing_context, array, start, value):
     return types.void(array, types.intp, i32x8), _storer(_INTS)
 
 
+def _row_addresses(context: Any, builder: Any, signature: Any, args: Any) -> list[Any]:
+    """Of element ``offset`` of rows of ``stride`` elements, lane by lane."""
+    array, rows = (context.make_array(signature.args[i])(context, builder, args[i]) for i in range(2))
+    numbers = [builder.load(builder.gep(rows.data, [ir.Constant(_INT64, lane)])) for lane in range(LANES)]
+    return [builder.gep(array.data, [builder.add(builder.mul(row, args[2]), args[3])]) for row in numbers]
+
+
+@intrinsic
+def gather(typing_context, array, rows, stride, offset):
+    """Element ``offset`` of eight rows of ``stride`` elements, in a flat float32 array. ``rows`` is an int64 array."""
+
+    def generate(context, builder, signature, args):
+        vector = ir.Constant(_FLOATS, ir.Undefined)
+        for lane, address in enumerate(_row_addresses(context, builder, signature, args)):
+            vector = builder.insert_element(vector, builder.load(address), ir.Constant(_INT, lane))
+        return vector
+
+    return f32x8(array, rows, types.intp, types.intp), generate
+
+
+@intrinsic
+def scatter(typing_context, array, rows, stride, offset, value):
+    """Write what :func:`gather` reads, the first lane first."""
+
+    def generate(context, builder, signature, args):
+        for lane, address in enumerate(_row_addresses(context, builder, signature, args)):
+            builder.store(builder.extract_element(args[4], ir.Constant(_INT, lane)), address)
+        return context.get_dummy_value()
+
+    return types.void(array, rows, types.intp, types.intp, f32x8), generate
+
+
 @intrinsic
 def prefetch(typing_context, array, start):
     """Ask for the cache line of element ``start``, of a contiguous float32 array, ahead of its use."""
@@ -168,13 +201,29 @@ def _binary(result: types.Type, operand: types.Type, build: Callable[[Any, Any, 
     return operation
 
 
-def _overload(python_operator: Callable[..., Any], operand: types.Type, operation: Callable[..., Any]) -> None:
-    def implementation(left, right):
-        if isinstance(left, type(operand)) and isinstance(right, type(operand)):
-            return lambda left, right: operation(left, right)
-        return None
+def _operator(
+    python_operator: Callable[..., Any], result: types.Type, operand: types.Type, build: Callable[[Any, Any, Any], Any]
+) -> None:
+    """Define an operator of two vectors; of floats, also that of a vector and a float32 scalar."""
 
-    overload(python_operator, inline="always")(implementation)
+    @type_callable(python_operator)
+    def type_operator(context):
+        def typer(left, right):
+            return result if {left, right} in kinds else None
+
+        return typer
+
+    def generate(context, builder, signature, args):
+        vectors = [
+            _broadcast(builder, value, _FLOATS) if kind == types.float32 else value
+            for kind, value in zip(signature.args, args, strict=True)
+        ]
+        return build(builder, *vectors)
+
+    kinds = [{operand}, {operand, types.float32}] if operand is f32x8 else [{operand}]
+    for operands in ((operand, operand), (operand, types.float32), (types.float32, operand)):
+        if set(operands) in kinds:
+            lower_builtin(python_operator, *operands)(generate)
 
 
 def _float_arithmetic(name: str) -> Callable[[Any, Any, Any], Any]:
@@ -206,18 +255,21 @@ def _float_comparison(symbol: str) -> Callable[[Any, Any, Any], Any]:
     return lambda builder, x, y: builder.fcmp_ordered(symbol, x, y)
 
 
-for _operator, _name in (
+for _symbol, _name in (
     (operator.add, "fadd"),
+    (operator.iadd, "fadd"),
     (operator.sub, "fsub"),
     (operator.mul, "fmul"),
     (operator.truediv, "fdiv"),
 ):
-    _overload(_operator, f32x8, _binary(f32x8, f32x8, _float_arithmetic(_name)))
-for _operator, _name in ((operator.ge, ">="), (operator.le, "<="), (operator.gt, ">"), (operator.lt, "<")):
-    _overload(_operator, f32x8, _binary(mask8, f32x8, _float_comparison(_name)))
-_overload(operator.and_, mask8, _binary(mask8, mask8, lambda builder, x, y: builder.and_(x, y)))
+    _operator(_symbol, f32x8, f32x8, _float_arithmetic(_name))
+for _symbol, _name in ((operator.ge, ">="), (operator.le, "<="), (operator.gt, ">"), (operator.lt, "<")):
+    _operator(_symbol, mask8, f32x8, _float_comparison(_name))
+for _symbol in (operator.and_, operator.iand):
+    _operator(_symbol, mask8, mask8, lambda builder, x, y: builder.and_(x, y))
 
 less_int = _binary(mask8, i32x8, lambda builder, x, y: builder.icmp_signed("<", x, y))
+any_of = _binary(mask8, mask8, lambda builder, x, y: builder.or_(x, y))
 and_not = _binary(mask8, mask8, lambda builder, x, y: builder.and_(x, builder.not_(y)))
 
 
@@ -248,17 +300,44 @@ def mask_bits(typing_context, mask):
     return types.int64(mask8), generate
 
 
+def _unary(name: str) -> Callable[..., Any]:
+    """One of LLVM's functions, lane by lane."""
+
+    @intrinsic
+    def operation(typing_context, value):
+        return f32x8(f32x8), lambda context, builder, signature, args: _call(builder, name, args[0])
+
+    return operation
+
+
+def _call(builder: Any, name: str, value: Any) -> Any:
+    signature = ir.FunctionType(_FLOATS, [_FLOATS])
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, f"llvm.{name}.v8f32"), [value])
+
+
+square_root, absolute, floor, ceil = _unary("sqrt"), _unary("fabs"), _unary("floor"), _unary("ceil")
+
+
 @intrinsic
-def square_root(typing_context, value):
-    """Lane by lane square root."""
+def multiply_add(typing_context, left, right, summand):
+    """``left * right + summand``; rounded once where that is one instruction."""
+    return f32x8(f32x8, f32x8, f32x8), lambda context, builder, signature, args: _multiply_add(builder, *args)
+
+
+@intrinsic
+def subtract_product(typing_context, minuend, left, right):
+    """``minuend - left * right``; rounded once where that is one instruction."""
 
     def generate(context, builder, signature, args):
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_FLOATS, [_FLOATS]), "llvm.sqrt.v8f32"
-        )
-        return builder.call(function, [args[0]])
+        return _multiply_add(builder, builder.fneg(args[1]), args[2], args[0])
 
-    return f32x8(f32x8), generate
+    return f32x8(f32x8, f32x8, f32x8), generate
+
+
+@intrinsic
+def to_int(typing_context, value):
+    """The whole number towards zero, for lanes within the range of int32."""
+    return i32x8(f32x8), lambda context, builder, signature, args: builder.fptosi(args[0], _INTS)
 
 
 @intrinsic
@@ -293,29 +372,91 @@ def horizontal_sum(typing_context, value):
     return types.float32(f32x8), generate
 
 
+def _shuffled(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
+    return builder.shuffle_vector(left, right, ir.Constant(_INTS, lanes))
+
+
+_TRANSPOSITION = (
+    ([0, 8, 2, 10, 4, 12, 6, 14], [1, 9, 3, 11, 5, 13, 7, 15]),
+    ([0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]),
+    ([0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]),
+)
+"""Lanes of two vectors, for both vectors that come of them: single ones, pairs and halves are exchanged."""
+
+
 @intrinsic
 def store_sums(typing_context, array, start, a, b, c, d, e, f, g, h):
     """Write the sums of the lanes of eight vectors."""
 
     def generate(context, builder, signature, args):
-        def shuffled(left, right, lanes):
-            return builder.shuffle_vector(left, right, ir.Constant(_INTS, lanes))
-
         # Each round adds two vectors into one: of pairs, then of quarters, then of halves.
         vectors = list(args[2:])
-        for first, second in (
-            ([0, 8, 2, 10, 4, 12, 6, 14], [1, 9, 3, 11, 5, 13, 7, 15]),
-            ([0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]),
-            ([0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]),
-        ):
+        for first, second in _TRANSPOSITION:
             vectors = [
-                builder.fadd(shuffled(left, right, first), shuffled(left, right, second))
+                builder.fadd(_shuffled(builder, left, right, first), _shuffled(builder, left, right, second))
                 for left, right in zip(vectors[::2], vectors[1::2], strict=True)
             ]
         return store_vector(context, builder, signature, [*args[:2], vectors[0]])
 
     store_vector = _storer(_FLOATS)
     return types.void(array, types.intp, *[f32x8] * 8), generate
+
+
+def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
+    """Lane i of vector j becomes lane j of vector i."""
+    for distance, (first, second) in zip((1, 2, 4), _TRANSPOSITION, strict=True):
+        exchanged = list(vectors)
+        for low in range(LANES):
+            if low & distance == 0:
+                pair = vectors[low], vectors[low + distance]
+                exchanged[low] = _shuffled(builder, *pair, first)
+                exchanged[low + distance] = _shuffled(builder, *pair, second)
+        vectors = exchanged
+    return vectors
+
+
+def _row_vectors(context: Any, builder: Any, signature: Any, args: Any) -> list[Any]:
+    addresses = _row_addresses(context, builder, signature, args)
+    return [builder.bitcast(address, _FLOATS.as_pointer()) for address in addresses]
+
+
+@intrinsic
+def transpose_in(typing_context, array, rows, stride, offset, target, start):
+    """Columns ``offset`` to ``offset + 7`` of eight rows, as :func:`gather` takes them, to vectors of ``target``."""
+
+    def generate(context, builder, signature, args):
+        vectors = []
+        for address in _row_vectors(context, builder, signature, args):
+            vectors.append(builder.load(address))
+            vectors[-1].align = 4
+        target = context.make_array(signature.args[4])(context, builder, args[4])
+        for number, vector in enumerate(_transposed(builder, vectors)):
+            place = builder.add(args[5], ir.Constant(_INT64, number * LANES))
+            address = builder.bitcast(builder.gep(target.data, [place]), _FLOATS.as_pointer())
+            builder.store(vector, address, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, rows, types.intp, types.intp, target, types.intp), generate
+
+
+@intrinsic
+def transpose_out(typing_context, array, rows, stride, offset, source, start):
+    """The way back: eight vectors of ``source`` to columns of rows, the first lane first."""
+
+    def generate(context, builder, signature, args):
+        source = context.make_array(signature.args[4])(context, builder, args[4])
+        vectors = []
+        for number in range(LANES):
+            place = builder.add(args[5], ir.Constant(_INT64, number * LANES))
+            address = builder.bitcast(builder.gep(source.data, [place]), _FLOATS.as_pointer())
+            vectors.append(builder.load(address))
+            vectors[-1].align = 4
+        rows = _row_vectors(context, builder, signature, args)
+        for address, vector in zip(rows, _transposed(builder, vectors), strict=True):
+            builder.store(vector, address, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, rows, types.intp, types.intp, source, types.intp), generate
 
 
 # Minimax polynomial of 2**f on [-1/2, 1/2], highest power first; relative error below 8e-8 before rounding.
@@ -327,26 +468,75 @@ _EXP2_POLYNOMIAL = (
     6.931469670648e-01,
     1.000000071655e00,
 )
+_LOG2_E = float(np.float32(math.log2(math.e)))
+_LOG2_E_REST = math.log2(math.e) - _LOG2_E
+_SQRT_HALF_BITS = int(np.float32(math.sqrt(0.5)).view(np.int32))
+
+
+def _constants(number: float) -> Any:
+    return ir.Constant(_FLOATS, [number] * LANES)
+
+
+def _clamped(builder: Any, value: Any, low: float, high: float) -> Any:
+    """Lanes that are not numbers become ``high``."""
+    value = builder.select(builder.fcmp_ordered("<", value, _constants(high)), value, _constants(high))
+    return builder.select(builder.fcmp_ordered(">", value, _constants(low)), value, _constants(low))
+
+
+def _power_of_two(builder: Any, whole: Any, fraction: Any) -> Any:
+    """2 to the sum: a polynomial, and the whole number added to the exponent's bits."""
+    power = _constants(_EXP2_POLYNOMIAL[0])
+    for coefficient in _EXP2_POLYNOMIAL[1:]:
+        power = _multiply_add(builder, power, fraction, _constants(coefficient))
+    shifted = builder.shl(builder.fptosi(whole, _INTS), ir.Constant(_INTS, [23] * LANES))
+    return builder.bitcast(builder.add(builder.bitcast(power, _INTS), shifted), _FLOATS)
 
 
 @intrinsic
 def exp2(typing_context, value):
-    """``2**value`` for lanes in [-120, 120]: round to the nearest integer, polynomial, exponent by integer addition."""
+    """``2**value`` for lanes in [-120, 120]."""
 
     def generate(context, builder, signature, args):
-        def constant(number: float) -> Any:
-            return ir.Constant(_FLOATS, [number] * LANES)
-
-        exponent = args[0]
         # Adding and subtracting 1.5 * 2**23 would round as well, but Numba lets LLVM cancel the two.
-        rint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_FLOATS, [_FLOATS]), "llvm.rint.v8f32")
-        whole = builder.call(rint, [exponent])
-        fraction = builder.fsub(exponent, whole)
-        power = constant(_EXP2_POLYNOMIAL[0])
-        for coefficient in _EXP2_POLYNOMIAL[1:]:
-            power = _multiply_add(builder, power, fraction, constant(coefficient))
-        shifted = builder.shl(builder.fptosi(whole, _INTS), ir.Constant(_INTS, [23] * LANES))
-        return builder.bitcast(builder.add(builder.bitcast(power, _INTS), shifted), _FLOATS)
+        whole = _call(builder, "rint", args[0])
+        return _power_of_two(builder, whole, builder.fsub(args[0], whole))
+
+    return f32x8(f32x8), generate
+
+
+@intrinsic
+def exp(typing_context, value):
+    """``e**value``, as if lanes below -87 were -87; those above 88, or no numbers, as if they were 88."""
+
+    def generate(context, builder, signature, args):
+        value = _clamped(builder, args[0], -87.0, 88.0)
+        whole = _call(builder, "rint", builder.fmul(value, _constants(_LOG2_E)))
+        # The second part of log2(e) is what float32 leaves of it.
+        fraction = _multiply_add(builder, value, _constants(_LOG2_E), builder.fneg(whole))
+        return _power_of_two(builder, whole, _multiply_add(builder, value, _constants(_LOG2_E_REST), fraction))
+
+    return f32x8(f32x8), generate
+
+
+@intrinsic
+def log2(typing_context, value):
+    """The logarithm to base 2 of lanes that are positive, finite and not subnormal.
+
+    With m from sqrt(1/2) to sqrt(2) and t = (m - 1) / (m + 1), log(m) is 2 (t + t**3 / 3 + t**5 / 5 + ...).
+    """
+
+    def generate(context, builder, signature, args):
+        bits = builder.bitcast(args[0], _INTS)
+        exponent = builder.ashr(
+            builder.sub(bits, ir.Constant(_INTS, [_SQRT_HALF_BITS] * LANES)), ir.Constant(_INTS, [23] * LANES)
+        )
+        mantissa = builder.bitcast(builder.sub(bits, builder.shl(exponent, ir.Constant(_INTS, [23] * LANES))), _FLOATS)
+        t = builder.fdiv(builder.fsub(mantissa, _constants(1.0)), builder.fadd(mantissa, _constants(1.0)))
+        squared = builder.fmul(t, t)
+        series = _constants(2 / math.log(2) / 9)
+        for power in (7, 5, 3, 1):
+            series = _multiply_add(builder, series, squared, _constants(2 / math.log(2) / power))
+        return _multiply_add(builder, t, series, builder.sitofp(exponent, _FLOATS))
 
     return f32x8(f32x8), generate
 

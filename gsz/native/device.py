@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gsz.contract import ModelT
 from gsz.native.steps import (
     DC_LIMIT,
     LARGEST_EXPONENT,
@@ -37,14 +38,27 @@ from gsz.native.symbols import AXIS_ORDERS, FINENESS_RULES, FLIP_SIGNS, FLIPS, T
 from gsz.rounding.tensors import nearest_levels, square_root
 from gsz.splats import Splats
 
+ROWS_AT_ONCE = 1 << 18
+"""Of so many Gaussians at a time there is what is computed on the way: several times as much as their parameters."""
+
+
+def slices(count: int) -> list[slice]:
+    """Rows ``0`` to ``count``, at most :data:`ROWS_AT_ONCE` in each."""
+    return [slice(first, first + ROWS_AT_ONCE) for first in range(0, count, ROWS_AT_ONCE)]
+
+
+def rows_of(splats: ModelT, rows: slice) -> ModelT:
+    """Some of the Gaussians, in the same memory."""
+    return splats.map(lambda tensor: tensor[rows])
+
 
 class DeviceFrames(NamedTuple):
     """As :class:`gsz.native.symbols.Frames`, in tensors.
 
     Attributes:
-        turn: ``(N,)`` int64.
-        order: ``(N, 3)`` int64.
-        sign: ``(N, 1)`` float64.
+        turn: ``(N,)`` uint8.
+        order: ``(N, 3)`` uint8.
+        sign: ``(N, 1)`` int8.
         norm: ``(N, 1)`` float32.
     """
 
@@ -119,6 +133,23 @@ class DeviceSteps:
 
     def snap(self, splats: Splats) -> tuple[Splats, DeviceFrames]:
         """What ``dequantize(quantize(splats))`` is on the CPU."""
+        count, device = len(splats), self.device
+        snapped = splats.map(torch.empty_like)
+        frames = DeviceFrames(
+            torch.empty(count, dtype=torch.uint8, device=device),
+            torch.empty(count, 3, dtype=torch.uint8, device=device),
+            torch.empty(count, 1, dtype=torch.int8, device=device),
+            torch.empty(count, 1, device=device),
+        )
+        for rows in slices(count):
+            part, part_frames = self._snap(rows_of(splats, rows))
+            for (_, whole), (_, values) in zip(snapped.named_parameters(), part.named_parameters(), strict=True):
+                whole[rows] = values
+            for of_all, of_part in zip(frames, part_frames, strict=True):
+                of_all[rows] = of_part
+        return snapped, frames
+
+    def _snap(self, splats: Splats) -> tuple[Splats, DeviceFrames]:
         kind, order, scales = self._scales(splats.log_scales)
         vectors, frames = self._canonical(splats.quaternions, kind, order)
         opacities = self._opacities(splats)
@@ -144,8 +175,18 @@ class DeviceSteps:
         self, frames: DeviceFrames, original: Tensor, quaternion_gradient: Tensor, log_scale_gradient: Tensor
     ) -> tuple[Tensor, Tensor]:
         """See :func:`gsz.native.symbols.shape_gradients`."""
-        log_scales = torch.zeros_like(log_scale_gradient).scatter(1, frames.order, log_scale_gradient)
-        turned = _turned(quaternion_gradient.double(), self._turns_back[frames.turn]) * frames.sign
+        quaternions, log_scales = torch.empty_like(quaternion_gradient), torch.empty_like(log_scale_gradient)
+        for rows in slices(len(original)):
+            part = DeviceFrames(*(tensor[rows] for tensor in frames))
+            gradients = quaternion_gradient[rows], log_scale_gradient[rows]
+            quaternions[rows], log_scales[rows] = self._shape_gradients(part, original[rows], *gradients)
+        return quaternions, log_scales
+
+    def _shape_gradients(
+        self, frames: DeviceFrames, original: Tensor, quaternion_gradient: Tensor, log_scale_gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        log_scales = torch.zeros_like(log_scale_gradient).scatter(1, frames.order.long(), log_scale_gradient)
+        turned = _turned(quaternion_gradient.double(), self._turns_back[frames.turn.long()]) * frames.sign
         unit = original.double()
         length = frames.norm.double()
         along = _sum(turned * unit) / (length * length)

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from gsz.kernels import inline, kernel
 from gsz.native.container import Header
-from gsz.native.device import DeviceSteps, ShOnGrid
+from gsz.native.device import DeviceSteps, ShOnGrid, rows_of, slices
 from gsz.native.sh_coding import survey
+from gsz.native.snap import in_threads
 from gsz.native.steps import POWER_OCTAVES, Steps
 from gsz.native.symbols import quantize
 from gsz.splats import Splats
@@ -117,15 +118,16 @@ class RateModel:
         self._scale_steps = torch.from_numpy(steps.scale_steps).float().to(device)
         self._sh_costs = _sh_costs(quantize(splats, steps).symbols.sh)
         self._sh_costs_there = torch.from_numpy(self._sh_costs).to(device)
-        on_grid = self._on_grid(splats)
-        columns = self._columns(splats, on_grid.dc_fineness)
+        parts = [rows_of(splats, rows) for rows in slices(len(splats))]
+        on_grid = [self._on_grid(part) for part in parts]
+        columns = torch.cat([self._columns(part, each.dc_fineness) for part, each in zip(parts, on_grid, strict=True)])
         self._tables = ColumnCosts(columns.round().long().cpu().numpy().T, device)
         estimated = dict.fromkeys(COLUMNS.values(), 0.0)
         for attribute, bits in zip(COLUMNS.values(), self._tables.sums(columns).tolist(), strict=True):
             estimated[attribute] += bits
         scaling = [spent[attribute] / max(estimated[attribute], 1.0) for attribute in COLUMNS.values()]
         self._scaling = torch.tensor(scaling).to(device)
-        self._sh_scaling = spent["sh"] / max(float(on_grid.sh_bits), 1.0)
+        self._sh_scaling = spent["sh"] / max(sum(float(each.sh_bits) for each in on_grid), 1.0)
 
     def fits(self, splats: Splats) -> bool:
         """Whether these may be the Gaussians whose statistics were taken: as many, on the same device."""
@@ -133,10 +135,26 @@ class RateModel:
 
     def bits(self, splats: Splats) -> Tensor:
         """The estimated size of the file in bits, a scalar with gradients to opacity, scales, colors and harmonics."""
+        bits, gradients = self._priced(splats.map(Tensor.detach))
+        return _WithGradient.apply(bits + self._constant, gradients, *_priced_tensors(splats))
+
+    def _priced(self, splats: Splats) -> tuple[Tensor, list[Tensor]]:
+        """Bits and their gradients. What is computed on the way takes several times a model: so it goes by rows."""
+        bits, gradients = torch.zeros((), device=self._device), list(map(torch.empty_like, _priced_tensors(splats)))
+        for rows in slices(len(splats)):
+            cost, slopes = self._priced_at_once(rows_of(splats, rows))
+            bits += cost
+            for gradient, slope in zip(gradients, slopes, strict=True):
+                gradient[rows] = slope
+        return bits, gradients
+
+    def _priced_at_once(self, splats: Splats) -> tuple[Tensor, tuple[Tensor, ...]]:
         on_grid = self._on_grid(splats)
-        columns = (self._tables.sums(self._columns(splats, on_grid.dc_fineness)) * self._scaling).sum()
-        sh_bits = _WithGradient.apply(splats.sh_rest, on_grid.sh_bits, on_grid.sh_gradient)
-        return columns + sh_bits * self._sh_scaling + self._constant
+        leaves = splats.map(lambda tensor: tensor.detach().requires_grad_())
+        with torch.enable_grad():
+            cost = (self._tables.sums(self._columns(leaves, on_grid.dc_fineness)) * self._scaling).sum()
+            slopes = torch.autograd.grad(cost, _priced_tensors(leaves)[:3])
+        return cost.detach() + on_grid.sh_bits * self._sh_scaling, (*slopes, on_grid.sh_gradient * self._sh_scaling)
 
     def _columns(self, splats: Splats, dc_fineness: Tensor) -> Tensor:
         """``(N, C)`` real numbers that are rounded to the symbols of each of :data:`COLUMNS`."""
@@ -169,21 +187,29 @@ class RateModel:
         return _OnGrid(harmonics.dc_fineness, bits, gradient)
 
     def _on_grid_on_cpu(self, splats: Splats) -> _OnGrid:
-        quantized = quantize(splats, self._steps)
-        classes, _ = survey(quantized.symbols.sh)
         values = splats.sh_rest.contiguous()
-        gradient = torch.zeros_like(values)
-        flat = quantized.symbols.sh.shape
-        bits = _sh_bits_and_gradient(
-            values.numpy().reshape(flat),
-            quantized.finenesses.sh,
-            self._steps.sh_per_unit,
-            np.minimum(classes, MOST_CLASSES),
-            self._sh_costs,
-            gradient.numpy().reshape(flat),
-        )
-        dc_fineness = torch.from_numpy(quantized.finenesses.dc).long()
+        gradient, dc_fineness = torch.zeros_like(values), torch.empty(len(splats), dtype=torch.long)
+        flat = len(splats), 3 * values.shape[1]
+
+        def of_rows(rows: slice) -> float:
+            quantized = quantize(rows_of(splats, rows), self._steps)
+            dc_fineness[rows] = torch.from_numpy(quantized.finenesses.dc)
+            return _sh_bits_and_gradient(
+                values.numpy().reshape(flat)[rows],
+                quantized.finenesses.sh,
+                self._steps.sh_per_unit,
+                np.minimum(survey(quantized.symbols.sh)[0], MOST_CLASSES),
+                self._sh_costs,
+                gradient.numpy().reshape(flat)[rows],
+            )
+
+        bits = sum(in_threads(of_rows, len(splats)))
         return _OnGrid(dc_fineness, torch.tensor(bits, dtype=torch.float32), gradient)
+
+
+def _priced_tensors(splats: Splats) -> tuple[Tensor, ...]:
+    """Those that the estimate has gradients by."""
+    return splats.opacity_logits, splats.log_scales, splats.sh_dc, splats.sh_rest
 
 
 def _sh_costs(sh: np.ndarray) -> np.ndarray:
@@ -200,17 +226,17 @@ def _sh_costs(sh: np.ndarray) -> np.ndarray:
 
 
 class _WithGradient(torch.autograd.Function):
-    """A scalar that was computed together with its gradient."""
+    """A scalar that was computed together with its gradients by some tensors."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, scalar: Tensor, gradient: Tensor) -> Tensor:
-        ctx.save_for_backward(gradient)
+    def forward(ctx: Any, scalar: Tensor, gradients: list[Tensor], *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*gradients)
         return scalar.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0], None, None
+        # In place, which PyTorch notices should the way back be gone twice.
+        return None, None, *(gradient.mul_(gradients[0]) for gradient in ctx.saved_tensors)
 
 
 def _sh_bits_on_device(steps: DeviceSteps, harmonics: ShOnGrid, costs: Tensor) -> tuple[Tensor, Tensor]:
@@ -258,10 +284,11 @@ def _sh_bits_and_gradient(values, fineness, per_unit, classes, costs, gradient):
 
 @inline
 def _interpolated(costs, last, value):
-    """What a real number of steps costs, and the slope there."""
+    """What a real number of steps costs, and the slope there, without a branch that nobody could foresee."""
     size = abs(value)
-    if not size < last:
-        return np.float64(costs[last]), 0.0
+    size = size if size < last else np.float32(last)
     below = int(size)
-    slope = np.float64(costs[below + 1]) - np.float64(costs[below])
-    return costs[below] + slope * (size - below), slope * np.sign(value)
+    above = below + 1 if below < last else last
+    slope = costs[above] - costs[below]
+    sign = np.float32(value > 0) - np.float32(value < 0)
+    return costs[below] + slope * (size - np.float32(below)), slope * sign

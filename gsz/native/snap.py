@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gsz.contract import ModelT
 from gsz.native import symbols
-from gsz.native.device import DeviceSteps
+from gsz.native.device import DeviceSteps, rows_of
 from gsz.native.steps import Steps
 from gsz.splats import Splats
+
+ResultT = TypeVar("ResultT")
+
+ROWS_AT_ONCE = 1 << 14
+"""So many Gaussians are worth a thread's while, and what is computed on their way fits a processor's cache."""
 
 
 def snap(steps: Steps | DeviceSteps, splats: ModelT) -> ModelT:
@@ -36,9 +44,8 @@ class _Snap(torch.autograd.Function):
             snapped, device_frames = steps.snap(model)
             ctx.back = partial(steps.shape_gradients, device_frames)
         else:
-            quantized = symbols.quantize(model, steps)
-            snapped = symbols.dequantize(quantized, steps).map(torch.from_numpy)
-            ctx.back = partial(_shape_gradients, quantized.frames)
+            snapped, frames = _snap_on_cpu(steps, model)
+            ctx.back = partial(_shape_gradients, frames)
         return tuple(tensor for _, tensor in snapped.named_parameters())
 
     @staticmethod
@@ -49,10 +56,46 @@ class _Snap(torch.autograd.Function):
         return (None, means, log_scales, quaternions, *others)
 
 
+def _snap_on_cpu(steps: Steps, splats: Splats) -> tuple[Splats, list[symbols.Frames]]:
+    """Rows by rows, so that symbols need not leave the processor's cache; and the frames of each."""
+    model = splats.numpy()
+    snapped = symbols.blank_model(len(model), model.sh_degree)
+
+    def of_rows(rows: slice) -> symbols.Frames:
+        part, into = rows_of(model, rows), rows_of(snapped, rows)
+        quantized = symbols.quantize(part, steps, with_sh=False)
+        symbols.dequantize_into(into, quantized.symbols, quantized.finenesses, steps)
+        symbols.snap_sh(part.sh_rest, quantized.finenesses.sh, steps, into.sh_rest)
+        return quantized.frames
+
+    frames = in_threads(of_rows, len(model))
+    return snapped.map(torch.from_numpy), frames
+
+
 def _shape_gradients(
-    frames: symbols.Frames, original: Tensor, quaternion_gradient: Tensor, log_scale_gradient: Tensor
+    frames: list[symbols.Frames], original: Tensor, quaternion_gradient: Tensor, log_scale_gradient: Tensor
 ) -> tuple[Tensor, Tensor]:
     """:func:`gsz.native.symbols.shape_gradients` of tensors on the CPU."""
-    arrays = (tensor.detach().contiguous().numpy() for tensor in (original, quaternion_gradient, log_scale_gradient))
-    quaternions, log_scales = symbols.shape_gradients(frames, *arrays)
-    return torch.from_numpy(quaternions), torch.from_numpy(log_scales)
+    tensors = original, quaternion_gradient, log_scale_gradient
+    given = [tensor.detach().contiguous().numpy() for tensor in tensors]
+    found = np.empty_like(given[1]), np.empty_like(given[2])
+
+    def of_rows(rows: slice) -> None:
+        symbols.shape_gradients(frames[rows.start // ROWS_AT_ONCE], *(array[rows] for array in (*given, *found)))
+
+    in_threads(of_rows, len(original))
+    quaternions, log_scales = map(torch.from_numpy, found)
+    return quaternions, log_scales
+
+
+def in_threads(work: Callable[[slice], ResultT], count: int) -> list[ResultT]:
+    """What ``work`` returns for rows ``0`` to ``count``, a few at a time, on as many threads as PyTorch may use.
+
+    Kernels run without Python's lock. Which rows go together does not depend on the number of threads.
+    """
+    parts = [slice(first, min(first + ROWS_AT_ONCE, count)) for first in range(0, count, ROWS_AT_ONCE)]
+    threads = min(torch.get_num_threads(), len(parts))
+    if threads <= 1:
+        return list(map(work, parts))
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, parts))

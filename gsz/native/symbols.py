@@ -143,8 +143,11 @@ The scalar part becomes the component ``flip``.
 """
 
 
-def quantize(model: Splats, steps: Steps) -> Quantized:
-    """The symbols of a model, in its order. NaN becomes some symbol or other; nothing is raised."""
+def quantize(model: Splats, steps: Steps, with_sh: bool = True) -> Quantized:
+    """The symbols of a model, in its order. NaN becomes some symbol or other; nothing is raised.
+
+    Without ``with_sh`` there is no telling what the symbols of harmonics are.
+    """
     count, coefficients = model.sh_rest.shape[:2]
     symbols = Symbols(
         means=np.empty((count, 3), np.int32),
@@ -186,10 +189,11 @@ def quantize(model: Splats, steps: Steps) -> Quantized:
         frames,
     )
     _quantize_dc(model.sh_dc.reshape(count, 3), fineness.dc, 1 / steps.dc_steps, symbols.dc)
-    in_steps = np.empty((ROWS_AT_ONCE, 3 * coefficients), np.float32)
-    for begin in range(0, count, ROWS_AT_ONCE):
-        rows = slice(begin, begin + ROWS_AT_ONCE)
-        quantize_sh(model.sh_rest[rows], fineness.sh[rows], steps, symbols.sh[rows], in_steps)
+    if with_sh:
+        in_steps = np.empty((ROWS_AT_ONCE, 3 * coefficients), np.float32)
+        for begin in range(0, count, ROWS_AT_ONCE):
+            rows = slice(begin, begin + ROWS_AT_ONCE)
+            quantize_sh(model.sh_rest[rows], fineness.sh[rows], steps, symbols.sh[rows], in_steps)
     return Quantized(symbols, fineness, frames)
 
 
@@ -257,9 +261,14 @@ def pivots(symbols: Symbols, steps: Steps) -> tuple[int, int, int]:
 
 
 def shape_gradients(
-    frames: Frames, original: np.ndarray, quaternion_gradient: np.ndarray, log_scale_gradient: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients with respect to the original ``(N, 4)`` quaternions and ``(N, 3)`` log-scales.
+    frames: Frames,
+    original: np.ndarray,
+    quaternion_gradient: np.ndarray,
+    log_scale_gradient: np.ndarray,
+    quaternions: np.ndarray,
+    log_scales: np.ndarray,
+) -> None:
+    """Fill in the gradients with respect to the original ``(N, 4)`` quaternions and ``(N, 3)`` log-scales.
 
     Rounding passes them straight through. The turn into the canonical frame is linear, its transpose is the turn
     back; normalizing a quaternion q takes out the component along q and divides by its length.
@@ -267,9 +276,7 @@ def shape_gradients(
     Args:
         original: ``(N, 4)`` float32, the original quaternions (of any length).
     """
-    quaternions, log_scales = np.empty_like(quaternion_gradient), np.empty_like(log_scale_gradient)
     _turn_back(frames, original, quaternion_gradient, log_scale_gradient, quaternions, log_scales)
-    return quaternions, log_scales
 
 
 FINENESS_RULES = np.array([ROTATION_RULE, DC_RULE, SH_RULE], np.int64)
@@ -510,6 +517,54 @@ def _dequantize_shapes(scales, rotations, fineness, pivot, scale_steps, rotation
         quaternions[i, 1] = x
         quaternions[i, 2] = y
         quaternions[i, 3] = z
+
+
+def snap_sh(sh_rest: np.ndarray, fineness: np.ndarray, steps: Steps, snapped: np.ndarray) -> None:
+    """What :func:`dequantize_sh` makes of what :func:`quantize_sh` rounds to, without symbols in between.
+
+    Args:
+        sh_rest: ``(N, K, 3)``.
+        fineness: ``(N,)`` uint8.
+        snapped: ``(N, K, 3)``, is filled in.
+    """
+    shape = len(sh_rest), 3 * sh_rest.shape[1]
+    _snap_sh(
+        _writable(sh_rest).reshape(shape),
+        fineness,
+        steps.sh_per_unit,
+        np.float32(1 - steps.sh_threshold),
+        steps.sh_steps,
+        steps.sh_values,
+        np.empty(shape[1], np.float32),
+        np.empty(shape[1]),
+        snapped.reshape(shape),
+    )
+
+
+@kernel
+def _snap_sh(harmonics, fineness, per_unit, rounding, steps, stored, in_steps, rounded, values):
+    none, one, two, three = stored[0], stored[1], stored[2], stored[3]
+    for i in range(len(harmonics)):
+        per_y, per_co, per_cg = per_unit[fineness[i], 0], per_unit[fineness[i], 1], per_unit[fineness[i], 2]
+        for j in range(0, harmonics.shape[1], 3):
+            r, g, b = harmonics[i, j], harmonics[i, j + 1], harmonics[i, j + 2]
+            in_steps[j] = (r + g + b) * per_y
+            in_steps[j + 1] = (r - b) * per_co
+            in_steps[j + 2] = (r - np.float32(2) * g + b) * per_cg
+        for j in range(len(in_steps)):
+            # Nothing but selections, so that it is computed in vectors.
+            size = abs(in_steps[j]) + rounding
+            whole = np.int32(size if size < SH_LIMIT else SH_LIMIT)
+            value = np.float64(whole)
+            value = none if whole == 0 else value
+            value = one if whole == 1 else value
+            value = two if whole == 2 else value
+            value = three if whole == 3 else value
+            rounded[j] = (-value if in_steps[j] < 0 else value) + 0.0  # Never -0.
+        y_step, co_step, cg_step = steps[fineness[i], 0], steps[fineness[i], 1], steps[fineness[i], 2]
+        for j in range(0, harmonics.shape[1], 3):
+            y, co, cg = rounded[j] * y_step, rounded[j + 1] * co_step, rounded[j + 2] * cg_step
+            values[i, j], values[i, j + 1], values[i, j + 2] = (y + cg) + co, y - 2.0 * cg, (y + cg) - co
 
 
 @inline

@@ -23,8 +23,9 @@ def test_the_figures_of_one_scene(tiny: None, capsys: pytest.CaptureFixture[str]
     results = json.loads(json.dumps(bench_render.bench(options)))
     scene = results["scenes"]["S"]
     assert results["threads"] == 1 and results["lanes"]
-    for name in ("forward", "backward", "ssim", "step"):
+    for name in ("forward", "backward", "ssim", "bare_step", "step", "ply_step"):
         assert scene[f"{name}_cpu_ms"] > 0 and scene[f"{name}_wall_ms"] > 0
+    assert all(scene[f"{stage}_cpu_ms"] > 0 for stage in bench_render.STAGES)
     assert scene["peer_step_cpu_ms"] is None and scene["ratio"] is None
     # 24 operations and an exponential a vector, at a thousand million a second each.
     assert scene["forward_floor_cpu_ms"] == pytest.approx(25e-6 * scene["vectors_forward"])
@@ -57,3 +58,27 @@ def test_rates_are_those_of_a_processor():
     rates = bench_render.vector_rates(steps=2000)
     assert rates["simple"] > rates["exponentials"] > 0 and rates["simple"] > rates["divisions"] > 0
     assert all(math.isfinite(rate) and rate < 1e12 for rate in rates.values())
+
+
+def test_the_dense_scene_is_the_demo_split_and_seen_in_larger_pictures():
+    model, camera, _ = bench_render.random_scene(60, 48, 32)
+    split = bench_render.split_to(model, 200)
+    assert len(split) == 200
+    mass = [float((m.opacities[:, 0] * m.scales.prod(1)).sum()) for m in (model, split)]
+    assert mass[1] == pytest.approx(mass[0], rel=1e-4)
+    larger = bench_render.resized(camera, 96, 80)
+    assert (larger.width, larger.height, larger.fx, larger.cy) == (96, 80, 2 * camera.fx, 40)
+
+
+def test_two_checkouts_are_measured_in_turns(capsys: pytest.CaptureFixture[str]):
+    options = bench_render.Options(repetitions=1, scenes=("S",), rounds=1)
+    results = bench_render.bench_against(options, bench_render.ROOT)
+    for name in ("forward", "project", "bare_step", "step"):
+        assert results["there"]["S"][name] == pytest.approx(results["here"]["S"][name], rel=0.9)
+    assert "times as fast" in capsys.readouterr().out
+
+
+def test_memory_is_measured_after_each_part_of_a_stage():
+    peaks = list(bench_render.measure_memory(60_000, iterations=1).values())
+    assert peaks[:2] == [60_000, pytest.approx(14.16)]
+    assert peaks[1] < peaks[2] and peaks[2:] == sorted(peaks[2:])
