@@ -18,6 +18,15 @@ DEMO = ROOT / "demo" / "snowmiku" / "pretrained"
 CODEC = "gsz:quality=low"
 
 
+def on_config(config: Any) -> Any:
+    """List every experiment under its own heading."""
+    experiments = next(section["Experiments"] for section in config["nav"] if "Experiments" in section)
+    folder = Path(config["docs_dir"])
+    pages = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("experiments/*.md"))]
+    experiments += [page for page in pages if page not in experiments]
+    return config
+
+
 _LINK = re.compile(r"\[([^\]]+)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 
 
