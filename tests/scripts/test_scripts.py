@@ -34,3 +34,17 @@ def test_a_script_runs_from_another_folder(root: Path, tmp_path: Path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "The .npz file to write" in done.stdout
+
+
+def test_scripts_that_take_long_answer_signals_before_they_import_anything(root: Path):
+    """Those that run other programs or show what they have found answer in their own way."""
+    watched = [
+        path.stem
+        for path in (root / "scripts").glob("*.py")
+        if "watch()" in path.read_text(encoding="utf-8") and path.stem != "_root"
+    ]
+    assert {"compare_scores", "demo", "measure_front"} <= {*watched}
+    for script in watched:
+        body = ast.parse((root / "scripts" / f"{script}.py").read_text(encoding="utf-8")).body
+        first = next(each for each in body[1:] if not isinstance(each, ast.ImportFrom) or each.module != "__future__")
+        assert isinstance(first, ast.If) and "watch()" in ast.unparse(first), script
