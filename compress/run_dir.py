@@ -85,6 +85,15 @@ class RunDir:
         """When the state to resume from was written, in seconds since the epoch."""
         return self._state_path.stat().st_mtime
 
+    def foreign_files(self) -> list[str]:
+        """Names of what a run would write over where no run has written yet: a trained model, say."""
+        if (self.path / RECIPE_FILE).is_file() or self._staging.exists() or self.is_finished():
+            return []
+        models = (self.path / "point_cloud").glob("iteration_*/point_cloud.ply")
+        found = [self.path / name for name in _WRITTEN if (self.path / name).is_file()]
+        found += [*_compressed_files(self.path), *_front_files(self.path), *models]
+        return sorted(str(path.relative_to(self.path)) for path in found)
+
     def finished_journal(self) -> Journal:
         """The journal of the finished run in the folder.
 

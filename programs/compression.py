@@ -23,6 +23,7 @@ from gaussian_renderer import choose_backend
 from gsz.cleaning import listed
 from gsz.errors import UserError
 from gsz.files import write_text
+from gsz.ply_header import abridged
 from programs.options import CompressOptions, Inputs
 from programs.own_renders import ASSUMED_QUALITY, scene_without_photographs
 from programs.provenance import how_it_is_made
@@ -138,7 +139,7 @@ def is_done(options: CompressOptions, folder: RunDir) -> bool:
 
 
 def check_output(options: CompressOptions) -> None:
-    """Raise :class:`UserError` where the run would write over the model that it begins with."""
+    """Raise :class:`UserError` where the run would write over a model that it did not make."""
     out, trained = options.model_path.resolve(), options.pretrained_dir
     if trained is None and options.pretrained_ply is not None:
         parents = options.pretrained_ply.resolve().parents  # .../point_cloud/iteration_N
@@ -147,6 +148,12 @@ def check_output(options: CompressOptions) -> None:
         raise UserError(
             f"{options.model_path}: is the folder of the trained model, whose files would be replaced; choose another "
             "one with -m"
+        )
+    foreign = RunDir(options.model_path).foreign_files()
+    if foreign:
+        raise UserError(
+            f"{options.model_path}: holds files that this program did not write and would replace "
+            f"({abridged(foreign)}); choose another folder with -m"
         )
 
 

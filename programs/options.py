@@ -25,6 +25,7 @@ from utils.options import (
     Number,
     OptionalCount,
     OptionalIteration,
+    OptionalNumber,
     OptionalSize,
     from_plain,
     look_for,
@@ -263,7 +264,7 @@ class CompareOptions:
     scene: SceneOptions = field(default_factory=SceneOptions)
     placement: PlacementOptions = field(default_factory=lambda: PlacementOptions(view_count=24))
     """Views without -s: how many are placed, or taken of a cameras.json, evenly."""
-    min_psnr: float | None = None
+    min_psnr: OptionalNumber = None
     """End with exit code 1 where the mean PSNR is lower than this, in dB."""
     json: Path | None = None
     """Write all figures to this file as well."""

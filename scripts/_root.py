@@ -5,3 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from gsz.interrupts import watch  # noqa: E402
+
+__all__ = ["ROOT", "watch"]

@@ -9,6 +9,11 @@ machine; wall time does.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from _root import watch
+
+    watch()
+
 import json
 import resource
 import sys

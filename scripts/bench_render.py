@@ -20,6 +20,11 @@ divisions and exponentials reach in the same run when nothing is loaded or store
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from _root import watch
+
+    watch()
+
 import json
 import math
 import os

@@ -10,6 +10,11 @@ line between the two files around). Files that the JSON file already holds are n
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from _root import watch
+
+    watch()
+
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -10,6 +10,11 @@ A run whose result the JSON file already holds is not done again.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from _root import watch
+
+    watch()
+
 import math
 import sys
 import tempfile

@@ -11,6 +11,11 @@ holds is not computed again.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from _root import watch
+
+    watch()
+
 import itertools
 import math
 import sys

@@ -9,6 +9,11 @@ already finished in the output folder is not done again.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from _root import watch
+
+    watch()
+
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -9,6 +9,11 @@ of the latter two.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from _root import watch
+
+    watch()
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

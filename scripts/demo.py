@@ -7,6 +7,11 @@ Everything it writes goes to the output folder.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from _root import watch
+
+    watch()
+
 import sys
 import time
 from dataclasses import dataclass, replace

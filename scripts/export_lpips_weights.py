@@ -7,6 +7,11 @@ Run it once where the ``lpips`` and ``torchvision`` packages work (torchvision d
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from _root import watch
+
+    watch()
+
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -7,6 +7,11 @@ The table tells how well a budget that is measured on the views that judge keeps
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from _root import watch
+
+    watch()
+
 import sys
 from collections.abc import Sequence
 

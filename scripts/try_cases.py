@@ -10,6 +10,11 @@ last line that the command printed. Exit code 1 says that a command ended with a
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from _root import watch
+
+    watch()
+
 import json
 import os
 import re

@@ -52,6 +52,9 @@ def _or_nothing(read: Callable[[str], T], *nothing: str) -> Callable[[str], T | 
 Number = Annotated[float, _annotation("FLOAT", parse_number)]
 """A real number."""
 
+OptionalNumber = Annotated[float | None, _annotation("FLOAT", _or_nothing(parse_number))]
+"""A real number, or none."""
+
 OptionalSize = Annotated[int | None, _annotation("SIZE", _or_nothing(parse_size))]
 """Bytes, written such as 5MB."""
 

@@ -82,9 +82,13 @@ class Fast3dgsPacking(Packing):
     def hints(self, attribute: str, columns: Columns, hints: Hints) -> Hints:
         if attribute != "opacities":
             return hints
-        places = np.stack([columns[f"mean_{axis}"] for axis in range(3)], axis=1).astype(np.float64)
+        places = np.stack([columns[f"mean_{axis}"] for axis in range(3)], axis=1)
         count = len(places)
-        return hints | {"places": places, "dc_steps": np.ones(count), "sh_fineness": np.zeros(count, np.uint8)}
+        return hints | {
+            "places": places,
+            "dc_steps": np.broadcast_to(np.float64(1), count),
+            "sh_fineness": np.zeros(count, np.uint8),
+        }
 
     def finish(self, columns: Columns, hints: Hints, rows: Splats) -> None:
         for name, width in FLOAT_WIDTHS.items():

@@ -68,7 +68,7 @@ def prepare(packing: Packing, columns: Columns) -> PreparedLayer:
         hints = packing.hints(attribute, columns | summed, hints)
     plans = {name: plan for name, plan in packing.layout.items() if plan.prediction is not None}
     count = len(columns["sh"])
-    coded = {name: np.empty(count, np.int64) for name in plans}
+    coded = {name: np.empty(count, np.int32) for name in plans}
     contexts = {name: np.empty(count, np.uint8) for name in plans}
     near = _Near(plans)
     for begin in range(0, count, _BLOCK):
@@ -128,7 +128,7 @@ class LayerCoding:
         self._begin_layer()
         coder, streams = Encoder(), []
         columns = layer.columns
-        places = np.concatenate([no_places(), layer.hints["places"].T], axis=1)
+        places = layer.hints["places"]
         for attribute in ATTRIBUTES:
             for begin, end in chunks(len(columns["sh"])):
                 seen = _rows(layer.hints, begin, end)
@@ -138,7 +138,8 @@ class LayerCoding:
                         contexts = layer.contexts[name][begin:end] + (0 if contexts is None else contexts)
                     seen[name] = coder.integers(self._columns[name], columns[name][begin:end], contexts)
                 if attribute == "sh" and self._sh:
-                    weights = weights_of(places[:, begin : end + HISTORY])
+                    before = no_places() if begin == 0 else places[begin - HISTORY : begin].T
+                    weights = weights_of(np.concatenate([before, places[begin:end].T], axis=1))
                     self._sh.encode(coder, columns["sh"][begin:end], seen["sh_fineness"], weights)
             streams.append(coder.finish())
         return streams
@@ -262,7 +263,7 @@ def _reference_and_base(prediction: Prediction, seen: dict[str, np.ndarray]) -> 
         base = np.zeros(len(reference), np.uint8)
     else:
         base = np.take(prediction.base, reference, mode="clip")
-    return reference.astype(np.float64, copy=False), base
+    return np.ascontiguousarray(reference, np.float64), base
 
 
 def _rows(hints: Hints, begin: int, end: int) -> dict[str, np.ndarray]:

@@ -219,8 +219,8 @@ class NativePacking(Packing):
     def hints(self, attribute: str, columns: Columns, hints: Hints) -> Hints:
         if attribute == "opacities":
             positions = deinterleave(columns["distance"], MEAN_LIMIT)
-            levels = np.full(len(positions), float(self.steps.opacity_levels))
-            return hints | {"positions": positions, "places": positions.astype(np.float64), "opacity_levels": levels}
+            levels = np.broadcast_to(np.float64(self.steps.opacity_levels), len(positions))
+            return hints | {"places": positions, "opacity_levels": levels}
         if attribute == "scales":
             levels = columns["opacity"]
             if int(levels.max(initial=0)) >= self.steps.opacity_levels:
@@ -243,7 +243,7 @@ class NativePacking(Packing):
 
     def finish(self, columns: Columns, hints: Hints, rows: Splats) -> None:
         symbols = Symbols(
-            means=hints["positions"],
+            means=hints["places"],
             scales=hints["scales"],
             opacities=hints["opacity_level"],
             rotations=_side_by_side(columns["rotation_x"], columns["rotation_y"], columns["rotation_z"]),

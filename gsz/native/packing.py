@@ -37,7 +37,7 @@ class Packing(ABC):
     def hints(self, attribute: str, columns: Columns, hints: Hints) -> Hints:
         """What the stream of ``attribute`` may look at: ``hints``, those of the stream before, and what is new.
 
-        From ``opacities`` on there is a hint ``places``, ``(N, 3)`` float64 positions in which near ones are near; for
+        From ``opacities`` on there is a hint ``places``, ``(N, 3)`` integer positions in which near ones are near; for
         ``dc`` one ``dc_steps``, ``(N,)`` float64; and for ``sh`` one ``sh_fineness``, ``(N,)`` uint8.
 
         Args:

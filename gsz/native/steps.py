@@ -118,6 +118,16 @@ class Steps:
         return SCALE_POWER * self.scale_step * np.array(COARSER_SCALES)
 
     @cached_property
+    def small_scales(self) -> np.ndarray:
+        """``(3, 512)`` float32: what scale symbols below 512 stand for, as log-scales, by axis."""
+        symbols = np.arange(512.0)
+        symbols[0] = SMALLEST_SCALE
+        fraction, exponent = np.frexp(self.scale_steps[:, None] * symbols)
+        above = 2.0 * fraction - 1.0
+        octaves = (exponent - 1.0) + above * (4.0 - above) * (1 / 3)
+        return (octaves * LOGS_PER_OCTAVE + self.scale_pivot).astype(np.float32)
+
+    @cached_property
     def dc_steps(self) -> np.ndarray:
         """``(2 * dc_range + 1,)`` float64: the steps of each fineness, coarsest first."""
         return _half_octaves(self.dc_step, self.dc_range)

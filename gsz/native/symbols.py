@@ -30,7 +30,6 @@ from gsz.native.steps import (
     SH_LIMIT,
     SH_RULE,
     SIZE_OF_NOTHING,
-    SMALLEST_SCALE,
     Steps,
 )
 from gsz.splats import Splats, parameter_shapes
@@ -236,6 +235,7 @@ def dequantize_into(model: Splats, symbols: Symbols, fineness: Finenesses, steps
         symbols.scales,
         symbols.rotations,
         fineness.rotations,
+        steps.small_scales,
         steps.scale_pivot,
         steps.scale_steps,
         steps.rotation_steps,
@@ -429,14 +429,27 @@ def _half_octaves(parts, span):
     return 0 if half < 0 else (half if half < 2 * span else 2 * span)
 
 
+def _size_of(symbol: int) -> int:
+    """The logarithm of a scale, in 1/32 octaves, up to a constant for each axis, all in integers."""
+    if symbol <= 0:
+        return SIZE_OF_NOTHING
+    above = (symbol << 9 >> symbol.bit_length()) - 256
+    # As :func:`_octaves`, in 1/256 octaves of the power: 85 / 65536 is a little less than 1 / 768.
+    octaves = 256 * (symbol.bit_length() - 1) + ((above * (1024 - above) * 85) >> 16)
+    return (5 * octaves) >> 4
+
+
+_SIZES = np.array([_size_of(symbol) for symbol in range(1 << 10)])
+
+
 @inline
 def _size(symbol):
-    """The logarithm of a scale, in 1/32 octaves, up to a constant for each axis, all in integers."""
+    """As :func:`_size_of`. All but a few scales are small."""
+    if symbol < len(_SIZES):
+        return _SIZES[symbol if symbol > 0 else 0]
     fraction, exponent = math.frexp(np.float64(symbol))
     above = np.int64(fraction * 512.0) - 256
-    # As :func:`_octaves`, in 1/256 octaves of the power: 85 / 65536 is a little less than 1 / 768.
-    octaves = 256 * (np.int64(exponent) - 1) + ((above * (1024 - above) * 85) >> 16)
-    return (5 * octaves) >> 4 if symbol > 0 else SIZE_OF_NOTHING
+    return (5 * (256 * (np.int64(exponent) - 1) + ((above * (1024 - above) * 85) >> 16))) >> 4
 
 
 @inline
@@ -504,11 +517,14 @@ def _dequantize_means(symbols, center, radius, step, means):
 
 
 @kernel
-def _dequantize_shapes(scales, rotations, fineness, pivot, scale_steps, rotation_steps, log_scales, quaternions):
+def _dequantize_shapes(scales, rotations, fineness, small, pivot, scale_steps, rotation_steps, log_scales, quaternions):
     for i in range(len(scales)):
         for axis in range(3):
-            symbol = np.float64(scales[i, axis]) if scales[i, axis] > 0 else SMALLEST_SCALE
-            log_scales[i, axis] = _octaves(symbol * scale_steps[axis]) * LOGS_PER_OCTAVE + pivot
+            symbol = scales[i, axis]
+            if symbol < small.shape[1]:
+                log_scales[i, axis] = small[axis, symbol if symbol > 0 else 0]
+            else:
+                log_scales[i, axis] = _octaves(symbol * scale_steps[axis]) * LOGS_PER_OCTAVE + pivot
         step = rotation_steps[fineness[i]]
         x, y, z = rotations[i, 0] * step, rotations[i, 1] * step, rotations[i, 2] * step
         # A strange file may hold a vector part longer than 1; it is then a quaternion without a scalar part.

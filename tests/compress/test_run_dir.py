@@ -190,6 +190,19 @@ def test_the_model_that_is_compressed_is_not_written_over(tiny: tuple[Path, Path
     assert contents(trained) == before
 
 
+@pytest.mark.parametrize(
+    "name", ["cfg_args", "cameras.json", "compressed.spz", "point_cloud/iteration_7000/point_cloud.ply"]
+)
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_the_files_of_others_are_not_written_over(tiny: tuple[Path, Path], tmp_path: Path, name: str, more: list[str]):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(UserError, match=rf"this program did not write and would replace \({name}\)"):
+        compress(tiny, tmp_path / "out", *more)
+    assert contents(tmp_path / "out") == {name: b"mine"}
+
+
 # --- Another size ----------------------------------------------------------------------------------------------------
 
 

@@ -105,6 +105,19 @@ def test_the_first_and_the_last_line_of_a_conversion(ply: Path, tmp_path: Path) 
     assert gsz.info(out)["version"] == 2
 
 
+def test_a_file_in_layers_is_cut_by_bytes_by_fraction_and_by_layers(tmp_path: Path) -> None:
+    whole, part = tmp_path / "whole.gsz", tmp_path / "part.gsz"
+    data = gsz.write(whole, random_model(1100, sh_degree=0), "gsz:layers=3")
+    for option in (["--keep", "0.5"], ["--level", "2"], ["--max_bytes", f"{len(data) - 1}"]):
+        finished = run("convert", whole, part, *option)
+        assert finished.returncode == 0 and "wrote" in finished.stdout and "550 Gaussians" in finished.stdout
+        assert data.startswith(part.read_bytes())
+    finished = run("convert", whole, part, "--max_bytes", "1kB")
+    assert (
+        finished.returncode == 2 and "not even the first of 3 layers lies within 1000 bytes; allow" in finished.stderr
+    )
+
+
 def test_formats_lists_names_suffixes_and_settings() -> None:
     finished = run("formats")
     assert finished.returncode == 0, finished.stderr

@@ -206,9 +206,15 @@ def compressed_files() -> list[str]:
     return [name for name in registry.names(writable_only=True) if name != "ply"]
 
 
+UNCHECKED = ("ply", "glb")
+"""Formats without a checksum: a flipped byte of theirs is another value."""
+
+
 @pytest.mark.parametrize("name", compressed_files())
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
 def test_compressed_file_that_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, damage: str):
+    if damage == "flipped" and name in UNCHECKED:
+        pytest.skip("the format has no checksum")
     codec = registry.get(name)
     path = tmp_path / f"model{codec.suffix}"
     data = bytearray(registry.write(path, tiny_splats(60), codec))
