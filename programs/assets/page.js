@@ -34,6 +34,8 @@ for (const figures of document.querySelectorAll(".pictures")) {
   const [left, right] = live.querySelectorAll("select");
   const [under, over] = live.querySelectorAll(".slider img");
   const [leftTag, rightTag] = live.querySelectorAll(".tag");
+  const first = figures.querySelector("img");
+  live.style.setProperty("--aspect", first.getAttribute("width") / first.getAttribute("height"));
   const slider = live.querySelector(".slider"), range = live.querySelector("input");
   for (const select of [left, right]) for (const name of names) select.add(new Option(name));
   left.value = names.includes("original") ? "original" : names[0];
