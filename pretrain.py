@@ -38,7 +38,7 @@ def command_to_go_on(options: PretrainOptions) -> str:
     """The command that an interrupted training goes on with: it is resumed where it has saved its state."""
     if latest_checkpoint(options.model_path) is None:
         return interrupts.same_command()
-    return interrupts.same_command("--resume")
+    return interrupts.same_command("--resume", without=("--overwrite",))
 
 
 if __name__ == "__main__":

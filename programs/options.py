@@ -346,6 +346,8 @@ class PretrainOptions:
     """Minutes after which a checkpoint to resume from is saved in the place of the one before."""
     resume: bool = False
     """Go on from the latest checkpoint in the model's folder, with the same result as without the interruption."""
+    overwrite: bool = False
+    """Begin anew where the folder holds a training already."""
     random_points: int = 100_000
     """Number of random points to begin with where the scene comes without points (Blender)."""
     validation_every: int = 0

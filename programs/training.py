@@ -86,6 +86,16 @@ def check(options: PretrainOptions) -> None:
         raise UserError(f"--seed {options.seed}: must be from 0 to 2^63 - 1")
     if not options.checkpoint_minutes > 0:
         raise UserError(f"--checkpoint_minutes {options.checkpoint_minutes}: must be above 0")
+    if not (options.resume or options.overwrite) and has_training(options.model_path):
+        raise UserError(
+            f"{options.model_path}: holds a training already; --resume goes on with it, --overwrite begins anew, or "
+            "choose another folder with -m"
+        )
+
+
+def has_training(folder: Path) -> bool:
+    """Whether a model was trained there, or began to be."""
+    return latest_checkpoint(folder) is not None or any(folder.glob("point_cloud/iteration_*/point_cloud.ply"))
 
 
 def begin(options: PretrainOptions, scene: Scene) -> Trainer:

@@ -368,6 +368,17 @@ def test_a_resumed_training_ends_in_the_same_bytes(blender_scene: Path, tmp_path
     assert other.read_bytes() != whole.read_bytes()
 
 
+@pytest.mark.parametrize("changes", [{}, {"iterations": STOP, "checkpoint_iterations": (STOP,)}], ids=["whole", "part"])
+def test_a_training_is_not_replaced_unasked(blender_scene: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = pretrain(options_for(blender_scene, tmp_path, **changes))
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="holds a training already; --resume goes on with it, --overwrite begins anew"):
+        pretrain(options_for(blender_scene, tmp_path, **changes, seed=1))
+    assert path.read_bytes() == before
+    pretrain(options_for(blender_scene, tmp_path, **changes, seed=1, overwrite=True))
+    assert path.read_bytes() != before
+
+
 def test_processes_that_share_a_training_make_one_model(blender_scene: Path, tmp_path: Path) -> None:
     """Of the same bytes every time, interrupted or not, and with as many Gaussians as views that ask for them."""
     schedule = [f"--{name}={value}" for name, value in asdict(SCHEDULE).items()]
