@@ -561,6 +561,7 @@ def _bench_checkout(options: Options, root: Path) -> dict[str, Any]:
         shutil.copy(__file__, script)
         (Path(folder) / "_root.py").write_text(
             f"import sys\nfrom pathlib import Path\n\nROOT = Path({str(root)!r})\nsys.path.insert(0, str(ROOT))\n"
+            "\n\ndef watch():\n    pass\n"
         )
         command = [sys.executable, str(script), "--json", str(figures), "--peer-repetitions", "0"]
         command += ["--threads", str(options.threads), "--repetitions", str(options.repetitions)]
