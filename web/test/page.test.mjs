@@ -72,6 +72,10 @@ describe("pages", { skip: NO_BROWSER, timeout: 240_000 }, () => {
       const { context, page, complaints } = await openPage(browser, { viewport: { width: 800, height: 600 } });
       await page.goto(line.split(" ")[0]);
       await settled(page);
+      await page.waitForFunction(() => {
+        const all = [...document.querySelectorAll(".choice select")];
+        return all.length === 2 && all.every((select) => select.selectedOptions[0]);
+      });
       const choices = page.locator(".choice select");
       assert.deepEqual(await choices.evaluateAll((all) => all.map((select) => select.selectedOptions[0].text.split(" ")[0])), [
         "small.gsz",
