@@ -297,10 +297,10 @@ def run(options: ViewOptions, say: Callable[[str], None]) -> None:
         say(f"wrote {options.export}: {len(text.encode()) / 1e6:.1f} MB, opens in any browser, without a network")
         return
     with Server(options) as server:
-        say(f"{server.address} shows {', '.join(map(str, options.models))}; Ctrl-C ends it")
-        if options.open and _has_browser():
-            threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
         try:
+            say(f"{server.address} shows {', '.join(map(str, options.models))}; Ctrl-C ends it")
+            if options.open and _has_browser():
+                threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
             server.serve_forever()
         except KeyboardInterrupt:
             say("ended")
