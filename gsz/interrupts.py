@@ -24,12 +24,14 @@ class _Watch:
         received: The signal, once there was one.
         advice: Gives the command to go on with.
         may_speak: Whether it falls to this process to say why the program ends; only one does that shares a run.
+        is_welcome: Whether the program runs until it is interrupted, so that nothing was cut short.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.advice: Callable[[], str] = same_command
         self.may_speak: Callable[[], bool] = lambda: True
+        self.is_welcome = False
         self._lock = threading.Lock()
 
     def begin(self) -> None:
@@ -62,6 +64,8 @@ class _Watch:
     def end(self) -> None:
         """Print the line and end the process, from whichever thread comes first."""
         self._lock.acquire()
+        if self.is_welcome:
+            os._exit(0)
         number = self.received or signal.SIGINT
         word = "terminated" if number == signal.SIGTERM else "interrupted"
         try:
@@ -118,6 +122,11 @@ def may_speak() -> bool:
 def is_ending() -> bool:
     """Whether a signal has come that ends the program."""
     return _watch.received is not None
+
+
+def welcome() -> None:
+    """Take an interruption for the end that a program runs until: its exit code is 0, however long it cleans up."""
+    _watch.is_welcome = True
 
 
 def end() -> None:

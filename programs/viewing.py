@@ -30,6 +30,7 @@ from scene import open_scene
 from scene.cache import ImageCache
 from scene.model_dir import CAMERAS_FILE, camera_entries, checkpoint_path, latest_iteration
 from scene.options import options_of_model
+from utils import interrupts
 
 log = logging.getLogger(__name__)
 
@@ -303,6 +304,7 @@ def run(options: ViewOptions, say: Callable[[str], None]) -> None:
                 threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
             server.serve_forever()
         except KeyboardInterrupt:
+            interrupts.welcome()
             say("ended")
 
 

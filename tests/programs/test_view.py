@@ -124,5 +124,4 @@ def test_it_ends_at_ctrl_c(model: Path) -> None:
         assert program.stdout is not None
         assert "http://127.0.0.1:" in program.stdout.readline()
         program.send_signal(signal.SIGINT)
-        # 130 where the machine is so busy that cleaning up takes longer than the grace of gsz.interrupts.
-        assert program.wait(timeout=20) in (0, 130)
+        assert program.wait(timeout=20) == 0
