@@ -47,8 +47,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "fixed, medium, 0.00005": {"codec": "gsz:quality=medium", "rate_weight": 0.00005},
     "fixed, low, 0.0001": {"codec": "gsz:quality=low", "rate_weight": 0.0001},
     "fixed, low, 0.0002": {"codec": "gsz:quality=low", "rate_weight": 0.0002},
+    "fixed, tiny, 0.0002": {"codec": "gsz:quality=tiny", "rate_weight": 0.0002},
     "learned, from medium, 0.00005": {"codec": "gsz", "rate_weight": 0.00005, "learn_steps": True},
     "learned, from medium, 0.0001": {"codec": "gsz", "rate_weight": 0.0001, "learn_steps": True},
+    "learned, from low, 0.0001": {"codec": "gsz:quality=low", "rate_weight": 0.0001, "learn_steps": True},
     "learned, from low, 0.0002": {"codec": "gsz:quality=low", "rate_weight": 0.0002, "learn_steps": True},
 }
 """Settings of the recipe, by name: which steps, those of which quality, and the rate_weight."""
@@ -77,7 +79,7 @@ def compare(run: Options) -> list[dict[str, Any]]:
     """
     original, original_path = compression.load_original(run)
     scene = compression.load_scene(run, original, original_path)
-    test = Judge(Views.of(scene, scene.test, run.backend))
+    test, training = (Judge(Views.of(scene, views, run.backend)) for views in (scene.test, scene.train))
     baseline = run.recipe.with_settings(ONLY_THE_END, "the comparison")
     settings = {**asdict(baseline), "gaussians": len(original)}
     rows = read_results(run.json, settings)
@@ -97,6 +99,7 @@ def compare(run: Options) -> list[dict[str, Any]]:
             "cpu_seconds": time.process_time() - began,
             "steps": steps,
             "test": asdict(test.evaluate(result.splats)),
+            "training": asdict(training.evaluate(result.splats)),
         }
         rows = [*rows, row]
         write_results(run.json, settings, rows)
@@ -106,12 +109,17 @@ def compare(run: Options) -> list[dict[str, Any]]:
 def results_table(rows: list[dict[str, Any]]) -> str:
     """A row a variant in Markdown."""
     steps = list(dict.fromkeys(name for row in rows for name in row["steps"]))
-    header = ["", "bytes", "B/G", "PSNR", "SSIM", *steps, "CPU-s", "at equal PSNR"]
+    header = ["", "bytes", "B/G", "PSNR", "SSIM", "training PSNR", *steps, "CPU-s", "at equal PSNR"]
     table = []
     for row in rows:
-        test = ViewMetrics(**row["test"])
+        test, trained = ViewMetrics(**row["test"]), ViewMetrics(**row["training"])
         cells = [row["variant"], f"{row['bytes']:,}", f"{row['bytes'] / row['gaussians']:.2f}"]
-        cells += [f"{test.psnr:.2f}", f"{test.ssim:.4f}", *(f"{row['steps'][name]:.3g}" for name in steps)]
+        cells += [
+            f"{test.psnr:.2f}",
+            f"{test.ssim:.4f}",
+            f"{trained.psnr:.2f}",
+            *(f"{row['steps'][name]:.3g}" for name in steps),
+        ]
         saved = bytes_saved(row, [other for other in rows if other["variant"].startswith("fixed")])
         cells += [f"{row['cpu_seconds']:.0f}", NOT_AVAILABLE if saved is None else f"{-100 * saved:+.1f} %"]
         table.append(cells)
