@@ -6,8 +6,8 @@
         --final_iterations 1000 --json output/steps.json
 
 Every run is the final stage of ``train.py`` alone, from the same model. Models are measured on the test views, read
-back from their files. The last column says how much smaller a file is than one of fixed steps with the same PSNR
-would be, on the straight lines between those with the nearest (logarithms of bytes). A run whose result the JSON file
+back from their files. The last column says how many bytes more or less a file has than one of fixed steps with the
+same PSNR would have, by the straight lines between those (in logarithms of bytes). A run whose result the JSON file
 already holds is not done again.
 """
 
@@ -22,13 +22,13 @@ import math
 import sys
 import tempfile
 import time
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import _root  # noqa: F401
-import numpy as np
 import tyro
 
 from compress.judging import Judge
@@ -127,15 +127,25 @@ def results_table(rows: list[dict[str, Any]]) -> str:
 
 
 def bytes_saved(row: dict[str, Any], fixed: list[dict[str, Any]]) -> float | None:
-    """The fraction of the bytes that fixed steps need for the same PSNR, or None where theirs does not reach it."""
-    if row in fixed:
+    """The fraction of the bytes that fixed steps need for the same PSNR, by the lines between their best files.
+
+    The lines at both ends go on.
+
+    Returns:
+        None for fixed steps themselves, and where these have no line.
+    """
+    front = [one for one in fixed if not any(_is_better(other, one) for other in fixed)]
+    if row in fixed or len(front) < 2:
         return None
-    line = sorted((other["test"]["psnr"], math.log(other["bytes"])) for other in fixed)
-    psnr = row["test"]["psnr"]
-    if not line or not line[0][0] <= psnr <= line[-1][0]:
-        return None
-    qualities, sizes = zip(*line, strict=True)
-    return 1.0 - row["bytes"] / math.exp(np.interp(psnr, qualities, sizes))
+    qualities, sizes = zip(*sorted((one["test"]["psnr"], math.log(one["bytes"])) for one in front), strict=True)
+    above = min(max(bisect(qualities, row["test"]["psnr"]), 1), len(front) - 1)
+    slope = (sizes[above] - sizes[above - 1]) / (qualities[above] - qualities[above - 1])
+    return 1.0 - row["bytes"] / math.exp(sizes[above] + slope * (row["test"]["psnr"] - qualities[above]))
+
+
+def _is_better(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether a file is smaller and has no less PSNR."""
+    return one["bytes"] < other["bytes"] and one["test"]["psnr"] >= other["test"]["psnr"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
