@@ -16,7 +16,15 @@ from gsz.errors import UserError
 from gsz.registry import Codec
 from utils.options import Number, OptionalCount, OptionalRatio, OptionalSize, read_value
 
-ScoreName = Literal["gradient_sum", "gradient_per_view", "removal_error", "removal_loss", "blend_weight", "random"]
+ScoreName = Literal[
+    "gradient_sum",
+    "gradient_per_view",
+    "gradient_and_opacity",
+    "removal_error",
+    "removal_loss",
+    "blend_weight",
+    "random",
+]
 """The scores of :mod:`compress.importance`."""
 
 
