@@ -176,9 +176,7 @@ def predict(
         lane = i & at(LANES - 1)
         if lane == at(0):
             look_back(kind, i, weights, recent, misses, farther)
-        mean, measure, whole = look_around(
-            kind, parts, i, lane, weights, recent, misses, farther, reference[i]
-        )
+        mean, measure, whole = look_around(kind, parts, i, lane, weights, recent, misses, farther, reference[i])
         contexts[i] = base[i] + context_map[place_in_map(measure)]
         value = values[i] - np.int64(whole)
         coded[i] = value
