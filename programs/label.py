@@ -12,7 +12,7 @@ from scene.gaussian_model import GaussianModel
 from scene.model_dir import camera_entries
 
 _POSE = ("position", "rotation", "width", "height", "fx", "fy", "cx", "cy")
-_DIGITS = 4
+_DIGITS = 3
 """After the point: enough for a place to look from, and few bytes."""
 
 

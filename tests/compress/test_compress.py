@@ -318,9 +318,9 @@ def test_a_file_says_who_made_it_from_what_and_how_good_it_is(tiny: tuple[Path, 
     }
     # What the viewer turns about, and where it stands at first.
     scene = open_scene(SceneOptions(source_path=tiny[0], eval=True), validation_every=10)
-    assert np.linalg.norm(said["up"]) == pytest.approx(1, abs=1e-3)
+    assert np.linalg.norm(said["up"]) == pytest.approx(1, abs=2e-3)
     assert np.mean([np.dot(-view.world_to_camera[1, :3], said["up"]) for view in scene.train]) > 0.1
-    assert said["camera"]["position"] == pytest.approx(scene.train[0].center, abs=1e-4)
+    assert said["camera"]["position"] == pytest.approx(scene.train[0].center, abs=1e-3)
     assert last.bytes == result.path.stat().st_size
 
 
