@@ -334,6 +334,7 @@ class _Loop:
             "ssim": round(min(max(measured.ssim, 0.0), 1.0), 4),
             "views": len(self.judge.views.cameras),
             "of": self.recipe.stop_on,
+            "unseen": not self.recipe.final_uses_all,
             "against": views,
             "gaussians": count,
         }

@@ -313,6 +313,7 @@ def test_a_file_says_who_made_it_from_what_and_how_good_it_is(tiny: tuple[Path, 
         "ssim": round(last.ssim, 4),
         "views": 2,
         "of": "validation",
+        "unseen": True,
         "against": "photographs",
         "gaussians": last.gaussians,
     }
