@@ -88,6 +88,8 @@ class GszGrid(LayeredGrid):
         steps: its resolution.
     """
 
+    has_estimate = True
+
     def __init__(self, steps: Steps, layers: int = 1):
         super().__init__(layers)
         self.steps = steps
@@ -118,6 +120,13 @@ class GszGrid(LayeredGrid):
             self._take_statistics(splats)
         assert self._rate is not None
         return self._rate.bits(splats)
+
+    def pay(self, splats: Splats, weight: float, count: int | None = None) -> Tensor:
+        """See :class:`gsz.contract.Grid`; at least one Gaussian."""
+        if self._rate is None or not self._rate.fits(splats):
+            self._take_statistics(splats)
+        assert self._rate is not None
+        return self._rate.pay(splats, weight, len(splats) if count is None else count)
 
     def _take_statistics(self, splats: Splats) -> None:
         from gsz.native.rate import RateModel
