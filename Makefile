@@ -37,7 +37,7 @@ test-web: $(VENV)/.installed-dev web/node_modules/.installed
 # The viewer as one script, as the npm package has it.
 viewer: $(VENV)/.installed web/node_modules/.installed
 	mkdir -p web/dist
-	$(BIN)/python -m gsz.viewer_script | web/node_modules/.bin/terser --compress passes=3 --mangle > web/dist/gsz-viewer.js
+	$(BIN)/python -m gsz.viewer_script | web/node_modules/.bin/terser --config-file web/terser.json > web/dist/gsz-viewer.js
 
 web/node_modules/.installed: web/package.json
 	npm install --silent --no-fund --no-audit --no-package-lock --prefix web

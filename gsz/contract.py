@@ -125,6 +125,21 @@ class Grid(ABC):
         """
         raise NotImplementedError
 
+    def learn_steps(self, splats: Splats) -> Tensor | None:
+        """Make parameters of the grid's steps, to be moved by an optimizer while their gradients are asked for.
+
+        From then on :meth:`snap` gives them the gradient of the loss, :meth:`estimated_bits` and :meth:`pay` that of
+        the size, and :meth:`observe` moves the grid after them, now and then and in jumps.
+
+        Args:
+            splats: the model that is fine-tuned.
+
+        Returns:
+            By how many octaves each step is coarser than was asked for, a leaf; or ``None`` where the format has no
+            steps to learn.
+        """
+        return None
+
 
 class Codec(ABC):
     """One file format. Instances carry the format's settings and are otherwise stateless."""
@@ -176,6 +191,15 @@ class Codec(ABC):
             CodecError: as :meth:`decode`.
         """
         raise UserError(f"{source}: {self.name} files have no layers; leave level, max_bytes and keep out")
+
+    @property
+    def learns_steps(self) -> bool:
+        """Whether the steps of its grids can be learned: see :meth:`Grid.learn_steps`."""
+        return False
+
+    def with_steps_of(self, grid: Grid) -> Codec:
+        """This codec with the steps that one of its grids has learned."""
+        return self
 
     def fit(self, splats: Splats) -> Grid:
         """Choose the grid for a model. Read-only formats raise :class:`UserError`."""

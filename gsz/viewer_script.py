@@ -2,8 +2,8 @@
 
 The modules of ``web/`` import each other by lines that begin with ``import {`` and name what they offer by ``export``
 in front of a declaration; no two have a name of their own in common. So they become one program when these words are
-taken away and they are put one after another; so do comments and indentation. Browsers do not start workers from files
-on disk, so the whole is a function, which starts its workers from its own text.
+taken away and they are put one after another; so do comments and white space that means nothing. Browsers do not start
+workers from files on disk, so the whole is a function, which starts its workers from its own text.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ _IMPORT = re.compile(r'^import \{[^}]*\} from "\./\w+\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(async |const|class|function))", re.MULTILINE)
 _COMMENT = re.compile(r"/\*\*(?:.|\n)*?\*/ ?|^ *//.*\n", re.MULTILINE)
 _INDENTATION = re.compile(r"^\s+", re.MULTILINE)
+_SHADER = re.compile(r"`#version[^`]*`")
+_STYLE = re.compile(r"`\n:host[^`]*`")
+_LINE_OF_CODE = re.compile(r"^(?![#`])(.*)\n(?!#)", re.MULTILINE)
 
 _SCRIPT = """\
 (function gszProgram() {
@@ -50,7 +53,18 @@ def viewer_script() -> str:
     except OSError as error:
         raise UserError(f"{error.filename}: the web viewer is not there; install gsz again") from error
     program = "\n".join(_EXPORT.sub("", _IMPORT.sub("", module)) for module in modules)
-    return _SCRIPT % _INDENTATION.sub("", _COMMENT.sub("", program))
+    program = _INDENTATION.sub("", _COMMENT.sub("", program))
+    return _SCRIPT % _STYLE.sub(_dense_style, _SHADER.sub(_dense_shader, program))
+
+
+def _dense_shader(shader: re.Match[str]) -> str:
+    """GLSL without white space; only the lines of its preprocessor have to be lines."""
+    return _LINE_OF_CODE.sub(r"\1", re.sub(r" ?([-+*/=<>!&|?:;,(){}]) ?", r"\1", shader[0]))
+
+
+def _dense_style(style: re.Match[str]) -> str:
+    """CSS without white space where it separates nothing."""
+    return re.sub(r"\s*([{};,]|:(?= ))\s*", r"\1", style[0])
 
 
 if __name__ == "__main__":

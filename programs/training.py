@@ -86,7 +86,7 @@ def check(options: PretrainOptions) -> None:
         raise UserError(f"--seed {options.seed}: must be from 0 to 2^63 - 1")
     if not options.checkpoint_minutes > 0:
         raise UserError(f"--checkpoint_minutes {options.checkpoint_minutes}: must be above 0")
-    if not (options.resume or options.overwrite) and has_training(options.model_path):
+    if not (options.resume or options.overwrite) and ranks.once(lambda: has_training(options.model_path)):
         raise UserError(
             f"{options.model_path}: holds a training already; --resume goes on with it, --overwrite begins anew, or "
             "choose another folder with -m"

@@ -10,7 +10,6 @@ Without ``torchrun`` a run has one rank, nothing is exchanged, and every functio
 from __future__ import annotations
 
 import atexit
-import io
 import logging
 import os
 import time
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from gsz.errors import UserError
 from utils import interrupts
+from utils.messages import pack, unpack
 
 log = logging.getLogger(__name__)
 
@@ -142,27 +142,19 @@ def gathered(mine: Sequence[T]) -> list[T]:
     """The results of all ranks on their :func:`share` of some items, in the order of the items."""
     if count() == 1:
         return list(mine)
-    shares: list[Sequence[T]] = [[]] * count()
-    with _exchanging():
-        dist.all_gather_object(shares, mine)
+    packed = pack(list(mine))
+    shares = [unpack(_sent(packed, sender)) for sender in range(count())]
     return [shares[index % count()][index // count()] for index in range(sum(map(len, shares)))]
 
 
 def once(compute: Callable[[], T]) -> T:
-    """What the first rank computes, for all of them; on the others nothing is computed."""
+    """What the first rank computes, for all of them; on the others nothing is computed.
+
+    It has to be something that :func:`utils.messages.pack` can send.
+    """
     if count() == 1:
         return compute()
-    buffer = io.BytesIO()
-    if is_first():
-        torch.save(compute(), buffer)
-    length = torch.tensor([buffer.tell()])
-    with _exchanging():
-        dist.broadcast(length, 0)
-        data = torch.zeros(int(length), dtype=torch.uint8)
-        data.numpy()[: buffer.tell()] = np.frombuffer(buffer.getbuffer(), np.uint8)
-        dist.broadcast(data, 0)
-    # From a process of this very run: nothing that a stranger could have written.
-    return torch.load(io.BytesIO(data.numpy().tobytes()), weights_only=False)
+    return unpack(_sent(pack(compute()) if is_first() else b"", 0))
 
 
 def check_same(what: str, tensors: Iterable[Tensor]) -> None:
@@ -204,6 +196,18 @@ def _exchanging() -> Iterator[None]:
         raise UserError(f"another process of this run has ended; go on with: {interrupts.advice()}") from error
     finally:
         _Exchange.seconds += time.perf_counter() - began
+
+
+def _sent(mine: bytes, sender: int) -> bytes:
+    """The bytes that one rank has, on all of them; what others have is not looked at."""
+    length = torch.tensor([len(mine)])
+    with _exchanging():
+        dist.broadcast(length, sender)
+        data = torch.zeros(int(length), dtype=torch.uint8)
+        if rank() == sender:
+            data.numpy()[:] = np.frombuffer(mine, np.uint8)
+        dist.broadcast(data, sender)
+    return data.numpy().tobytes()
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

@@ -44,22 +44,35 @@ export function poseOf({ position, rotation, fx, fy, width, height, cx = width /
 }
 
 /**
+ * The camera that looks along another vector, its right as far as that allows. What rounding has added up over thousands
+ * of turns is taken out of its axes.
+ *
+ * @param {Pose} pose
+ * @param {Vector} along
+ * @returns {Pose}
+ */
+export function facing(pose, along) {
+  const forward = unit(along);
+  const right = unit(minus(pose.right, times(forward, dot(forward, pose.right))));
+  return { ...pose, forward, right, down: cross(forward, right) };
+}
+
+/**
  * A camera that looks at a target from a distance, upright, with a field of view of 60 degrees.
  *
  * @param {Vector} target
- * @param {Vector} forward
+ * @param {Vector} forward a unit vector
  * @param {Vector} up
  * @param {number} distance
  * @returns {Pose}
  */
 export function lookingAt(target, forward, up, distance) {
-  const ahead = unit(forward);
-  const level = cross(ahead, up);
-  const right = unit(Math.hypot(...level) > 1e-6 ? level : cross(ahead, [up[1], up[2], up[0]]));
-  return {
-    position: minus(target, times(ahead, distance)), right, down: cross(ahead, right), forward: ahead,
+  const level = cross(forward, up);
+  return facing({
+    position: minus(target, times(forward, distance)), down: up, forward,
+    right: Math.hypot(...level) > 1e-6 ? level : cross(forward, [up[1], up[2], up[0]]),
     fx: 866, fy: 866, cx: 500, cy: 500, width: 1000, height: 1000,
-  };
+  }, forward);
 }
 
 /** The same view for a picture of another size: what the camera saw fits into it. @param {Pose} pose @param {number} width @param {number} height */

@@ -1,4 +1,4 @@
-import { add, cross, dot, minus, times, turned, unit } from "./camera.js";
+import { add, dot, facing, minus, times, turned } from "./camera.js";
 
 /** @typedef {import("./splatview.js").SplatView} SplatView */
 /** @typedef {import("./renderer.js").Pose} Pose */
@@ -79,7 +79,6 @@ export class Controls {
       ...from,
       position: add(center, turned(minus(from.position, center), axis, angle)),
       right: turned(from.right, axis, angle),
-      down: turned(from.down, axis, angle),
       forward: turned(from.forward, axis, angle),
     });
     // About the vertical as seen: `up` points up on the screen, so a drag to the right turns what is seen to the right.
@@ -87,10 +86,7 @@ export class Controls {
     const tilted = about(sideways.right, -dy * perPixel, sideways);
     const steep = Math.abs(dot(tilted.forward, view.up));
     const next = steep > STEEPEST && steep > Math.abs(dot(sideways.forward, view.up)) ? sideways : tilted;
-    // What rounding adds up over thousands of turns is taken out again.
-    const forward = unit(next.forward);
-    const right = unit(minus(next.right, times(forward, dot(forward, next.right))));
-    view.moveTo({ ...next, forward, right, down: cross(forward, right) });
+    view.moveTo(facing(next, next.forward));
   }
 
   /** Moves view and target by so many pixels. @param {number} dx @param {number} dy */
@@ -116,9 +112,7 @@ export class Controls {
     const point = await view.pointAt(x, y);
     const { pose } = view;
     if (!point || !pose) return;
-    const forward = unit(minus(point, pose.position));
-    const right = unit(minus(pose.right, times(forward, dot(forward, pose.right))));
-    view.moveTo({ ...pose, forward, right, down: cross(forward, right) }, point);
+    view.moveTo(facing(pose, minus(point, pose.position)), point);
   }
 
   /** @param {KeyboardEvent} event */

@@ -36,7 +36,7 @@ const MOST_LAYERS = 16;
 const LARGEST_MEAN = 3e38;
 /** @type {SectionName[]} */
 const SECTIONS = ["means", "opacities", "scales", "rotations", "dc", "sh", "padding"];
-const ARRAYS = /** @type {const} */ (["means", "logScales", "quaternions", "opacityLogits", "shDc", "shRest"]);
+export const ARRAYS = /** @type {const} */ (["means", "logScales", "quaternions", "opacityLogits", "shDc", "shRest"]);
 
 const LANES = 8;
 const CHUNK = 1 << 14;

@@ -1,12 +1,11 @@
-import { blankSplats } from "./gsz.js";
+import { ARRAYS, blankSplats } from "./gsz.js";
 
 /** @typedef {import("./gsz.js").Splats} Splats */
 
-/** @type {Record<string, [number, "getInt8" | "getUint8" | "getInt16" | "getUint16" | "getInt32" | "getUint32" | "getFloat32" | "getFloat64"]>} */
+/** What a DataView calls the types of a PLY. @type {Record<string, "Int8" | "Uint8" | "Int16" | "Uint16" | "Int32" | "Uint32" | "Float32" | "Float64">} */
 const PLY_TYPES = {
-  char: [1, "getInt8"], uchar: [1, "getUint8"], uint8: [1, "getUint8"], short: [2, "getInt16"], ushort: [2, "getUint16"],
-  int: [4, "getInt32"], uint: [4, "getUint32"], float: [4, "getFloat32"], float32: [4, "getFloat32"],
-  double: [8, "getFloat64"], float64: [8, "getFloat64"],
+  char: "Int8", uchar: "Uint8", uint8: "Uint8", short: "Int16", ushort: "Uint16", int: "Int32", uint: "Uint32",
+  float: "Float32", float32: "Float32", double: "Float64", float64: "Float64",
 };
 const LONGEST_HEADER = 1 << 16;
 
@@ -45,7 +44,7 @@ export function readPly(bytes) {
   for (let i = 0; i < count; i++) {
     let finite = true;
     for (let c = 0; c < columns.length; c++) {
-      values[c] = view[columns[c].read](i * stride + columns[c].offset, true);
+      values[c] = view[`get${columns[c].type}`](i * stride + columns[c].offset, true);
       finite = finite && Number.isFinite(values[c]);
     }
     if (!finite) continue;
@@ -57,7 +56,8 @@ export function readPly(bytes) {
     whole.shRest.set(values.subarray(14), rest * kept);
     kept++;
   }
-  return kept === count ? whole : firstSplats(whole, kept);
+  for (const name of ARRAYS) whole[name] = whole[name].subarray(0, (whole[name].length / count) * kept);
+  return { ...whole, count: kept };
 }
 
 /** @param {Uint8Array} bytes */
@@ -66,7 +66,7 @@ function readPlyHeader(bytes) {
   const end = /\nend_header\r?\n/.exec(text);
   if (!isPly(bytes) || !end) throw new Error("ply: the header has no end");
   const start = end.index + end[0].length;
-  /** @type {Map<string, {offset: number, read: (typeof PLY_TYPES)[string][1]}>} */
+  /** @type {Map<string, {offset: number, type: (typeof PLY_TYPES)[string]}>} */
   const fields = new Map();
   let count = -1;
   let stride = 0;
@@ -82,26 +82,15 @@ function readPlyHeader(bytes) {
       if (element === "vertex") count = Number(second);
     }
     if (word === "property" && element === "vertex") {
-      const [size, read] = PLY_TYPES[first] ?? [0, "getInt8"];
-      if (!size) throw new Error(`ply: the type ${first} of a property is not read here`);
-      fields.set(second, { offset: stride, read });
-      stride += size;
+      const type = PLY_TYPES[first];
+      if (!type) throw new Error(`ply: the type ${first} of a property is not read here`);
+      fields.set(second, { offset: stride, type });
+      stride += parseInt(type.replace(/\D+/, "")) / 8;
     }
   }
   if (!Number.isInteger(count) || count < 0) throw new Error("ply: the header names no vertices");
   if (start + count * stride > bytes.length) throw new Error("ply: the file ends before its last vertex");
   return { count, stride, start, fields };
-}
-
-/** @param {Splats} splats @param {number} count @returns {Splats} */
-function firstSplats(splats, count) {
-  const { shDegree, means, logScales, quaternions, opacityLogits, shDc, shRest } = splats;
-  return {
-    count, shDegree,
-    means: means.slice(0, 3 * count), logScales: logScales.slice(0, 3 * count),
-    quaternions: quaternions.slice(0, 4 * count), opacityLogits: opacityLogits.slice(0, count),
-    shDc: shDc.slice(0, 3 * count), shRest: shRest.slice(0, 3 * ((shDegree + 1) ** 2 - 1) * count),
-  };
 }
 
 /**

@@ -32,6 +32,9 @@ import { gaussianVertexShader, GAUSSIAN_FRAGMENT_SHADER, SCREEN_FRAGMENT_SHADER,
  * @property {number} logitOffset is added to all opacity logits
  */
 
+/** Locations of the attributes, as the shader has them. */
+const [CORNER, SLOT] = [0, 1];
+
 /** The drawing itself: models on the GPU, a picture of each, and the screen that they are put on. */
 export class Renderer {
   /** @param {HTMLCanvasElement} canvas */
@@ -43,7 +46,7 @@ export class Renderer {
     this.precise = Boolean(gl.getExtension("EXT_color_buffer_half_float") ?? gl.getExtension("EXT_color_buffer_float"));
     this.screen = link(gl, SCREEN_VERTEX_SHADER, SCREEN_FRAGMENT_SHADER);
     this.noVertices = gl.createVertexArray();
-    /** @type {Map<number, Program>} */
+    /** @type {Map<number, WebGLProgram>} */
     this.programs = new Map();
     this.corners = gl.createBuffer();
     gl.bindBuffer(gl.ARRAY_BUFFER, this.corners);
@@ -70,17 +73,17 @@ export class Renderer {
     if (rows > limit) {
       throw new Error(`The model has more than the ${limit * ROW} Gaussians that this device can hold in one texture.`);
     }
-    const { locations } = this.program(degree);
+    this.program(degree); // Where it does not compile, the model is said to have failed.
     const order = gl.createBuffer();
     const vertices = gl.createVertexArray();
     gl.bindVertexArray(vertices);
     gl.bindBuffer(gl.ARRAY_BUFFER, this.corners);
-    gl.enableVertexAttribArray(locations.corner);
-    gl.vertexAttribPointer(locations.corner, 2, gl.FLOAT, false, 0, 0);
+    gl.enableVertexAttribArray(CORNER);
+    gl.vertexAttribPointer(CORNER, 2, gl.FLOAT, false, 0, 0);
     gl.bindBuffer(gl.ARRAY_BUFFER, order);
-    gl.enableVertexAttribArray(locations.slot);
-    gl.vertexAttribIPointer(locations.slot, 1, gl.UNSIGNED_INT, 0, 0);
-    gl.vertexAttribDivisor(locations.slot, 1);
+    gl.enableVertexAttribArray(SLOT);
+    gl.vertexAttribIPointer(SLOT, 1, gl.UNSIGNED_INT, 0, 0);
+    gl.vertexAttribDivisor(SLOT, 1);
     gl.bindVertexArray(null);
     return {
       degree, order, vertices, shown: 0, swelling: 1, logitOffset: 0,
@@ -136,14 +139,14 @@ export class Renderer {
     const { width, height } = pose;
     this.begin(this.pictures[which], width, height);
     if (!model?.shown) return;
-    const { program, uniforms } = this.program(model.degree);
+    const program = this.program(model.degree);
     gl.useProgram(program);
     gl.bindVertexArray(model.vertices);
-    bindTexture(gl, 0, model.shapes, uniforms.shapes);
-    bindTexture(gl, 1, model.harmonics, uniforms.harmonics);
-    const [r, d, f] = [pose.right, pose.down, pose.forward];
-    setUniforms(gl, uniforms, {
-      worldToCamera: [0, 1, 2].flatMap((axis) => [r[axis], d[axis], f[axis]]),
+    bindTexture(gl, 0, model.shapes);
+    bindTexture(gl, 1, model.harmonics);
+    gl.uniform1i(gl.getUniformLocation(program, "harmonics"), 1);
+    setUniforms(gl, program, {
+      axes: [...pose.right, ...pose.down, ...pose.forward],
       eye: pose.position, focal: [pose.fx, pose.fy], center: [pose.cx, pose.cy], size: [width, height],
       nearPlane: [NEAR_PLANE], swelling: [model.swelling], logitOffset: [model.logitOffset],
     });
@@ -162,11 +165,12 @@ export class Renderer {
     const { gl, screen } = this;
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
     gl.viewport(0, 0, gl.drawingBufferWidth, gl.drawingBufferHeight);
-    gl.useProgram(screen.program);
+    gl.useProgram(screen);
     gl.bindVertexArray(this.noVertices);
-    bindTexture(gl, 0, this.pictures[0].texture, screen.uniforms.first);
-    bindTexture(gl, 1, this.pictures[mode ? 1 : 0].texture, screen.uniforms.second);
-    setUniforms(gl, screen.uniforms, { mode: [mode], split: [split], gain: [gain], background });
+    bindTexture(gl, 0, this.pictures[0].texture);
+    bindTexture(gl, 1, this.pictures[mode ? 1 : 0].texture);
+    gl.uniform1i(gl.getUniformLocation(screen, "second"), 1);
+    setUniforms(gl, screen, { mode: [mode], split: [split], gain: [gain], background });
     gl.drawArrays(gl.TRIANGLES, 0, 3);
   }
 
@@ -186,7 +190,7 @@ export class Renderer {
     gl.clear(gl.COLOR_BUFFER_BIT);
   }
 
-  /** The program for a degree, compiled when it is first needed. @param {number} degree @returns {Program} */
+  /** The program for a degree, compiled when it is first needed. @param {number} degree */
   program(degree) {
     let program = this.programs.get(degree);
     if (!program) {
@@ -197,11 +201,12 @@ export class Renderer {
   }
 }
 
-/** @param {WebGL2RenderingContext} gl @param {Program["uniforms"]} uniforms @param {Record<string, number[]>} values */
-function setUniforms(gl, uniforms, values) {
+/** @param {WebGL2RenderingContext} gl @param {WebGLProgram} program @param {Record<string, number[]>} values */
+function setUniforms(gl, program, values) {
   for (const [name, value] of Object.entries(values)) {
-    if (value.length === 9) gl.uniformMatrix3fv(uniforms[name], false, value);
-    else gl[/** @type {"uniform1fv"} */ (`uniform${value.length}fv`)](uniforms[name], value);
+    const location = gl.getUniformLocation(program, name);
+    if (value.length === 9) gl.uniformMatrix3fv(location, false, value);
+    else gl[/** @type {"uniform1fv"} */ (`uniform${value.length}fv`)](location, value);
   }
 }
 
@@ -213,21 +218,13 @@ function sampled(gl, texture, filter) {
   return texture;
 }
 
-/** @param {WebGL2RenderingContext} gl @param {number} unit @param {WebGLTexture} texture @param {WebGLUniformLocation} sampler */
-function bindTexture(gl, unit, texture, sampler) {
+/** Samplers read unit 0 unless they are told otherwise. @param {WebGL2RenderingContext} gl @param {number} unit @param {WebGLTexture} texture */
+function bindTexture(gl, unit, texture) {
   gl.activeTexture(gl.TEXTURE0 + unit);
   gl.bindTexture(gl.TEXTURE_2D, texture);
-  gl.uniform1i(sampler, unit);
 }
 
-/**
- * @typedef {object} Program
- * @property {WebGLProgram} program
- * @property {Record<string, WebGLUniformLocation>} uniforms
- * @property {Record<string, number>} locations of the attributes
- */
-
-/** @param {WebGL2RenderingContext} gl @param {string} vertex @param {string} fragment @returns {Program} */
+/** @param {WebGL2RenderingContext} gl @param {string} vertex @param {string} fragment */
 function link(gl, vertex, fragment) {
   const program = gl.createProgram();
   const log = [];
@@ -242,12 +239,5 @@ function link(gl, vertex, fragment) {
   if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
     throw new Error(`This device does not compile the viewer's shaders: ${log.join(" ")} ${gl.getProgramInfoLog(program)}`);
   }
-  /** @type {Program} */
-  const linked = { program, uniforms: {}, locations: {} };
-  for (let i = gl.getProgramParameter(program, gl.ACTIVE_UNIFORMS) - 1; i >= 0; i--) {
-    const { name } = /** @type {WebGLActiveInfo} */ (gl.getActiveUniform(program, i));
-    linked.uniforms[name] = /** @type {WebGLUniformLocation} */ (gl.getUniformLocation(program, name));
-  }
-  for (const name of ["corner", "slot"]) linked.locations[name] = gl.getAttribLocation(program, name);
-  return linked;
+  return program;
 }

@@ -9,44 +9,39 @@
  * @param {number} row Gaussians in a row of the textures
  */
 export const gaussianVertexShader = (degree, texels, row) => `#version 300 es
-precision highp float;
-precision highp int;
 precision highp usampler2D;
 uniform usampler2D shapes, harmonics;
-uniform mat3 worldToCamera;
+uniform mat3 axes;
 uniform vec3 eye;
 uniform vec2 focal, center, size;
 uniform float nearPlane, swelling, logitOffset;
-in vec2 corner;
-in uint slot;
+layout(location = 0) in vec2 corner;
+layout(location = 1) in uint slot;
 out vec2 deviations;
 flat out vec4 color, tiles;
 
-#if ${degree} > 0
 uvec4 packed[${Math.max(texels, 1)}];
-float coefficient(int i) { vec2 pair = unpackHalf2x16(packed[i >> 3][(i >> 1) & 3]); return (i & 1) == 0 ? pair.x : pair.y; }
-vec3 c(int k) { return vec3(coefficient(3 * k - 3), coefficient(3 * k - 2), coefficient(3 * k - 1)); }
-#endif
+float number(int i) { return unpackHalf2x16(packed[i >> 3][(i >> 1) & 3])[i & 1]; }
+vec3 c(int k) { return vec3(number(3 * k - 3), number(3 * k - 2), number(3 * k - 1)); }
 
-vec3 shade(ivec2 at, vec3 dc, vec3 direction) {
-  vec3 sum = 0.5 + 0.28209479177387814 * dc;
-#if ${degree} > 0
+vec3 shade(ivec2 at, vec3 dc, vec3 v) {
+  float x = v.x, y = v.y, z = v.z, xx = x * x, yy = y * y, zz = z * z;
+  vec3 sum = 0.5 + 0.2820948 * dc;
   for (int t = 0; t < ${texels}; t++) packed[t] = texelFetch(harmonics, ivec2(${texels} * at.x + t, at.y), 0);
-  float x = direction.x, y = direction.y, z = direction.z;
-  sum += 0.4886025119029199 * (z * c(2) - y * c(1) - x * c(3));
-#endif
-#if ${degree} > 1
-  float xx = x * x, yy = y * y, zz = z * z;
-  sum += 1.0925484305920792 * (x * y * c(4) - y * z * c(5) - x * z * c(7))
-    + 0.31539156525252005 * (2.0 * zz - xx - yy) * c(6) + 0.5462742152960396 * (xx - yy) * c(8);
-#endif
-#if ${degree} > 2
-  sum += 2.890611442640554 * x * y * z * c(10) + 1.445305721320277 * z * (xx - yy) * c(14)
-    - 0.5900435899266435 * (y * (3.0 * xx - yy) * c(9) + x * (xx - 3.0 * yy) * c(15))
-    - 0.4570457994644658 * (4.0 * zz - xx - yy) * (y * c(11) + x * c(13))
-    + 0.3731763325901154 * z * (2.0 * zz - 3.0 * xx - 3.0 * yy) * c(12);
-#endif
+  if (${degree} > 0) sum += 0.48860251 * (z * c(2) - y * c(1) - x * c(3));
+  if (${degree} > 1) sum += 1.09254843 * (x * y * c(4) - y * z * c(5) - x * z * c(7))
+    + 0.31539157 * (2.0 * zz - xx - yy) * c(6) + 0.54627422 * (xx - yy) * c(8);
+  if (${degree} > 2) sum += 2.8906114 * x * y * z * c(10) + 1.4453057 * z * (xx - yy) * c(14)
+    - 0.5900436 * (y * (3.0 * xx - yy) * c(9) + x * (xx - 3.0 * yy) * c(15))
+    - 0.4570458 * (4.0 * zz - xx - yy) * (y * c(11) + x * c(13))
+    + 0.37317633 * z * (2.0 * zz - 3.0 * xx - 3.0 * yy) * c(12);
   return max(sum, 0.0);
+}
+
+// What a Gaussian's rotation turns into v; m is that rotation's modified Rodrigues vector.
+vec3 turnedBack(vec3 v, vec3 m) {
+  float square = dot(m, m);
+  return v + 4.0 / ((1.0 + square) * (1.0 + square)) * cross(m, 2.0 * cross(m, v) - (1.0 - square) * v);
 }
 
 void main() {
@@ -56,7 +51,7 @@ void main() {
   uvec4 second = texelFetch(shapes, ivec2(3 * at.x + 1, at.y), 0);
   uvec4 third = texelFetch(shapes, ivec2(3 * at.x + 2, at.y), 0);
   vec4 place = uintBitsToFloat(first);
-  vec3 toGaussian = place.xyz - eye, p = worldToCamera * toGaussian;
+  vec3 ray = place.xyz - eye, p = ray * axes;
   if (!(p.z > nearPlane)) return;
   float alpha = place.w;
   if (logitOffset != 0.0) alpha = alpha / (alpha + (1.0 - alpha) * exp(-logitOffset));
@@ -65,23 +60,16 @@ void main() {
   // INRIA's clamp of the Jacobian: 0.15 of the picture beyond either edge.
   vec2 ratio = p.xy / p.z;
   vec2 clamped = clamp(ratio, (-0.15 * size - center) / focal, (1.15 * size - center) / focal);
-  vec3 row0 = focal.x / p.z * (vec3(1, 0, 0) * worldToCamera - clamped.x * (vec3(0, 0, 1) * worldToCamera));
-  vec3 row1 = focal.y / p.z * (vec3(0, 1, 0) * worldToCamera - clamped.y * (vec3(0, 0, 1) * worldToCamera));
-  vec3 m = uintBitsToFloat(second.xyz);
-  vec4 q = vec4(2.0 * m, 1.0 - dot(m, m)) / (1.0 + dot(m, m));
-  mat3 rotation = mat3(
-    1.0 - 2.0 * (q.y * q.y + q.z * q.z), 2.0 * (q.x * q.y + q.w * q.z), 2.0 * (q.x * q.z - q.w * q.y),
-    2.0 * (q.x * q.y - q.w * q.z), 1.0 - 2.0 * (q.x * q.x + q.z * q.z), 2.0 * (q.y * q.z + q.w * q.x),
-    2.0 * (q.x * q.z + q.w * q.y), 2.0 * (q.y * q.z - q.w * q.x), 1.0 - 2.0 * (q.x * q.x + q.y * q.y));
-  vec3 scales = swelling * uintBitsToFloat(third.xyz);
-  vec3 u0 = row0 * rotation * scales, u1 = row1 * rotation * scales, minors = cross(u0, u1);
+  vec3 m = uintBitsToFloat(second.xyz), scales = swelling * uintBitsToFloat(third.xyz) / p.z;
+  vec3 u0 = focal.x * scales * turnedBack(axes[0] - clamped.x * axes[2], m);
+  vec3 u1 = focal.y * scales * turnedBack(axes[1] - clamped.y * axes[2], m), minors = cross(u0, u1);
   float xx = dot(u0, u0) + 0.3, xy = dot(u0, u1), yy = dot(u1, u1) + 0.3;
   float determinant = dot(minors, minors) + 0.3 * (dot(u0, u0) + dot(u1, u1)) + 0.09;
 
   // The axes of the ellipse, as far as alpha stays above 1/255.
-  float middle = 0.5 * (xx + yy), halfDifference = 0.5 * (xx - yy);
-  float longest = middle + sqrt(halfDifference * halfDifference + xy * xy), shortest = determinant / longest;
-  vec2 axis = halfDifference > 0.0 ? vec2(longest - yy, xy) : vec2(xy, longest - xx);
+  float middle = 0.5 * (xx + yy), lean = 0.5 * (xx - yy);
+  float longest = middle + sqrt(lean * lean + xy * xy), shortest = determinant / longest;
+  vec2 axis = lean > 0.0 ? vec2(longest - yy, xy) : vec2(xy, longest - xx);
   axis = dot(axis, axis) > 1e-12 ? normalize(axis) : vec2(1, 0);
   vec2 pixel = ratio * focal + center;
   float reach = sqrt(2.0 * log(alpha * 255.0)) + 0.01;
@@ -94,7 +82,7 @@ void main() {
   float radius = ceil(3.0 * sqrt(middle + sqrt(max(0.1, middle * middle - determinant))));
   tiles = vec4(floor((pixel - 0.5 - radius) / 16.0), floor((pixel + 14.5 + radius) / 16.0)) * 16.0;
   vec3 dc = vec3(unpackHalf2x16(second.w), unpackHalf2x16(third.w).x);
-  color = vec4(shade(at, dc, normalize(toGaussian)), alpha);
+  color = vec4(shade(at, dc, normalize(ray)), alpha);
 }`;
 
 export const GAUSSIAN_FRAGMENT_SHADER = `#version 300 es
@@ -104,8 +92,8 @@ flat in vec4 color, tiles;
 out vec4 pixel;
 void main() {
   float alpha = min(0.99, color.a * exp(-0.5 * dot(deviations, deviations)));
-  if (alpha < 1.0 / 255.0) discard;
-  if (any(lessThan(gl_FragCoord.xy, tiles.xy)) || any(greaterThan(gl_FragCoord.xy, tiles.zw))) discard;
+  vec2 at = gl_FragCoord.xy;
+  if (alpha < 1.0 / 255.0 || any(lessThan(at, tiles.xy)) || any(greaterThan(at, tiles.zw))) discard;
   pixel = vec4(color.rgb * alpha, alpha);
 }`;
 

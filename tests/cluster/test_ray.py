@@ -6,6 +6,7 @@ Needs the packages of ``requirements-cluster.txt``; ``make test-cluster`` instal
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 ray = pytest.importorskip("ray", reason="Ray is not installed; make test-cluster installs it")
 
 import make_mock_datasets  # noqa: E402
+from batch.datasets import DATASETS  # noqa: E402
 from batch.display import Display  # noqa: E402
 from batch.job import ROOT, versions  # noqa: E402
 from batch.on_ray import RayBatch  # noqa: E402
@@ -29,12 +31,14 @@ from gsz.errors import UserError  # noqa: E402
 from scripts import run_datasets  # noqa: E402
 from tests.scripts.test_run_datasets import job  # noqa: E402
 
-SCENES = ("truck", "playroom")
+ALL_SCENES_IN = os.environ.get("ALL_SCENES_IN")
+"""A folder to keep. With it batches are of all thirteen scenes; those that a serial run there has ended stay."""
+SCENES = tuple(scene for dataset in DATASETS for scene in dataset.images) if ALL_SCENES_IN else ("truck", "playroom")
 
 
 @pytest.fixture(scope="module")
 def mock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mock")
+    folder = Path(ALL_SCENES_IN).resolve() if ALL_SCENES_IN else tmp_path_factory.mktemp("mock")
     make_mock_datasets.make(make_mock_datasets.Options(folder, gaussians=500))
     return folder
 
@@ -51,7 +55,8 @@ def cluster():
 
 def options(mock: Path, out: str, *more: str) -> list[str]:
     return [
-        *("--tanksandtemples", str(mock / "tandt"), "--deepblending", str(mock / "db")),
+        *("--mipnerf360", str(mock / "360"), "--tanksandtemples", str(mock / "tandt")),
+        *("--deepblending", str(mock / "db")),
         *("--checkpoints", str(mock / "models"), "--config", str(mock / "tiny.yaml"), "-m", str(mock / out)),
         *("--only", *SCENES, *more),
     ]
@@ -76,7 +81,7 @@ def kill_when_training(cluster: Cluster, node: object, out: Path) -> threading.T
 
 
 def test_a_batch_survives_the_death_of_a_machine_and_writes_the_bytes_of_a_serial_run(mock, cluster):
-    run_datasets.main(options(mock, "serial"))
+    run_datasets.main(options(mock, "serial", "--skip_done"))
     doomed = next(node for node in cluster.worker_nodes)
     killer = kill_when_training(cluster, doomed, mock / "ray")
     run_datasets.main(options(mock, "ray", "--ray", cluster.address, "--cpus_per_scene", "1"))

@@ -27,6 +27,7 @@ def main(folder: Path) -> None:
     gsz.write(folder / "demo.gsz", original, "gsz:quality=low")
     gsz.write(folder / "small.gsz", original.select(slice(None, None, 16)), "gsz:layers=3")
     gsz.convert(folder / "small.gsz", folder / "levels" / "lod-meta.json")
+    gsz.convert(folder / "small.gsz", folder / "small.glb")
     cameras = read_cameras(MODEL)
     names = {"original": original} | {name: gsz.read(folder / f"{name}.gsz") for name in ("demo", "small")}
     for name, model in names.items():

@@ -1,6 +1,6 @@
 // The viewer in a real browser: pictures against the CPU renderer, controls, failures, and a page without a server.
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -46,6 +46,24 @@ try {
 }
 </script>`;
 
+/** A viewer of `scripts/viewers` on a glTF of the small model, at the first photograph, which is half about z from INRIA's axes. */
+const GLTF = (name) => `<script type="importmap">{ "imports": {
+  "three": "/web/node_modules/three/build/three.webgpu.js", "three/webgpu": "/web/node_modules/three/build/three.webgpu.js",
+  "three/tsl": "/web/node_modules/three/build/three.tsl.js", "three/addons/": "/web/node_modules/three/examples/jsm/",
+  "playcanvas": "/web/node_modules/playcanvas/build/playcanvas.mjs", "playcanvas/": "/web/node_modules/playcanvas/"
+} }</script>
+<script type="module">
+import { show } from "/scripts/viewers/${name}.js";
+const [camera] = await (await fetch("${CAMERAS}")).json();
+const [fx, fy] = [(camera.fx * 400) / camera.width, (camera.fy * 300) / camera.height];
+try {
+  await show({ file: "small.glb", camera: { ...camera, width: 400, height: 300, fx, fy }, turn: "z" });
+  window.shown = true;
+} catch (error) {
+  window.failed = error.stack;
+}
+</script>`;
+
 /** Asserts that two pictures agree to so many decibels. */
 function near(shown, expected, least) {
   const decibels = psnr(shown, expected);
@@ -72,7 +90,7 @@ describe("the viewer", { skip: NO_BROWSER, timeout: 240_000 }, () => {
 
   before(async () => {
     python("web/test/reference.py", folder);
-    const script = bundle();
+    const script = await bundle();
     writeFileSync(join(folder, "viewer.js"), script);
     const viewer = (attributes) => `<gsz-viewer bare cameras="${CAMERAS}" ${attributes}></gsz-viewer>`;
     write("ply.html", `<script src="viewer.js"></script>${viewer(`src="${MODEL}"`)}`);
@@ -81,6 +99,7 @@ describe("the viewer", { skip: NO_BROWSER, timeout: 240_000 }, () => {
     write("small.html", `<script src="viewer.js"></script>${viewer('src="small.gsz"')}`);
     write("pair.html", `<script src="viewer.js"></script>${viewer('src="small.gsz" src2="demo.gsz"')}`);
     write("supersplat.html", SUPERSPLAT);
+    for (const name of ["three", "playcanvas"]) write(`gltf_${name}.html`, GLTF(name));
     write("missing.html", `<script src="viewer.js"></script>${viewer('src="nothing.gsz"')}`);
     const embedded = readFileSync(join(folder, "demo.gsz")).toString("base64");
     write("alone.html", `<script>${script}</script><gsz-viewer bare src="data:;base64,${embedded}"></gsz-viewer>
@@ -269,6 +288,19 @@ describe("the viewer", { skip: NO_BROWSER, timeout: 240_000 }, () => {
     assert.deepEqual(complaints, []);
     await context.close();
   });
+
+  for (const [name, program, least] of [["three", "three.js", 25], ["playcanvas", "the PlayCanvas engine", 28]]) {
+    const absent = existsSync(`${REPOSITORY}/web/node_modules/${name}`) ? false : `the package ${name} is not installed`;
+    test(`${program} shows a .glb that gsz writes`, { skip: absent }, async () => {
+      const { page, context, complaints } = await openPage(browser);
+      await page.goto(`${server.url}/folder/gltf_${name}.html`);
+      await page.waitForFunction("window.shown || window.failed", null, { timeout: 90_000 });
+      assert.equal(await page.evaluate("window.failed"), undefined);
+      near((await picture(page)).rgb, reference("small_0"), least);
+      assert.deepEqual(complaints, []);
+      await context.close();
+    });
+  }
 
   test("says what is wrong: no such file, a damaged one, no WebGL 2, a lost context", async () => {
     const missing = await open("missing.html");
