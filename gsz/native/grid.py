@@ -151,14 +151,11 @@ class GszGrid(LayeredGrid):
 
     def pay(self, splats: Splats, weight: float, count: int | None = None) -> Tensor:
         """See :class:`gsz.contract.Grid`; at least one Gaussian."""
-        import torch
-
         if self._rate is None or not self._rate.fits(splats):
             self._take_statistics(splats)
         assert self._rate is not None
-        price = 0.0 if self._learned is None else weight * self._learned.price(len(splats))
-        if isinstance(price, torch.Tensor) and price.requires_grad:
-            price.backward()
+        if self._learned is not None:
+            self._learned.pay(weight, len(splats))
         return self._rate.pay(splats, weight, len(splats) if count is None else count)
 
     def _take_statistics(self, splats: Splats) -> None:
