@@ -91,6 +91,26 @@ def gradient_per_view(splats: GaussianModel, views: Views, seed: Seed = (0,)) ->
     return Scores(scores)
 
 
+def gradient_and_opacity(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Scores:
+    """The score of ELMGS (Ali et al., arXiv:2410.23213): unimportant is what has a small gradient and little opacity.
+
+    A Gaussian goes if it is below a quantile of both: of the opacities, and of the length of the gradient of the loss
+    by its position on the screen, averaged over the views that it is seen in. So its score is the larger of its places
+    in both orders: those below any quantile of both are those of the smallest scores.
+    """
+    parameters = splats.clone().requires_grad_()
+    lengths, seen = splats.means.new_zeros(len(splats)), splats.means.new_zeros(len(splats))
+    for camera in ranks.share(views.cameras):
+        offsets = splats.means.new_zeros(len(splats), 2).requires_grad_()
+        rendering = views.render(camera, parameters, offsets)
+        photometric_loss(rendering.image, views.target(camera)).backward()
+        if offsets.grad is not None:
+            lengths += torch.hypot(offsets.grad[:, 0] * (camera.width / 2), offsets.grad[:, 1] * (camera.height / 2))
+        seen += rendering.radii > 0
+    ranks.total(lengths, seen)
+    return Scores(torch.maximum(_places(lengths / seen.clamp(min=1.0)), _places(splats.opacity_logits[:, 0])))
+
+
 def removal_error(splats: GaussianModel, views: Views, seed: Seed = (0,)) -> Scores:
     """Squared change of the images, over pixels, channels and views, without the Gaussian.
 
@@ -282,6 +302,11 @@ def _by_opacity(d_logits: Tensor, parameters: GaussianModel) -> Tensor:
     return (d_logits / torch.sigmoid(-parameters.opacity_logits.detach()))[:, 0]
 
 
+def _places(values: Tensor) -> Tensor:
+    """``(N,)`` the place of each in the order from the smallest."""
+    return torch.argsort(torch.argsort(values.detach(), stable=True)).to(values.dtype)
+
+
 def _gradient_norms(parameters: GaussianModel) -> Tensor:
     """Sum over the tensors of the norm of each Gaussian's gradient, ``(N,)``."""
     return torch.stack([gradient.flatten(1).norm(dim=1) for gradient in _gradients(parameters)]).sum(0)
@@ -298,6 +323,14 @@ def _forget_gradients(parameters: GaussianModel) -> None:
 
 SCORES: dict[str, Score] = {
     function.__name__: function
-    for function in (gradient_sum, gradient_per_view, removal_error, removal_loss, blend_weight, random)
+    for function in (
+        gradient_sum,
+        gradient_per_view,
+        gradient_and_opacity,
+        removal_error,
+        removal_loss,
+        blend_weight,
+        random,
+    )
 }
 """The scores of whole Gaussians, by the name that a recipe calls them."""

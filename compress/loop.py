@@ -317,6 +317,7 @@ class _Loop:
     def _finish(self, splats: GaussianModel, views: Views, size: int | None) -> Encoded:
         """The final iterations. A size is met before the last fifth of them, and again after."""
         iterations, codec, progressive = self.recipe.final_iterations, self.codec, self.recipe.progressive
+        settled = iterations - iterations // 5
 
         def score(splats: GaussianModel, codec: Codec) -> Tensor:
             # Prefixes are trained on rows by falling importance, which is the order that is written.
@@ -326,15 +327,18 @@ class _Loop:
             splats: GaussianModel, codec: Codec, iterations: int, part: int = 0, corrections: Sequence[Correction] = ()
         ) -> tuple[GaussianModel, Grid]:
             begun = corrections if progressive else None
-            return self._finetune(splats, codec, views, iterations, part, self.recipe.final_lr_factor, begun)
+            learning = settled if self.recipe.learn_steps and part == 0 else 0
+            factor = self.recipe.final_lr_factor
+            return self._finetune(splats, codec, views, iterations, part, factor, begun, learning)
 
         if progressive:
             splats = splats.select(torch.argsort(self._importance(splats, codec, views), descending=True))
         if size is None:
             splats, grid = tune(splats, codec, iterations)
-            return encode_by_score(splats, codec, grid, score)
+            return encode_by_score(splats, codec.with_steps_of(grid), grid, score)
         keep_grid = self.budget.target_count is not None
-        splats, grid = tune(splats, codec, iterations - iterations // 5)
+        splats, grid = tune(splats, codec, settled)
+        codec = codec.with_steps_of(grid)
         nearly = encode_to_size(splats, codec, grid, size, score, keep_grid=keep_grid)
         splats, grid = tune(nearly.splats, nearly.codec, iterations // 5, 1, nearly.grid.corrections)
         encoded = encode_to_size(splats, nearly.codec, grid, size, score, keep_grid=keep_grid)
@@ -351,9 +355,11 @@ class _Loop:
         part: int = 0,
         lr_factor: float = 1.0,
         corrections: Sequence[Correction] | None = None,
+        learning: int = 0,
     ) -> tuple[GaussianModel, Grid]:
         seed = (self.recipe.seed, self.stages_done, part)
-        return finetune(splats, codec, views, self.recipe, iterations, seed, self._iterations, lr_factor, corrections)
+        counted = self._iterations
+        return finetune(splats, codec, views, self.recipe, iterations, seed, counted, lr_factor, corrections, learning)
 
     def _scores(self, splats: GaussianModel, codec: Codec, views: Views | None = None) -> Scores:
         """The recipe's score of the values that a codec's file would hold."""

@@ -16,7 +16,15 @@ from gsz.errors import UserError
 from gsz.registry import Codec
 from utils.options import Number, OptionalCount, OptionalRatio, OptionalSize, read_value
 
-ScoreName = Literal["gradient_sum", "gradient_per_view", "removal_error", "removal_loss", "blend_weight", "random"]
+ScoreName = Literal[
+    "gradient_sum",
+    "gradient_per_view",
+    "gradient_and_opacity",
+    "removal_error",
+    "removal_loss",
+    "blend_weight",
+    "random",
+]
 """The scores of :mod:`compress.importance`."""
 
 
@@ -98,6 +106,11 @@ class Recipe:
     rate_weight: Number = 0.00005
     """Weight of the file's estimated size, in bits a Gaussian, in the loss of fine-tuning. Codecs that can estimate it
     (gsz) are fine-tuned with this in place of the sh_rest_penalty; 0 leaves the penalty to all."""
+    learn_steps: bool = False
+    """Whether the final stage learns the steps of the codec's grid (gsz) along with the model, by what errors of
+    rounding cost (LSQ) and what bits cost (the rate_weight). They stay as they are in its last fifth."""
+    steps_lr: Number = 0.003
+    """With learn_steps: learning rate of the steps, in octaves."""
     average: Number = 0.998
     """Every stage ends with the average of its models: a running one that keeps this fraction of itself in an
     iteration, and less while the stage is young. On a coarse grid this brings to rest what rounding makes waver. 0
@@ -136,7 +149,7 @@ class Recipe:
             require(name, getattr(self, name) >= 0, "must not be negative")
         for name in ("max_psnr_drop", "max_ssim_drop", "max_lpips_rise"):
             require(name, getattr(self, name) >= 0.0, "must not be negative")
-        for name in ("sh_rest_penalty", "rate_weight", "correction_lr", *_LEARNING_RATES.values()):
+        for name in ("sh_rest_penalty", "rate_weight", "correction_lr", "steps_lr", *_LEARNING_RATES.values()):
             require(name, 0.0 <= getattr(self, name) < math.inf, "must be a number that is not negative")
         for name in ("sh_prune_fraction", "dssim_weight", "regrow_fraction", "prefix_share"):
             require(name, 0.0 <= getattr(self, name) <= 1.0, "must lie between 0 and 1")
@@ -149,6 +162,10 @@ class Recipe:
         require("seed", 0 <= self.seed < 2**63, "must be from 0 to 2^63 - 1")
         if self.progressive and self.make_codec().layers == 1:
             raise UserError(f"progressive: {self.codec} files are a single layer; set codec: gsz:layers=4")
+        if self.learn_steps and not self.make_codec().learns_steps:
+            raise UserError(f"learn_steps: {self.codec} has no steps to learn; set codec: gsz")
+        if self.learn_steps and not self.rate_weight:
+            raise UserError("learn_steps: nothing holds against ever finer steps; set a rate_weight above 0")
         if self.stop_on == "validation" and self.validation_every == 0:
             raise UserError("validation_every: 0 holds no views out to stop on; set it to 10, or stop_on to test")
         if self.stop_on == "test" and self.final_uses_all:

@@ -44,9 +44,9 @@ class Views:
         """Other cameras, everything else the same."""
         return replace(self, cameras=cameras)
 
-    def render(self, camera: Camera, splats: GaussianModel) -> Rendering:
-        """Render one view, differentiable in the six parameters."""
-        return render(camera, splats, self.background, backend=self.backend)
+    def render(self, camera: Camera, splats: GaussianModel, screen_offsets: Tensor | None = None) -> Rendering:
+        """Render one view, differentiable in the six parameters; see :func:`gaussian_renderer.render`."""
+        return render(camera, splats, self.background, backend=self.backend, screen_offsets=screen_offsets)
 
     def shuffled(self, seed: tuple[int, ...]) -> ShuffledViews:
         """The views in random order, again and again."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gsz.coding.tables import StreamError
-from gsz.contract import Codec, CodecError
+from gsz.contract import Codec, CodecError, Grid
 from gsz.errors import UserError
 from gsz.fast3dgs import Fast3dgsCodec
 from gsz.kernels import announced
@@ -23,6 +23,7 @@ from gsz.native.layers import MAX_LAYERS
 from gsz.native.native_packing import NativePacking
 from gsz.native.packings import packing_of
 from gsz.native.settings import DEFAULT_QUALITY, GRIDS, GridSettings, preset
+from gsz.native.steps import Steps
 from gsz.native.symbols import blank_model
 from gsz.native.target import settings_for_size
 from gsz.splats import Splats
@@ -39,12 +40,15 @@ class GszCodec(Codec):
         settings: an explicit native grid, which takes the place of ``quality``.
         grid: ``native``, or ``fast3dgs`` for exactly the values of the codec of that name in fewer bytes.
         layers: number of layers of falling importance that a file can be cut into, 1 to 16.
+        octaves: by how much each of :data:`gsz.native.settings.STEPS` is coarser than these say, as was learned;
+            nothing for all as they say.
     """
 
     quality: str = DEFAULT_QUALITY
     settings: GridSettings | None = None
     grid: Literal["native", "fast3dgs"] = "native"
     layers: int = 1
+    octaves: tuple[float, ...] = ()
 
     name = "gsz"
     suffix = ".gsz"
@@ -65,13 +69,24 @@ class GszCodec(Codec):
         """The native settings in force. Raises :class:`UserError` where they are unknown or out of range."""
         settings = self.settings or preset(self.quality)
         settings.check()
-        return settings
+        return settings.coarser(self.octaves) if self.octaves else settings
+
+    @property
+    def learns_steps(self) -> bool:
+        return self.grid == "native"
+
+    def with_steps_of(self, grid: Grid) -> GszCodec:
+        return replace(self, octaves=grid.octaves) if isinstance(grid, GszGrid) else self
 
     @announced("the encoder of .gsz files")
     def fit(self, splats: Splats) -> LayeredGrid:
         if self.grid == "fast3dgs":
             return GszFast3dgsGrid(Fast3dgsCodec().fit(splats), self.layers)
-        return GszGrid(fit_steps(splats, self.grid_settings()), self.layers)
+        return GszGrid(self.fit_steps(splats), self.layers, self)
+
+    def fit_steps(self, splats: Splats) -> Steps:
+        """The steps of the native grid for a model."""
+        return fit_steps(splats, self.grid_settings())
 
     def for_size(self, splats: Splats, size: int) -> GszCodec | None:
         """See :class:`gsz.contract.Codec`. The grid ``fast3dgs`` has no steps to choose."""

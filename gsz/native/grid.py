@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from gsz.native.codec import GszCodec
     from gsz.native.device import DeviceSteps
+    from gsz.native.learning import LearnedSteps
     from gsz.native.rate import RateModel
 
 RATE_LIFE = 200
@@ -82,15 +84,23 @@ class LayeredGrid(Grid):
 
 
 class GszGrid(LayeredGrid):
-    """The native grid. Its values are fixed when it is made.
+    """The native grid. Its values are fixed when it is made, unless its steps are learned.
 
     Attributes:
         steps: its resolution.
     """
 
-    def __init__(self, steps: Steps, layers: int = 1):
+    has_estimate = True
+
+    def __init__(self, steps: Steps, layers: int = 1, codec: GszCodec | None = None):
+        """
+        Args:
+            codec: whose fit to a model the steps are; without one they cannot be learned.
+        """
         super().__init__(layers)
         self.steps = steps
+        self._codec = codec
+        self._learned: LearnedSteps | None = None
         self._on_device: DeviceSteps | None = None
         self._rate: RateModel | None = None
         self._rate_age = 0
@@ -101,9 +111,13 @@ class GszGrid(LayeredGrid):
         They are taken anew every :data:`RATE_LIFE` iterations and when the number of Gaussians has changed. Only then
         does the CPU see a model that is on another device.
         """
+        moved = self._learned is not None and self._learned.observe(splats)
+        if moved:
+            assert self._learned is not None
+            self.steps, self._on_device = self._learned.codec.fit_steps(splats), None
         if self._rate is not None:
             self._rate_age += 1
-            if self._rate_age >= RATE_LIFE or not self._rate.fits(splats):
+            if moved or self._rate_age >= RATE_LIFE or not self._rate.fits(splats):
                 self._take_statistics(splats)
 
     def estimated_bits(self, splats: Splats) -> Tensor:
@@ -117,7 +131,32 @@ class GszGrid(LayeredGrid):
         if self._rate is None or not self._rate.fits(splats):
             self._take_statistics(splats)
         assert self._rate is not None
-        return self._rate.bits(splats)
+        bits = self._rate.bits(splats)
+        return bits if self._learned is None else bits + self._learned.price(len(splats))
+
+    def learn_steps(self, splats: Splats) -> Tensor | None:
+        """See :class:`gsz.contract.Grid` and :mod:`gsz.native.learning`."""
+        from gsz.native.learning import LearnedSteps
+
+        if self._codec is None:
+            return None
+        self._learned = LearnedSteps(self._codec, splats.means.device)
+        return self._learned.octaves
+
+    @property
+    def octaves(self) -> tuple[float, ...]:
+        """By how much each of :data:`gsz.native.settings.STEPS` is coarser than was asked for, as was learned."""
+        codec = self._codec if self._learned is None else self._learned.codec
+        return () if codec is None else codec.octaves
+
+    def pay(self, splats: Splats, weight: float, count: int | None = None) -> Tensor:
+        """See :class:`gsz.contract.Grid`; at least one Gaussian."""
+        if self._rate is None or not self._rate.fits(splats):
+            self._take_statistics(splats)
+        assert self._rate is not None
+        if self._learned is not None:
+            self._learned.pay(weight, len(splats))
+        return self._rate.pay(splats, weight, len(splats) if count is None else count)
 
     def _take_statistics(self, splats: Splats) -> None:
         from gsz.native.rate import RateModel
@@ -134,7 +173,8 @@ class GszGrid(LayeredGrid):
         """
         from gsz.native.snap import snap
 
-        return snap(self.steps_on(splats.means.device), splats)
+        snapped = snap(self.steps_on(splats.means.device), splats)
+        return snapped if self._learned is None else self._learned.felt(splats, snapped)
 
     def steps_on(self, device: torch.device) -> Steps | DeviceSteps:
         """The steps for models on a device: as they are for the kernels of the CPU, and in tensors for any other."""

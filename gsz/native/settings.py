@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from gsz.errors import UserError
+from gsz.rounding import elementary
 
 GRIDS = ("native", "fast3dgs")
+
+STEPS = ("means", "log_scales", "opacities", "rotations", "dc", "sh", "sh_chroma")
+"""The steps that :meth:`GridSettings.coarser` moves, each by itself."""
+
+_RANGES = {
+    "mean_step": (1e-4, 10),
+    "scale_step": (1e-3, 4),
+    "opacity_levels": (2, 256),
+    "rotation_step": (1e-4, 1),
+    "rotation_range": (0, 8),
+    "dc_step": (1e-4, 4),
+    "dc_range": (0, 8),
+    "sh_step": (1e-3, 4),
+    "sh_chroma": (0.1, 10),
+    "sh_threshold": (0.5, 1),
+    "sh_range": (0, 8),
+}
 
 
 @dataclass(frozen=True)
@@ -44,23 +63,34 @@ class GridSettings:
 
     def check(self) -> None:
         """Raise :class:`UserError` naming the first setting that is out of range."""
-        ranges = {
-            "mean_step": (1e-4, 10),
-            "scale_step": (1e-3, 4),
-            "opacity_levels": (2, 256),
-            "rotation_step": (1e-4, 1),
-            "rotation_range": (0, 8),
-            "dc_step": (1e-4, 4),
-            "dc_range": (0, 8),
-            "sh_step": (1e-3, 4),
-            "sh_chroma": (0.1, 10),
-            "sh_threshold": (0.5, 1),
-            "sh_range": (0, 8),
-        }
-        for name, (low, high) in ranges.items():
+        for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UserError(f"gsz setting {name}={value} is out of range; choose {low} to {high}")
+
+    def coarser(self, octaves: Sequence[float]) -> GridSettings:
+        """The grid whose steps are 2 to so many powers of these, as far as they stay in range.
+
+        Args:
+            octaves: one for each of :data:`STEPS`; negative ones make steps finer.
+        """
+        mean, scale, opacity, rotation, dc, sh, chroma = (float(elementary.exp2(octave)) for octave in octaves)
+        return replace(
+            self,
+            mean_step=_in_range("mean_step", self.mean_step * mean),
+            scale_step=_in_range("scale_step", self.scale_step * scale),
+            opacity_levels=round(_in_range("opacity_levels", self.opacity_levels / opacity)),
+            rotation_step=_in_range("rotation_step", self.rotation_step * rotation),
+            dc_step=_in_range("dc_step", self.dc_step * dc),
+            sh_step=_in_range("sh_step", self.sh_step * sh),
+            # In units of ``sh_step``.
+            sh_chroma=_in_range("sh_chroma", self.sh_chroma * chroma / sh),
+        )
+
+
+def _in_range(name: str, value: float) -> float:
+    low, high = _RANGES[name]
+    return min(max(value, low), high)
 
 
 QUALITIES: dict[str, GridSettings] = {

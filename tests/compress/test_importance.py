@@ -264,6 +264,31 @@ def test_norms_per_view_are_never_below_the_norm_of_the_sum(splats: GaussianMode
     assert not torch.allclose(apart, together)
 
 
+def test_what_is_below_a_quantile_of_gradient_and_opacity_has_the_smallest_scores(views: Views):
+    """Against gradients of renders whose Gaussians are moved, for every quantile."""
+    splats = tiny_splats(60)
+    splats.means[50:] = torch.tensor([0.0, 0.0, 1e4])  # Seen by no view, which makes no gradient of them.
+    gradients = torch.zeros(60)
+    seen = torch.zeros(60)
+    for camera in views.cameras:
+        offsets = torch.zeros(60, 2, requires_grad=True)
+        rendering = views.render(camera, splats.clone().requires_grad_(), offsets)
+        importance.photometric_loss(rendering.image, views.target(camera)).backward()
+        assert offsets.grad is not None
+        gradients += (offsets.grad * torch.tensor([camera.width / 2, camera.height / 2])).norm(dim=1)
+        seen += rendering.radii > 0
+    gradients = torch.where(seen > 0, gradients / seen, 0.0)
+    scores = importance.gradient_and_opacity(splats, views).gaussians
+    order = torch.argsort(scores, stable=True)
+    for quantile in (0.3, 0.5, 0.8):
+        small = [
+            values < values.sort().values[int(quantile * 60)] for values in (gradients, splats.opacity_logits[:, 0])
+        ]
+        below = set(torch.nonzero(small[0] & small[1])[:, 0].tolist())
+        assert below <= set(order[: len(below) + 10].tolist())
+        assert not below or max(scores[list(below)]) < quantile * 60
+
+
 @pytest.mark.parametrize("name", importance.SCORES)
 def test_every_score_is_finite_repeats_and_leaves_the_model_alone(name: str, splats: GaussianModel, views: Views):
     extreme = splats.clone()
