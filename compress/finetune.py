@@ -83,6 +83,8 @@ def finetune(
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, recipe.lr_decay, total_iters=max(steps - 1, 1))
     trained = [*(tensor for _, tensor in splats.named_parameters()), *prefixes.offsets]
     average = RunningAverage(trained, recipe.average ** ranks.count()) if recipe.average else None
+    # For the file's estimated bits, or where there is no estimate for sh_rest.
+    pays = recipe.rate_weight > 0.0 and grid.has_estimate
     for step, camera in zip(range(steps), ranks.dealt(views.shuffled(seed)), strict=False):
         done = step * ranks.count()
         if learned is not None and done >= learning:
@@ -92,8 +94,12 @@ def finetune(
         snapped = grid.snap(prefixes.of(splats, prefix))
         image = views.render(camera, prefixes.corrected(snapped, prefix)).image
         loss = photometric_loss(image, views.target(camera), recipe.dssim_weight)
-        loss = loss + _cost(grid, prefixes.alone_paying(splats, prefix), snapped, recipe)
+        if not pays and recipe.sh_rest_penalty and snapped.sh_rest.numel():
+            loss = loss + recipe.sh_rest_penalty * snapped.sh_rest.abs().mean()
         loss.backward()
+        if pays:
+            price = recipe.rate_weight / len(splats)
+            loss = loss.detach() + price * grid.pay(splats, price, prefixes.end(prefix))
         ranks.average_gradients(trained if learned is None else [*trained, learned])
         if without_sh_rest is not None and splats.sh_rest.grad is not None:
             splats.sh_rest.grad[without_sh_rest] = 0.0  # What was pruned stays pruned.
@@ -107,13 +113,3 @@ def finetune(
     tensors = [tensor.detach() for tensor in trained] if average is None else average.tensors
     grid.corrections = [Correction(*offset[0].tolist()) for offset in tensors[len(PARAMETERS) :]]
     return splats.replace(**dict(zip(PARAMETERS, tensors, strict=False))), grid
-
-
-def _cost(grid: Grid, splats: GaussianModel, snapped: GaussianModel, recipe: Recipe) -> torch.Tensor | float:
-    """What the model pays for its size: for the file's estimated bits, or where there is no estimate for sh_rest."""
-    bits = grid.estimated_bits(splats) if recipe.rate_weight else None
-    if bits is not None:
-        return recipe.rate_weight * bits / len(splats)
-    if recipe.sh_rest_penalty and snapped.sh_rest.numel():
-        return recipe.sh_rest_penalty * snapped.sh_rest.abs().mean()
-    return 0.0
