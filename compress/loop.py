@@ -373,12 +373,19 @@ class _Loop:
             return _ramp(splats) if progressive else self._importance(splats, codec, views)
 
         def tune(
-            splats: GaussianModel, codec: Codec, iterations: int, part: int = 0, corrections: Sequence[Correction] = ()
+            splats: GaussianModel, codec: Codec, iterations: int, done: int = 0, corrections: Sequence[Correction] = ()
         ) -> tuple[GaussianModel, Grid]:
-            begun = corrections if progressive else None
-            learning = settled if self.recipe.learn_steps and part == 0 else 0
-            factor = self.recipe.final_lr_factor
-            return self._finetune(splats, codec, views, iterations, part, factor, begun, learning)
+            return self._finetune(
+                splats,
+                codec,
+                views,
+                iterations,
+                part=1 if done else 0,
+                lr_factor=self.recipe.final_lr_factor,
+                corrections=corrections if progressive else None,
+                prefix_iterations=max(0, round(self.recipe.prefix_end * self.recipe.final_iterations) - done),
+                learning=max(0, settled - done) if self.recipe.learn_steps else 0,
+            )
 
         if progressive:
             splats = splats.select(torch.argsort(self._importance(splats, codec, views), descending=True))
@@ -389,26 +396,17 @@ class _Loop:
         splats, grid = tune(splats, codec, settled)
         codec = codec.with_steps_of(grid)
         nearly = encode_to_size(splats, codec, grid, size, score, keep_grid=keep_grid)
-        splats, grid = tune(nearly.splats, nearly.codec, iterations // 5, 1, nearly.grid.corrections)
+        splats, grid = tune(nearly.splats, nearly.codec, iterations // 5, settled, nearly.grid.corrections)
         encoded = encode_to_size(splats, nearly.codec, grid, size, score, keep_grid=keep_grid)
         if len(encoded.data) < (1.0 - SIZE_TOLERANCE) * size:
             log.warning("the file is more than %.0f %% smaller than target_size asks for", 100 * SIZE_TOLERANCE)
         return encoded
 
     def _finetune(
-        self,
-        splats: GaussianModel,
-        codec: Codec,
-        views: Views,
-        iterations: int,
-        part: int = 0,
-        lr_factor: float = 1.0,
-        corrections: Sequence[Correction] | None = None,
-        learning: int = 0,
+        self, splats: GaussianModel, codec: Codec, views: Views, iterations: int, part: int = 0, **options: Any
     ) -> tuple[GaussianModel, Grid]:
         seed = (self.recipe.seed, self.stages_done, part)
-        counted = self._iterations
-        return finetune(splats, codec, views, self.recipe, iterations, seed, counted, lr_factor, corrections, learning)
+        return finetune(splats, codec, views, self.recipe, iterations, seed, self._iterations, **options)
 
     def _scores(self, splats: GaussianModel, codec: Codec, views: Views | None = None) -> Scores:
         """The recipe's score of the values that a codec's file would hold."""

@@ -91,6 +91,8 @@ class GszGrid(LayeredGrid):
         steps: its resolution.
     """
 
+    has_estimate = True
+
     def __init__(self, steps: Steps, layers: int = 1, codec: GszCodec | None = None):
         """
         Args:
@@ -147,6 +149,15 @@ class GszGrid(LayeredGrid):
         """By how much each of :data:`gsz.native.settings.STEPS` is coarser than was asked for, as was learned."""
         codec = self._codec if self._learned is None else self._learned.codec
         return () if codec is None else codec.octaves
+
+    def pay(self, splats: Splats, weight: float, count: int | None = None) -> Tensor:
+        """See :class:`gsz.contract.Grid`; at least one Gaussian."""
+        if self._rate is None or not self._rate.fits(splats):
+            self._take_statistics(splats)
+        assert self._rate is not None
+        if self._learned is not None:
+            self._learned.pay(weight, len(splats))
+        return self._rate.pay(splats, weight, len(splats) if count is None else count)
 
     def _take_statistics(self, splats: Splats) -> None:
         from gsz.native.rate import RateModel
