@@ -34,6 +34,7 @@ def finetune(
     progress: Callable[[float | None], None] = lambda loss: None,
     lr_factor: float = 1.0,
     corrections: Sequence[Correction] | None = None,
+    prefix_iterations: int | None = None,
     learning: int = 0,
 ) -> tuple[GaussianModel, Grid]:
     """Fine-tune a model on a codec's grid.
@@ -53,6 +54,7 @@ def finetune(
         lr_factor: What the learning rates of scales, rotations, opacities and ``sh_dc`` are multiplied with.
         corrections: ``None`` trains the whole alone. Otherwise the layers of the file are trained along, the most
             important Gaussians being the first rows, and these are the layers' corrections to begin with, if any.
+        prefix_iterations: After so many iterations the whole is trained alone; ``None`` is never.
         learning: For so many iterations, from the first one, the grid's steps are learned; then they stay.
 
     Returns:
@@ -81,16 +83,23 @@ def finetune(
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, recipe.lr_decay, total_iters=max(steps - 1, 1))
     trained = [*(tensor for _, tensor in splats.named_parameters()), *prefixes.offsets]
     average = RunningAverage(trained, recipe.average ** ranks.count()) if recipe.average else None
+    # For the file's estimated bits, or where there is no estimate for sh_rest.
+    pays = recipe.rate_weight > 0.0 and grid.has_estimate
     for step, camera in zip(range(steps), ranks.dealt(views.shuffled(seed)), strict=False):
-        if learned is not None and step * ranks.count() >= learning:
+        done = step * ranks.count()
+        if learned is not None and done >= learning:
             learned.requires_grad_(False)
         grid.observe(splats)
-        prefix = prefixes.draw()
+        prefix = prefixes.draw() if prefix_iterations is None or done < prefix_iterations else None
         snapped = grid.snap(prefixes.of(splats, prefix))
         image = views.render(camera, prefixes.corrected(snapped, prefix)).image
         loss = photometric_loss(image, views.target(camera), recipe.dssim_weight)
-        loss = loss + _cost(grid, prefixes.alone_paying(splats, prefix), snapped, recipe)
+        if not pays and recipe.sh_rest_penalty and snapped.sh_rest.numel():
+            loss = loss + recipe.sh_rest_penalty * snapped.sh_rest.abs().mean()
         loss.backward()
+        if pays:
+            price = recipe.rate_weight / len(splats)
+            loss = loss.detach() + price * grid.pay(splats, price, prefixes.end(prefix))
         ranks.average_gradients(trained if learned is None else [*trained, learned])
         if without_sh_rest is not None and splats.sh_rest.grad is not None:
             splats.sh_rest.grad[without_sh_rest] = 0.0  # What was pruned stays pruned.
@@ -104,13 +113,3 @@ def finetune(
     tensors = [tensor.detach() for tensor in trained] if average is None else average.tensors
     grid.corrections = [Correction(*offset[0].tolist()) for offset in tensors[len(PARAMETERS) :]]
     return splats.replace(**dict(zip(PARAMETERS, tensors, strict=False))), grid
-
-
-def _cost(grid: Grid, splats: GaussianModel, snapped: GaussianModel, recipe: Recipe) -> torch.Tensor | float:
-    """What the model pays for its size: for the file's estimated bits, or where there is no estimate for sh_rest."""
-    bits = grid.estimated_bits(splats) if recipe.rate_weight else None
-    if bits is not None:
-        return recipe.rate_weight * bits / len(splats)
-    if recipe.sh_rest_penalty and snapped.sh_rest.numel():
-        return recipe.sh_rest_penalty * snapped.sh_rest.abs().mean()
-    return 0.0

@@ -69,17 +69,21 @@ class Prefixes:
             share: Fraction of the iterations that are for prefixes, each of them as often.
             corrections: Where the offsets begin; zeros by default.
         """
-        self._ends = list(ends[:-1])
-        self._share = share if self._ends else 0.0
+        self._ends = list(ends)
+        self._share = share if len(ends) > 1 else 0.0
         self._random = np.random.default_rng(seed)
-        begun = [*corrections, *[Correction()] * len(self._ends)][: len(self._ends)]
+        begun = [*corrections, *[Correction()] * len(ends)][: len(ends) - 1]
         self.offsets = [torch.tensor([each], device=device).requires_grad_() for each in begun]
 
     def draw(self) -> int | None:
         """Which prefix the next iteration is for, or ``None`` for the whole."""
         if self._random.random() >= self._share:
             return None
-        return int(self._random.integers(len(self._ends)))
+        return int(self._random.integers(len(self._ends) - 1))
+
+    def end(self, prefix: int | None) -> int:
+        """How many Gaussians a prefix has."""
+        return self._ends[-1 if prefix is None else prefix]
 
     def of(self, splats: GaussianModel, prefix: int | None) -> GaussianModel:
         """The Gaussians of a prefix; gradients pass to the whole."""
@@ -93,10 +97,3 @@ class Prefixes:
         return part.replace(
             log_scales=part.log_scales + offset[:, :1], opacity_logits=part.opacity_logits + offset[:, 1:]
         )
-
-    def alone_paying(self, splats: GaussianModel, prefix: int | None) -> GaussianModel:
-        """The whole with gradients to a prefix alone, for an estimate of the bits of all."""
-        if prefix is None:
-            return splats
-        end = self._ends[prefix]
-        return splats.map(lambda tensor: torch.cat([tensor[:end], tensor[end:].detach()]))

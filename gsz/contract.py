@@ -13,7 +13,7 @@ Fine-tuning renders ``grid.snap(splats)``, so what is optimized is what is shipp
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -52,14 +52,16 @@ class Correction(NamedTuple):
 class Grid(ABC):
     """The values one file can hold: ranges, steps and codebooks, fitted to a model.
 
-    :meth:`encode` computes in NumPy. :meth:`observe`, :meth:`snap` and :meth:`estimated_bits` are for fine-tuning: they
-    take models of PyTorch tensors, on any device, and are the only methods that import PyTorch.
+    :meth:`encode` computes in NumPy. :meth:`observe`, :meth:`snap`, :meth:`estimated_bits` and :meth:`pay` are for
+    fine-tuning: they take models of PyTorch tensors, on any device, and are the only methods that import PyTorch.
 
     Attributes:
         corrections: what a file in layers is given that ends with the first of them, the second, and so on.
     """
 
     corrections: Sequence[Correction] = ()
+    has_estimate: ClassVar[bool] = False
+    """Whether the bits of a file can be estimated: :meth:`estimated_bits` and :meth:`pay`."""
 
     def layer_ends(self, count: int) -> list[int]:
         """How many of a model's ``count`` Gaussians its file holds to the end of each layer: a file may be cut there.
@@ -72,7 +74,7 @@ class Grid(ABC):
         """Let the grid follow the parameters; called once before every :meth:`snap` of fine-tuning.
 
         All that changes between iterations changes here, such as ranges that move with the model and the statistics
-        behind :meth:`estimated_bits`. :meth:`snap`, :meth:`encode` and :meth:`estimated_bits` never change the grid.
+        behind :meth:`estimated_bits`. No other method changes the grid.
         """
 
     def rebind(self, splats: Splats) -> Grid:
@@ -99,19 +101,35 @@ class Grid(ABC):
                 own idea of it where it is ``None``. It is not looked at where there is a single layer.
         """
 
-    def estimated_bits(self, splats: Splats) -> Tensor | None:
-        """An estimate of the size of :meth:`encode`'s file in bits, for a rate term in a loss.
+    def estimated_bits(self, splats: Splats) -> Tensor:
+        """An estimate of the size of :meth:`encode`'s file in bits: a scalar with gradients, for a term in a loss.
+
+        Raises:
+            NotImplementedError: the format :attr:`has_estimate` of none.
+        """
+        raise NotImplementedError
+
+    def pay(self, splats: Splats, weight: float, count: int | None = None) -> Tensor:
+        """Add the gradient of ``weight * estimated_bits(splats)`` to the gradients that ``splats``, leaves, have.
+
+        A term in the loss would do the same, with tensors as large as the model in between.
+
+        Args:
+            count: only the first ``count`` Gaussians are given gradients; all of them by default.
 
         Returns:
-            A scalar with gradients, or ``None`` where the format has no estimate.
+            The bits of all, a scalar without gradients.
+
+        Raises:
+            NotImplementedError: the format :attr:`has_estimate` of none.
         """
-        return None
+        raise NotImplementedError
 
     def learn_steps(self, splats: Splats) -> Tensor | None:
         """Make parameters of the grid's steps, to be moved by an optimizer while their gradients are asked for.
 
-        From then on :meth:`snap` gives them the gradient of the loss and :meth:`estimated_bits` that of the size, and
-        :meth:`observe` moves the grid after them, now and then and in jumps.
+        From then on :meth:`snap` gives them the gradient of the loss, :meth:`estimated_bits` and :meth:`pay` that of
+        the size, and :meth:`observe` moves the grid after them, now and then and in jumps.
 
         Args:
             splats: the model that is fine-tuned.
@@ -137,7 +155,7 @@ class Codec(ABC):
     layers: int = 1
     """How many layers its files have at most."""
     keeps: ClassVar[frozenset[str]] = frozenset()
-    """Which of ``offset`` and ``antialiased`` its files can say of a model."""
+    """Which of ``offset``, ``antialiased`` and ``metadata`` its files can say of a model."""
 
     @classmethod
     @abstractmethod
@@ -173,6 +191,10 @@ class Codec(ABC):
             CodecError: as :meth:`decode`.
         """
         raise UserError(f"{source}: {self.name} files have no layers; leave level, max_bytes and keep out")
+
+    def labelled(self, data: bytes, metadata: Mapping[str, Any]) -> bytes:
+        """A file that this codec wrote, with this metadata in place of what it has; as it is where there is no room."""
+        return data
 
     @property
     def learns_steps(self) -> bool:

@@ -223,7 +223,7 @@ class Stream {
    * @param {Uint8Array} contexts what they begin with
    * @param {Float64Array} reference that which values are below, or else their unit
    */
-  predicted({ tables, tokens, values, recent, plan, levels }, { weights }, count, contexts, reference) {
+  predicted({ tables, tokens, values, recent, misses, plan, levels }, { weights }, count, contexts, reference) {
     const { kind, parts, map } = /** @type {Prediction} */ (plan.prediction);
     for (let j = 0; j < count; j++) {
       const mean = meanOf(weights, j, recent);
@@ -232,14 +232,15 @@ class Stream {
       let whole = 0;
       if (kind === BELOW) measure = (unit - mean) * parts + 128;
       else if (kind === RESIDUAL) {
-        measure = (deviationOf(weights, j, recent, mean) / unit) * parts;
+        measure = (meanOf(weights, j, misses) / unit) * parts;
         whole = clamp(Math.floor(mean / unit + 0.5), -FARTHEST, FARTHEST);
       }
       const token = this.token(tables, contexts[j] + map[measure < 0 ? 0 : measure >= 255 ? 255 : measure | 0]);
       tokens[j + LANES] = token;
       values[j] = whole;
       const level = levels[token];
-      recent[j + HISTORY] = kind === LEVEL ? level : kind === BELOW ? unit - level : (level + whole) * unit;
+      const known = (recent[j + HISTORY] = kind === LEVEL ? level : kind === BELOW ? unit - level : (level + whole) * unit);
+      if (kind === RESIDUAL) misses[j + HISTORY] = Math.abs(known - mean);
     }
   }
 
@@ -255,16 +256,9 @@ const FARTHEST = 1e9;
 /** @param {Float64Array} weights @param {number} j @param {Float64Array | Int8Array} recent those of the 64 before the first come first */
 function meanOf(weights, j, recent) {
   const w = NEIGHBORS * j;
-  return weights[w] * recent[j + 56] + weights[w + 1] * recent[j + 48] + weights[w + 2] * recent[j + 40]
-    + weights[w + 3] * recent[j + 32] + weights[w + 4] * recent[j + 24] + weights[w + 5] * recent[j + 16]
-    + weights[w + 6] * recent[j + 8] + weights[w + 7] * recent[j];
-}
-
-/** @param {Float64Array} weights @param {number} j @param {Float64Array} recent @param {number} mean */
-function deviationOf(weights, j, recent, mean) {
-  let deviation = 0;
-  for (let w = NEIGHBORS * j, at = j + HISTORY - LANES; at >= j; at -= LANES) deviation += weights[w++] * Math.abs(recent[at] - mean);
-  return deviation;
+  return weights[w + 7] * recent[j] + weights[w + 6] * recent[j + 8] + weights[w + 5] * recent[j + 16]
+    + weights[w + 4] * recent[j + 24] + weights[w + 3] * recent[j + 32] + weights[w + 2] * recent[j + 40]
+    + weights[w + 1] * recent[j + 48] + weights[w] * recent[j + 56];
 }
 
 /** The weights of the Gaussians before: inverse squares of distances, which add up to 1. */
@@ -352,6 +346,8 @@ class Column {
     this.contexts = new Uint8Array(CHUNK);
     /** What predictions are made of: values without their raw bits. */
     this.recent = new Float64Array(plan.prediction ? HISTORY + CHUNK : 0);
+    /** How far they were from their predictions, where that matters. */
+    this.misses = new Float64Array(plan.prediction?.kind === RESIDUAL ? HISTORY + CHUNK : 0);
     this.levels = Float64Array.from({ length: plan.prediction ? 256 : 0 }, (_, token) => levelOf(plan, token));
   }
 
@@ -359,6 +355,7 @@ class Column {
     this.tables.fade();
     this.tokens.fill(0, 0, LANES);
     this.recent.fill(0, 0, HISTORY);
+    this.misses.fill(0, 0, HISTORY);
   }
 
   /** What contexts are, as far as the map tells. @param {number} count @param {ArrayLike<number>} [seen] what it looks at */
@@ -419,7 +416,8 @@ class Column {
   /** Ends a chunk. @param {number} count */
   end(count) {
     this.tokens.copyWithin(0, count, count + LANES);
-    if (this.plan.prediction) this.recent.copyWithin(0, count, count + HISTORY);
+    this.recent.copyWithin(0, count, count + HISTORY);
+    this.misses.copyWithin(0, count, count + HISTORY);
     this.tables.rebuild();
   }
 }

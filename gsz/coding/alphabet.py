@@ -76,8 +76,8 @@ class Alphabet:
 
     @cached_property
     def levels(self) -> np.ndarray:
-        """``(256,)`` int64: the integer of each token whose raw bits are all 0."""
-        levels = np.zeros(MAX_TOKENS, np.int64)
+        """``(256,)`` float64: the integer of each token whose raw bits are all 0."""
+        levels = np.zeros(MAX_TOKENS)
         for token in range(self.size):
             level = token >> self.signed
             above = level - (1 << self.direct_bits)

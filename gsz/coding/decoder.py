@@ -14,9 +14,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gsz.coding.alphabet import CHUNK, LANES, PROBABILITY_BITS
-from gsz.coding.neighbors import HISTORY, known, leaning, look_around, measured, place_in_map
-from gsz.coding.tables import LOW, NO_SLOTS, ONE, Column, StreamError, at
-from gsz.kernels import kernel
+from gsz.coding.neighbors import HISTORY, known, leaning, look_around, look_back, place_in_map
+from gsz.coding.tables import GUIDE_BITS, LOW, NO_GUIDE, ONE, Column, StreamError, at
+from gsz.kernels import inline, kernel
 
 STATE_BYTES = 4 * LANES
 
@@ -54,7 +54,7 @@ class Decoder:
             self._states[_LANE] = (int(self._states[_LANE]) + count) % LANES
             return np.zeros(count, np.uint8)
         tables = column.tables
-        if tables.flat_slots is NO_SLOTS:
+        if tables.flat_guide is NO_GUIDE:
             tables.begin_decoding()
         recent = np.empty(LANES + count, np.uint8)
         recent[:LANES] = column.history
@@ -66,7 +66,7 @@ class Decoder:
             column.previous,
             tables.flat_counts,
             tables.flat_symbols,
-            tables.flat_slots,
+            tables.flat_guide,
             tables.size,
         )
         tables.rebuild()
@@ -81,16 +81,17 @@ class Decoder:
         reference: np.ndarray,
         weights: np.ndarray,
         recent: np.ndarray,
+        misses: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The next values of a column, int64, and their tokens, whose contexts look at neighbors.
 
         Args:
             prediction: what is coded, parts of a unit in the map of contexts, and this map.
-            base, reference, recent: see :func:`gsz.coding.neighbors.predict`. ``recent`` is filled in.
+            base, reference, recent, misses: see :func:`gsz.coding.neighbors.predict`. The last two are filled in.
         """
         alphabet, count = column.alphabet, len(base)
         tables = column.tables
-        if tables.flat_slots is NO_SLOTS:
+        if tables.flat_guide is NO_GUIDE:
             tables.begin_decoding()
         tokens, wholes = np.empty(count, np.uint8), np.empty(count, np.int64)
         _decode_predicted(
@@ -101,13 +102,14 @@ class Decoder:
             reference,
             weights,
             recent,
+            misses,
             alphabet.levels,
-            np.empty((2, LANES)),
+            np.empty(2 * LANES),
             tokens,
             wholes,
             tables.flat_counts,
             tables.flat_symbols,
-            tables.flat_slots,
+            tables.flat_guide,
             tables.size,
         )
         tables.rebuild()
@@ -154,7 +156,7 @@ class Decoder:
         """The next ``(m,)`` uint8 tokens of triples, see :mod:`gsz.native.sh_coding`; fills in ``signs``."""
         tokens = np.empty(len(members), np.uint8)
         tables = column.tables
-        if tables.flat_slots is NO_SLOTS:
+        if tables.flat_guide is NO_GUIDE:
             tables.begin_decoding()
         _decode_triples(
             self._words,
@@ -171,7 +173,7 @@ class Decoder:
             tokens,
             tables.flat_counts,
             tables.flat_symbols,
-            tables.flat_slots,
+            tables.flat_guide,
             tables.size,
         )
         tables.rebuild()
@@ -202,15 +204,31 @@ def _prefetch(typing_context, array, index):
     return types.void(array, types.uint64), generate
 
 
+@inline
+def _cell_of(slot, guide, symbols, context, size):
+    """Where in ``symbols`` the token is that a slot belongs to, which the guide tells but for a few."""
+    cell = context * size + at(guide[(context << at(GUIDE_BITS)) | (slot >> at(PROBABILITY_BITS - GUIDE_BITS))])
+    while slot >= (at(symbols[cell]) >> at(16)) + (at(symbols[cell]) & at(0xFFFF)):
+        cell += at(1)
+    return cell
+
+
+@inline
+def _refilled(state, word):
+    """A state that takes a word where it is low. Both are computed, so that there is nothing to mispredict."""
+    longer = (state << at(16)) | at(word)
+    return longer if state < at(LOW) else state
+
+
 @kernel
-def _decode_tokens(words, states, recent, contexts, previous, counts, symbols, slots, size):
+def _decode_tokens(words, states, recent, contexts, previous, counts, symbols, guide, size):
     """Decode and count as many tokens as ``recent`` has room for behind the last eight."""
     count, size = at(len(contexts)), at(size)
     position, last, begin = states[_POSITION], at(len(words) - LANES), states[_LANE]
-    # Other columns have driven this one's slots out of the cache; soon nearly every line of them will be needed.
-    if count > at(len(slots) >> 6):
-        for i in range(at(0), at(len(slots)), at(64)):
-            _prefetch(slots, i)
+    # Other columns have driven this one's guide out of the cache; soon nearly every line of them will be needed.
+    if count > at(len(guide) >> 6):
+        for i in range(at(0), at(len(guide)), at(64)):
+            _prefetch(guide, i)
     group = at(0)
     while group < count:
         # Beyond the end there are zeros enough for a turn of each lane.
@@ -223,16 +241,13 @@ def _decode_tokens(words, states, recent, contexts, previous, counts, symbols, s
             context = at(contexts[i]) + at(previous[at(recent[i])])
             state = states[lane]
             slot = state & at(ONE - 1)
-            token = at(slots[(context << at(PROBABILITY_BITS)) | slot])
-            cell = context * size + token
-            symbol = at(symbols[cell])
+            cell = _cell_of(slot, guide, symbols, context, size)
+            token, symbol = cell - context * size, at(symbols[cell])
             recent[i + at(LANES)] = token
             counts[cell] += at(1)
             state = (symbol & at(0xFFFF)) * (state >> at(PROBABILITY_BITS)) + slot - (symbol >> at(16))
-            longer = (state << at(16)) | at(words[position])
-            short = state < at(LOW)
-            states[lane] = longer if short else state
-            position += at(short)
+            states[lane] = _refilled(state, words[position])
+            position += at(state < at(LOW))
         group += at(LANES)
     states[_POSITION] = position
     states[_LANE] = (begin + count) & at(LANES - 1)
@@ -249,41 +264,45 @@ def _decode_predicted(
     reference,
     weights,
     recent,
+    misses,
     levels,
-    around,
+    farther,
     tokens,
     wholes,
     counts,
     symbols,
-    slots,
+    guide,
     size,
 ):
     """As :func:`_decode_tokens`, each context by what the neighbors are, which the tokens before have told."""
-    size = at(size)
-    means, deviations = around[0], around[1]
-    position, last, lane = states[_POSITION], at(len(words) - LANES), states[_LANE]
-    for i in range(len(tokens)):
-        if i & (LANES - 1) == 0:
-            position = position if position < last else last
-            look_around(kind, i // LANES, weights, recent, means, deviations)
-        measure, whole = measured(kind, parts, means[i & (LANES - 1)], deviations[i & (LANES - 1)], reference[i])
-        context = at(base[i]) + at(context_map[place_in_map(measure)])
-        state = states[lane]
-        slot = state & at(ONE - 1)
-        token = at(slots[(context << at(PROBABILITY_BITS)) | slot])
-        cell = context * size + token
-        symbol = at(symbols[cell])
-        counts[cell] += at(1)
-        state = (symbol & at(0xFFFF)) * (state >> at(PROBABILITY_BITS)) + slot - (symbol >> at(16))
-        longer = (state << at(16)) | at(words[position])
-        short = state < at(LOW)
-        states[lane] = longer if short else state
-        position += at(short)
-        lane = (lane + at(1)) & at(LANES - 1)
-        tokens[i] = token
-        wholes[i] = np.int64(whole)
-        recent[i + HISTORY] = known(kind, levels[token], whole, reference[i])
-    states[_POSITION], states[_LANE] = position, lane
+    count, size = at(len(tokens)), at(size)
+    position, last, begin = states[_POSITION], at(len(words) - LANES), states[_LANE]
+    group = at(0)
+    while group < count:
+        position = position if position < last else last
+        look_back(kind, group, weights, recent, misses, farther)
+        turns = count - group if count - group < at(LANES) else at(LANES)
+        for turn in range(at(LANES)):
+            if turn >= turns:
+                break
+            i, lane = group + turn, (begin + turn) & at(LANES - 1)
+            unit = reference[i]
+            mean, measure, whole = look_around(kind, parts, i, turn, weights, recent, misses, farther, unit)
+            context = at(base[i]) + at(context_map[place_in_map(measure)])
+            state = states[lane]
+            slot = state & at(ONE - 1)
+            cell = _cell_of(slot, guide, symbols, context, size)
+            token, symbol = cell - context * size, at(symbols[cell])
+            counts[cell] += at(1)
+            state = (symbol & at(0xFFFF)) * (state >> at(PROBABILITY_BITS)) + slot - (symbol >> at(16))
+            states[lane] = _refilled(state, words[position])
+            position += at(state < at(LOW))
+            tokens[i] = token
+            wholes[i] = np.int64(whole)
+            number = known(kind, levels[token], whole, unit)
+            recent[i + at(HISTORY)], misses[i + at(HISTORY)] = number, abs(number - mean)
+        group += at(LANES)
+    states[_POSITION], states[_LANE] = position, (begin + count) & at(LANES - 1)
 
 
 @kernel
@@ -302,7 +321,7 @@ def _decode_triples(
     tokens,
     counts,
     symbols,
-    slots,
+    guide,
     size,
 ):
     size = at(size)
@@ -316,15 +335,12 @@ def _decode_triples(
             context = at(contexts[j] + stride * leaning(row, weights, of_coefficient, limits))
             state = states[lane]
             slot = state & at(ONE - 1)
-            token = at(slots[(context << at(PROBABILITY_BITS)) | slot])
-            cell = context * size + token
-            symbol = at(symbols[cell])
+            cell = _cell_of(slot, guide, symbols, context, size)
+            token, symbol = cell - context * size, at(symbols[cell])
             counts[cell] += at(1)
             state = (symbol & at(0xFFFF)) * (state >> at(PROBABILITY_BITS)) + slot - (symbol >> at(16))
-            longer = (state << at(16)) | at(words[position])
-            short = state < at(LOW)
-            states[lane] = longer if short else state
-            position += at(short)
+            states[lane] = _refilled(state, words[position])
+            position += at(state < at(LOW))
             lane = (lane + at(1)) & at(LANES - 1)
             tokens[j] = token
             of_coefficient[row + HISTORY] = signs_of_tokens[token]
@@ -365,10 +381,8 @@ def _decode_values(words, states, tokens, values, long, signed, direct_bits, lea
             slot = state & at(ONE - 1)
             value |= (slot >> rest) << shift
             state = ((state >> at(PROBABILITY_BITS)) << rest) | (slot & ((at(1) << rest) - at(1)))
-            longer = (state << at(16)) | at(words[position])
-            short = state < at(LOW)
-            states[lane] = longer if short else state
-            position += at(short)
+            states[lane] = _refilled(state, words[position])
+            position += at(state < at(LOW))
             lane = (lane + at(width > at(0))) & at(LANES - 1)
             shift += width
         value = np.int64(value)

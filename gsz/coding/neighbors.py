@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from gsz.coding.alphabet import LANES
+from gsz.coding.tables import at
 from gsz.kernels import inline, kernel
 
 NEIGHBORS = 8
@@ -33,10 +37,10 @@ def no_places() -> Floats:
 
 
 def weights_of(places: Floats) -> Floats:
-    """``(n / 8, NEIGHBORS, LANES)`` weights of the neighbors of each Gaussian, the one eight before first.
+    """Weights of the neighbors of each Gaussian. They add up to 1, or are 0 where there are none.
 
-    They add up to 1, or are 0 where there are none. Gaussians stand in groups of eight, so that a processor computes
-    for all of a group at once.
+    Gaussians stand in groups of eight, so that a processor computes for all of a group at once: ``(n / 8, NEIGHBORS,
+    LANES)`` numbers in a row, of the neighbors eight before first.
 
     Args:
         places: ``(3, HISTORY + n)``, those of the Gaussians before and of these.
@@ -47,7 +51,7 @@ def weights_of(places: Floats) -> Floats:
     padded[:, : places.shape[1]] = places
     weights = np.empty((groups, NEIGHBORS, LANES))
     _weigh(padded[0], padded[1], padded[2], weights, np.empty(LANES))
-    return weights
+    return weights.reshape(-1)
 
 
 @kernel
@@ -74,36 +78,60 @@ def _weigh(x, y, z, weights, totals):
                 weights[group, k, lane] = weights[group, k, lane] / totals[lane] if totals[lane] > 0.0 else 0.0
 
 
-@inline
-def look_around(kind, group, weights, recent, means, deviations):
-    """The means of the neighbors of a group of eight, and how far they are from them where that is looked at.
-
-    ``recent`` has :data:`HISTORY` numbers before the first.
+@intrinsic
+def _sum_up(typing_context, weights, first_weight, numbers, first_number, sums, row):
+    """Fill in a row of ``sums`` for a group of eight: of the weights of all neighbors but the nearest times their
+    numbers, the farthest first. Eight sums at once, which compilers do not see for themselves.
     """
-    here = group * LANES + HISTORY
-    for lane in range(LANES):
-        mean = 0.0
-        for k in range(NEIGHBORS):
-            mean += weights[group, k, lane] * recent[here + lane - LANES * (k + 1)]
-        means[lane] = mean
-    if kind == RESIDUAL:
-        for lane in range(LANES):
-            mean, deviation = means[lane], 0.0
-            for k in range(NEIGHBORS):
-                deviation += weights[group, k, lane] * abs(recent[here + lane - LANES * (k + 1)] - mean)
-            deviations[lane] = deviation
+
+    def generate(context, builder, signature, args):
+        def vector_at(number, index):
+            data = context.make_array(signature.args[number])(context, builder, args[number]).data
+            return builder.bitcast(builder.gep(data, [index]), eight.as_pointer())
+
+        def load(number, index, offset):
+            shifted = builder.add(index, ir.Constant(index.type, offset))
+            return builder.load(vector_at(number, shifted), align=8)
+
+        eight = ir.VectorType(ir.DoubleType(), LANES)
+        total = ir.Constant(eight, [0.0] * LANES)
+        for behind in range(NEIGHBORS - 1):
+            weight = load(0, args[1], LANES * (NEIGHBORS - 1 - behind))
+            total = builder.fadd(total, builder.fmul(weight, load(2, args[3], LANES * behind)))
+        builder.store(total, vector_at(4, builder.mul(args[5], ir.Constant(args[5].type, LANES))), align=8)
+        return context.get_dummy_value()
+
+    return types.void(weights, types.uint64, numbers, types.uint64, sums, types.uint64), generate
 
 
 @inline
-def measured(kind, parts, mean, deviation, reference):
-    """What a context looks at, in parts of a unit, and the prediction in units where it is coded what is left of it."""
+def look_back(kind, first, weights, recent, misses, farther):
+    """Sum up all neighbors but the nearest, of a group of eight whose first Gaussian is ``first``.
+
+    The nearest were decoded just now: what depends on them comes last, symbol by symbol, so that nothing waits for the
+    whole group. The two rows of ``farther`` are given sums of ``recent`` and, where ``kind`` asks for them, of
+    ``misses``, which both have :data:`HISTORY` numbers before the first.
+    """
+    _sum_up(weights, first * at(NEIGHBORS), recent, first, farther, at(0))
+    if kind == RESIDUAL:
+        _sum_up(weights, first * at(NEIGHBORS), misses, first, farther, at(1))
+
+
+@inline
+def look_around(kind, parts, i, lane, weights, recent, misses, farther, unit):
+    """The mean of the neighbors, what a context looks at, in parts of a unit, and the prediction in units where it is
+    coded what is left of it.
+    """
+    nearest = weights[(i - lane) * at(NEIGHBORS) + lane]
+    mean = farther[lane] + nearest * recent[i + at(HISTORY - LANES)]
     if kind == LEVEL:
-        return mean / reference * parts, 0.0
+        return mean, mean / unit * parts, 0.0
     if kind == BELOW:
-        return (reference - mean) * parts + 128.0, 0.0
-    whole = np.floor(mean / reference + 0.5)
+        return mean, (unit - mean) * parts + 128.0, 0.0
+    missed = farther[at(LANES) + lane] + nearest * misses[i + at(HISTORY - LANES)]
+    whole = np.floor(mean / unit + 0.5)
     whole = -FARTHEST if whole < -FARTHEST else (FARTHEST if whole > FARTHEST else whole)
-    return deviation / reference * parts, whole
+    return mean, missed / unit * parts, whole
 
 
 @inline
@@ -114,26 +142,41 @@ def place_in_map(measure):
 
 @kernel
 def predict(
-    kind, parts, context_map, base, reference, weights, recent, values, levels, alphabet, around, contexts, coded
+    kind,
+    parts,
+    context_map,
+    base,
+    reference,
+    weights,
+    recent,
+    misses,
+    values,
+    levels,
+    alphabet,
+    farther,
+    contexts,
+    coded,
 ):
     """What an encoder does about a column: fill in ``contexts`` and the integers to be ``coded``.
 
     Args:
+        kind, parts, context_map: the prediction; ``context_map`` is ``(256,)`` uint8.
         base: ``(n,)`` uint8, what contexts begin with.
         reference: ``(n,)`` float64, see :data:`LEVEL`.
-        recent: ``(HISTORY + n,)`` float64, filled in but for the history: as decoders know it when they need it,
-            that is, without the raw bits of large integers.
+        weights: see :func:`weights_of`.
+        recent, misses: ``(HISTORY + n,)`` float64, filled in but for the history: as decoders know it when they need
+            it, that is, without the raw bits of large integers, and how far that was from the prediction.
         values: ``(n,)`` int64.
-        levels: ``(256,)`` int64, the integer of each token without its raw bits.
+        levels: ``(256,)`` float64, the integer of each token without its raw bits.
         alphabet: direct bits, leading bits, and whether it is signed.
-        around: ``(2, LANES)`` float64, room.
+        farther: ``(2, LANES)`` float64, room.
     """
     direct_bits, leading_bits, signed = alphabet
-    means, deviations = around[0], around[1]
-    for i in range(len(values)):
-        if i & (LANES - 1) == 0:
-            look_around(kind, i // LANES, weights, recent, means, deviations)
-        measure, whole = measured(kind, parts, means[i & (LANES - 1)], deviations[i & (LANES - 1)], reference[i])
+    for i in range(at(len(values))):
+        lane = i & at(LANES - 1)
+        if lane == at(0):
+            look_back(kind, i, weights, recent, misses, farther)
+        mean, measure, whole = look_around(kind, parts, i, lane, weights, recent, misses, farther, reference[i])
         contexts[i] = base[i] + context_map[place_in_map(measure)]
         value = values[i] - np.int64(whole)
         coded[i] = value
@@ -146,25 +189,28 @@ def predict(
             leading = (value >> (length - leading_bits)) - (1 << leading_bits)
             value = (1 << direct_bits) + ((length - direct_bits) << leading_bits) + leading
         value = (value << 1 | negative) if signed else value
-        recent[i + HISTORY] = known(kind, levels[value], whole, reference[i])
+        number = known(kind, levels[value], whole, reference[i])
+        recent[i + at(HISTORY)], misses[i + at(HISTORY)] = number, abs(number - mean)
 
 
 @inline
-def known(kind, level, whole, reference):
+def known(kind, level, whole, unit):
     """What later predictions are made of."""
     if kind == LEVEL:
-        return np.float64(level)
+        return level
     if kind == BELOW:
-        return reference - level
-    return (level + whole) * reference
+        return unit - level
+    return (level + whole) * unit
 
 
 @inline
 def leaning(i, weights, signs, limits):
     """In which of the parts that ``limits`` make the mean of the neighbors' signs is."""
     mean = 0.0
-    for k in range(NEIGHBORS):
-        mean += weights[i // LANES, k, i & (LANES - 1)] * signs[i + HISTORY - LANES * (k + 1)]
+    lane = at(i) & at(LANES - 1)
+    first = (at(i) - lane) * at(NEIGHBORS) + lane
+    for behind in range(at(NEIGHBORS)):
+        mean += weights[first + at(LANES * (NEIGHBORS - 1)) - at(LANES) * behind] * signs[at(i) + at(LANES) * behind]
     part = 0
     for limit in limits:
         part += 1 if mean >= limit else 0

@@ -11,6 +11,8 @@ from gsz.kernels import kernel
 
 ONE = 1 << PROBABILITY_BITS
 """What the frequencies of a context sum to."""
+GUIDE_BITS = 9
+"""Of a slot, so many high bits are looked up, and tell a decoder the first token that it may belong to."""
 LOW = 1 << 16
 """Least value of a state between symbols; a state starts here in the encoder and must end here in the decoder."""
 
@@ -23,7 +25,7 @@ _NEVER = np.uint64(1 << 63)
 
 ANY = np.zeros(MAX_TOKENS, np.uint8)
 """The map of a column whose contexts do not look at the column itself: every token means the same."""
-NO_SLOTS = np.empty(0, np.uint8)
+NO_GUIDE = np.empty(0, np.uint8)
 
 at = np.uint64
 """Kernels index by unsigned numbers, because a signed index costs Numba a test for its being negative."""
@@ -49,18 +51,22 @@ class Tables:
         self._scratch = np.empty(2 * size, np.uint64)
         # Kernels take these views, which compile and are passed faster.
         self.flat_counts, self.flat_symbols = self.counts.reshape(-1), self.symbols.reshape(-1)
-        self.flat_slots = NO_SLOTS
+        self.flat_guide = NO_GUIDE
         self.rebuild()
 
     def begin_decoding(self) -> None:
-        """Have ``flat_slots``, the token of each of the 4096 numbers of each context, and keep it up to date."""
-        tokens = np.tile(np.arange(self.size, dtype=np.uint8), len(self.symbols))
-        self.flat_slots = np.repeat(tokens, self.flat_symbols & 0xFFFF)
+        """Have ``flat_guide``, for each context and each value of a slot's high bits the first token that has such
+        slots, and keep it up to date.
+        """
+        self.flat_guide = np.empty(len(self.symbols) << GUIDE_BITS, np.uint8)
+        for context, guide in zip(self.symbols, self.flat_guide.reshape(len(self.symbols), -1), strict=True):
+            ends = np.cumsum(context & 0xFFFF)
+            guide[:] = np.searchsorted(ends, np.arange(len(guide)) * (ONE >> GUIDE_BITS), side="right")
 
     def rebuild(self) -> None:
         """Bring the distributions of those contexts up to the counts that have learnt enough since they were."""
         built_at = self._built_at.reshape(-1)
-        _rebuild(self.flat_counts, built_at, self.flat_symbols, self.flat_slots, self._scratch, self.size)
+        _rebuild(self.flat_counts, built_at, self.flat_symbols, self.flat_guide, self._scratch, self.size)
 
     def fade(self) -> None:
         """Weaken old counts, at the start of a stream with statistics of its own."""
@@ -104,8 +110,8 @@ class Column:
 
 
 @kernel
-def _rebuild(counts, built_at, symbols, slots, scratch, size):
-    """Bring ``symbols``, and ``slots`` where there are any, up to ``counts``. All arrays are flat.
+def _rebuild(counts, built_at, symbols, guide, scratch, size):
+    """Bring ``symbols``, and ``guide`` where there are any, up to ``counts``. All arrays are flat.
 
     Of a context, ``built_at`` has its number of symbols, the same when it was last built, and that of all contexts
     then. ``scratch`` has room for ``2 * size`` numbers: the parent, and the context at hand.
@@ -157,7 +163,11 @@ def _rebuild(counts, built_at, symbols, slots, scratch, size):
         for symbol in range(size):
             frequency = scratch[size + symbol]
             symbols[row + symbol] = start << at(16) | frequency
-            if len(slots) > 0:
-                for slot in range(start, start + frequency):
-                    slots[context * at(ONE) + slot] = symbol
+            if len(guide) > 0:
+                # Slots from ``start`` on are this symbol's, and so are those of every piece of the guide that begins
+                # within.
+                width = at(PROBABILITY_BITS - GUIDE_BITS)
+                first, end = (start + (at(1) << width) - at(1)) >> width, (start + frequency - at(1)) >> width
+                for piece in range(first, end + at(1)):
+                    guide[(context << at(GUIDE_BITS)) | piece] = symbol
             start += frequency

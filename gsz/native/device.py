@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from gsz.contract import ModelT
+from gsz.native.price import Priced
 from gsz.native.steps import (
     DC_LIMIT,
     LARGEST_EXPONENT,
@@ -34,7 +35,16 @@ from gsz.native.steps import (
     SMALLEST_SCALE,
     Steps,
 )
-from gsz.native.symbols import AXIS_ORDERS, FINENESS_RULES, FLIP_SIGNS, FLIPS, TURNS, FinenessRules
+from gsz.native.symbols import (
+    AXIS_ORDERS,
+    FINENESS_RULES,
+    FLIP_SIGNS,
+    FLIPS,
+    KINDS,
+    POWERS,
+    TURNS,
+    FinenessRules,
+)
 from gsz.rounding.tensors import nearest_levels, square_root
 from gsz.splats import Splats
 
@@ -111,11 +121,11 @@ class DeviceSteps:
         # First at least second, second at least third, first at least third: these three bits name the order.
         self._compared = table([0, 1, 0], torch.int64), table([1, 2, 2], torch.int64)
         self._bits = table([4, 2, 1], torch.int64)
-        self._kinds = table([5, 4, 1, 4, 2, 3, 0, 0], torch.int64)
+        self._kinds = table(KINDS, torch.int64)
         self._orders = table(AXIS_ORDERS, torch.int64)
         self._scale_steps = table(steps.scale_steps)
         self._per_power = table(1 / steps.scale_steps)
-        self._power_scales = table(np.ldexp(1.0, np.arange(-60, 61)))
+        self._power_scales = table(POWERS)
         self._dc_steps = table(steps.dc_steps)
         self._dc_per_unit = table(1 / steps.dc_steps)
         self._turns = table([_multiplications(turn) for turn in TURNS])
@@ -165,7 +175,7 @@ class DeviceSteps:
         )
         return snapped, frames
 
-    def harmonics(self, splats: Splats) -> ShOnGrid:
+    def harmonics(self, splats: Splats | Priced) -> ShOnGrid:
         """The spherical harmonics on their grid."""
         _, _, scales = self._scales(splats.log_scales)
         _, dc_fineness, fineness = self._finenesses(scales, self._opacities(splats))
@@ -207,7 +217,7 @@ class DeviceSteps:
         value = torch.copysign(size, symbols) * steps.radius + self._center
         return value.clamp(-LARGEST_MEAN, LARGEST_MEAN).float()
 
-    def _opacities(self, splats: Splats) -> Tensor:
+    def _opacities(self, splats: Splats | Priced) -> Tensor:
         """``(N,)`` int64 levels."""
         return nearest_levels(splats.opacity_logits.reshape(-1), self._opacity_thresholds).long()
 

@@ -18,6 +18,7 @@ from gsz.native.fast3dgs_packing import PackedFast3dgs
 from gsz.native.layer_coding import LayerCoding, prepare
 from gsz.native.layers import layer_ends, split
 from gsz.native.layout import column_sizes
+from gsz.native.metadata import pack_metadata
 from gsz.native.native_packing import PackedNative
 from gsz.native.packing import Packed
 from gsz.native.steps import Steps
@@ -77,7 +78,7 @@ class LayeredGrid(Grid):
             corrections=[*self.corrections, *[Correction()] * len(layers)][: len(layers)],
             antialiased=splats.antialiased,
             offset=(0.0, 0.0, 0.0) if splats.offset is None else tuple(splats.offset.tolist()),
-            metadata=splats.metadata,
+            label=pack_metadata(splats.metadata),
         )
         coding = LayerCoding(packed.packing, header.coefficients, header.column_sizes)
         return container.assemble(header, [coding.encode_layer(layer) for layer in layers])
@@ -89,6 +90,8 @@ class GszGrid(LayeredGrid):
     Attributes:
         steps: its resolution.
     """
+
+    has_estimate = True
 
     def __init__(self, steps: Steps, layers: int = 1, codec: GszCodec | None = None):
         """
@@ -146,6 +149,15 @@ class GszGrid(LayeredGrid):
         """By how much each of :data:`gsz.native.settings.STEPS` is coarser than was asked for, as was learned."""
         codec = self._codec if self._learned is None else self._learned.codec
         return () if codec is None else codec.octaves
+
+    def pay(self, splats: Splats, weight: float, count: int | None = None) -> Tensor:
+        """See :class:`gsz.contract.Grid`; at least one Gaussian."""
+        if self._rate is None or not self._rate.fits(splats):
+            self._take_statistics(splats)
+        assert self._rate is not None
+        if self._learned is not None:
+            self._learned.pay(weight, len(splats))
+        return self._rate.pay(splats, weight, len(splats) if count is None else count)
 
     def _take_statistics(self, splats: Splats) -> None:
         from gsz.native.rate import RateModel

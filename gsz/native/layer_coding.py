@@ -13,7 +13,7 @@ import numpy as np
 from gsz.coding.alphabet import CHUNK, LANES, chunks
 from gsz.coding.decoder import Decoder
 from gsz.coding.encoder import Encoder
-from gsz.coding.neighbors import HISTORY, no_places, predict, weights_of
+from gsz.coding.neighbors import HISTORY, NEIGHBORS, no_places, predict, weights_of
 from gsz.coding.tables import ANY, StreamError
 from gsz.native.layout import ATTRIBUTES, ColumnPlan, Columns, Hints, Prediction, lane_sums
 from gsz.native.packing import Packing
@@ -87,10 +87,11 @@ def prepare(packing: Packing, columns: Columns) -> PreparedLayer:
                 reference,
                 near.weights,
                 near.recent[name],
+                near.misses[name],
                 seen[name].astype(np.int64, copy=False),
                 alphabet.levels,
                 (alphabet.direct_bits, alphabet.leading_bits, alphabet.signed),
-                np.empty((2, LANES)),
+                np.empty(2 * LANES),
                 contexts[name][rows],
                 coded[name][rows],
             )
@@ -228,6 +229,7 @@ class LayerCoding:
             reference,
             near.of(begin, end),
             near.recent[name][begin : end + HISTORY],
+            near.misses[name][begin : end + HISTORY],
         )
 
 
@@ -237,12 +239,14 @@ class _Near:
     Attributes:
         weights: of the block at hand, see :func:`gsz.coding.neighbors.weights_of`.
         recent: by column ``(HISTORY + n,)`` float64, what is known of the Gaussians before and of these.
+        misses: the same of how far that was from what was predicted.
     """
 
     def __init__(self, plans: dict[str, ColumnPlan]):
         self._places = no_places()
-        self.weights = np.empty((0, 0, 0))
+        self.weights = np.empty(0)
         self.recent = {name: np.zeros(HISTORY) for name in plans}
+        self.misses = {name: np.zeros(HISTORY) for name in plans}
 
     def move_to(self, places: np.ndarray) -> None:
         """Go to the next block, whose places are ``(n, 3)``."""
@@ -250,10 +254,12 @@ class _Near:
         self.weights = weights_of(self._places)
         for name, before in self.recent.items():
             self.recent[name] = np.concatenate([before[-HISTORY:], np.empty(len(places))])
+        for name, before in self.misses.items():
+            self.misses[name] = np.concatenate([before[-HISTORY:], np.empty(len(places))])
 
     def of(self, begin: int, end: int) -> np.ndarray:
         """The weights of Gaussians of the block; ``begin`` is a multiple of eight."""
-        return self.weights[begin // LANES : -(-end // LANES)]
+        return self.weights[begin * NEIGHBORS : -(-end // LANES) * LANES * NEIGHBORS]
 
 
 def _reference_and_base(prediction: Prediction, seen: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

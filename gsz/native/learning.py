@@ -73,6 +73,12 @@ class LearnedSteps:
             return 0.0
         return count * (self._prices * (self.octaves - self.octaves.detach())).sum()
 
+    def pay(self, weight: float, count: int) -> None:
+        """Add the gradient of ``weight`` times that, while steps are learned."""
+        price = self.price(count)
+        if isinstance(price, Tensor) and price.requires_grad:
+            (weight * price).backward()
+
     def felt(self, splats: ModelT, snapped: ModelT) -> ModelT:
         """``snapped``, whose gradients reach the steps as well, given the model that was rounded to it."""
         if self._prices is None or not self.octaves.requires_grad:

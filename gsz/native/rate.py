@@ -8,16 +8,15 @@ on where they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gsz.kernels import inline, kernel
 from gsz.native.container import Header
 from gsz.native.device import DeviceSteps, ShOnGrid, rows_of, slices
+from gsz.native.price import Lines, Priced, Prices
 from gsz.native.sh_coding import survey
 from gsz.native.snap import in_threads
 from gsz.native.steps import POWER_OCTAVES, Steps
@@ -47,6 +46,9 @@ def symbol_costs(occurring: np.ndarray) -> tuple[int, np.ndarray]:
 class ColumnCosts:
     """What the symbols of ``C`` columns cost, in tables on one device.
 
+    Args:
+        lines: the tables.
+
     Attributes:
         bits: float32, the tables one after the other.
         begins: ``(C,)`` where in them the table of each column begins.
@@ -54,13 +56,9 @@ class ColumnCosts:
         ends: ``(C,)`` the largest places in the tables, just short of their last entries.
     """
 
-    def __init__(self, columns: Iterable[np.ndarray], device: torch.device):
-        lows, tables = zip(*map(symbol_costs, columns), strict=True)
-        lengths = torch.tensor([len(table) for table in tables])
-        self.bits = torch.from_numpy(np.concatenate(tables)).to(device)
-        self.begins = (lengths.cumsum(0) - lengths).to(device)
-        self.lows = torch.tensor(lows, dtype=torch.float32).to(device)
-        self.ends = (lengths - 1.001).to(device)
+    def __init__(self, lines: Lines, device: torch.device):
+        self.bits, self.begins = (torch.from_numpy(array).to(device) for array in (lines.bits, lines.begins))
+        self.lows, self.ends = (torch.from_numpy(array).float().to(device) for array in (lines.lows, lines.ends))
 
     def sums(self, values: Tensor) -> Tensor:
         """``(C,)`` bits that real ``(N, C)`` values cost, in symbols, interpolated between those."""
@@ -80,20 +78,6 @@ COLUMNS = {
     "co": "dc",
 }
 """The columns whose symbols are priced, and the attribute that each belongs to."""
-
-
-class _OnGrid(NamedTuple):
-    """What rounding a model tells about its rate.
-
-    Attributes:
-        dc_fineness: ``(N,)`` int64.
-        sh_bits: scalar, what harmonics cost, before scaling.
-        sh_gradient: ``(N, K, 3)``, of these bits.
-    """
-
-    dc_fineness: Tensor
-    sh_bits: Tensor
-    sh_gradient: Tensor
 
 
 class RateModel:
@@ -116,18 +100,26 @@ class RateModel:
         self._constant = float(8 * header.size + spent["means"] + spent["rotations"])
         self._dc_per_unit = torch.from_numpy(1 / steps.dc_steps).float().to(device)
         self._scale_steps = torch.from_numpy(steps.scale_steps).float().to(device)
-        self._sh_costs = _sh_costs(quantize(splats, steps).symbols.sh)
-        self._sh_costs_there = torch.from_numpy(self._sh_costs).to(device)
-        parts = [rows_of(splats, rows) for rows in slices(len(splats))]
-        on_grid = [self._on_grid(part) for part in parts]
-        columns = torch.cat([self._columns(part, each.dc_fineness) for part, each in zip(parts, on_grid, strict=True)])
-        self._tables = ColumnCosts(columns.round().long().cpu().numpy().T, device)
+        here = splats.numpy()
+        quantized = quantize(here, steps)
+        dc_fineness = torch.from_numpy(quantized.finenesses.dc).long().to(device)
+        parts = [self._columns(rows_of(splats, rows), dc_fineness[rows]) for rows in slices(len(splats))]
+        columns = torch.cat(parts)
+        lows, tables = zip(*map(symbol_costs, columns.round().long().cpu().numpy().T), strict=True)
         estimated = dict.fromkeys(COLUMNS.values(), 0.0)
-        for attribute, bits in zip(COLUMNS.values(), self._tables.sums(columns).tolist(), strict=True):
+        sums = ColumnCosts(Lines.of(tables, lows), device).sums(columns).tolist()
+        for attribute, bits in zip(COLUMNS.values(), sums, strict=True):
             estimated[attribute] += bits
-        scaling = [spent[attribute] / max(estimated[attribute], 1.0) for attribute in COLUMNS.values()]
-        self._scaling = torch.tensor(scaling).to(device)
-        self._sh_scaling = spent["sh"] / max(sum(float(each.sh_bits) for each in on_grid), 1.0)
+        scaling = [np.float32(spent[attribute] / max(estimated[attribute], 1.0)) for attribute in COLUMNS.values()]
+        lines = Lines.of([factor * table for factor, table in zip(scaling, tables, strict=True)], lows)
+        sh_costs = _sh_costs(quantized.symbols.sh)
+        of_here = Priced(here.opacity_logits, here.log_scales, here.sh_dc, here.sh_rest)
+        blank = Priced(*map(np.zeros_like, of_here))
+        sh_bits, _ = Prices(steps, lines, sh_costs).pay(of_here, 0.0, blank)
+        sh_costs *= np.float32(spent["sh"] / max(sh_bits, 1.0))
+        self._prices = Prices(steps, lines, sh_costs)
+        self._tables = ColumnCosts(lines, device)
+        self._sh_costs_there = torch.from_numpy(sh_costs).to(device)
 
     def fits(self, splats: Splats) -> bool:
         """Whether these may be the Gaussians whose statistics were taken: as many, on the same device."""
@@ -135,28 +127,48 @@ class RateModel:
 
     def bits(self, splats: Splats) -> Tensor:
         """The estimated size of the file in bits, a scalar with gradients to opacity, scales, colors and harmonics."""
-        bits, gradients = self._priced(splats.map(Tensor.detach))
-        return _WithGradient.apply(bits + self._constant, gradients, *_priced_tensors(splats))
+        gradients = Priced(*map(torch.zeros_like, _priced(splats)))
+        bits = self._pay(_priced(splats.map(Tensor.detach)), 1.0, gradients)
+        return _WithGradient.apply(bits + self._constant, gradients, *_priced(splats))
 
-    def _priced(self, splats: Splats) -> tuple[Tensor, list[Tensor]]:
-        """Bits and their gradients. What is computed on the way takes several times a model: so it goes by rows."""
-        bits, gradients = torch.zeros((), device=self._device), list(map(torch.empty_like, _priced_tensors(splats)))
-        for rows in slices(len(splats)):
-            cost, slopes = self._priced_at_once(rows_of(splats, rows))
+    def pay(self, splats: Splats, weight: float, count: int) -> Tensor:
+        """See :meth:`gsz.contract.Grid.pay`."""
+        leaves = _priced(splats)
+        for leaf in leaves:
+            leaf.grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.contiguous()
+        gradients = Priced(*(leaf.grad for leaf in leaves))
+        values = Priced(*(leaf.detach() for leaf in leaves))
+        first, others = slice(0, count), slice(count, len(splats))
+        bits = self._pay(values.rows(first), weight, gradients.rows(first))
+        return bits + self._pay(values.rows(others), 0.0, gradients.rows(others)) + self._constant
+
+    def _pay(self, values: Priced, weight: float, gradients: Priced) -> Tensor:
+        """What a model of tensors costs; ``weight`` times the gradient is added to others."""
+        count = len(values.log_scales)
+        if isinstance(self._steps_there, Steps):
+            here, into = (Priced(*(tensor.contiguous().numpy() for tensor in each)) for each in (values, gradients))
+            paid = in_threads(lambda rows: sum(self._prices.pay(here.rows(rows), weight, into.rows(rows))), count)
+            return torch.tensor(sum(paid))
+        bits = torch.zeros((), device=self._device)
+        # What is computed on the way takes several times a model.
+        for rows in slices(count):
+            cost, slopes = self._priced_in_tensors(values.rows(rows), self._steps_there)
             bits += cost
-            for gradient, slope in zip(gradients, slopes, strict=True):
-                gradient[rows] = slope
-        return bits, gradients
+            for gradient, slope in zip(gradients.rows(rows), slopes, strict=True):
+                gradient.add_(slope, alpha=weight)
+        return bits
 
-    def _priced_at_once(self, splats: Splats) -> tuple[Tensor, tuple[Tensor, ...]]:
-        on_grid = self._on_grid(splats)
-        leaves = splats.map(lambda tensor: tensor.detach().requires_grad_())
+    def _priced_in_tensors(self, values: Priced, steps: DeviceSteps) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Bits and their gradients: the law that :class:`gsz.native.price.Prices` computes in kernels."""
+        harmonics = steps.harmonics(values)
+        leaves = Priced(*(tensor.detach().requires_grad_() for tensor in values))
         with torch.enable_grad():
-            cost = (self._tables.sums(self._columns(leaves, on_grid.dc_fineness)) * self._scaling).sum()
-            slopes = torch.autograd.grad(cost, _priced_tensors(leaves)[:3])
-        return cost.detach() + on_grid.sh_bits * self._sh_scaling, (*slopes, on_grid.sh_gradient * self._sh_scaling)
+            cost = self._tables.sums(self._columns(leaves, harmonics.dc_fineness)).sum()
+            slopes = torch.autograd.grad(cost, leaves[:3])
+        sh_cost, sh_slopes = _sh_bits_on_device(steps, harmonics, self._sh_costs_there)
+        return cost.detach() + sh_cost, (*slopes, sh_slopes)
 
-    def _columns(self, splats: Splats, dc_fineness: Tensor) -> Tensor:
+    def _columns(self, splats: Splats | Priced, dc_fineness: Tensor) -> Tensor:
         """``(N, C)`` real numbers that are rounded to the symbols of each of :data:`COLUMNS`."""
         steps = self._steps
         logs = splats.log_scales.sort(dim=1, descending=True).values
@@ -177,39 +189,10 @@ class RateModel:
         ]
         return torch.stack(columns, 1)
 
-    def _on_grid(self, splats: Splats) -> _OnGrid:
-        """What harmonics cost, class by class: Gaussians of class 0 have none to pay for and feel no pull."""
-        splats = splats.map(Tensor.detach)
-        if isinstance(self._steps_there, Steps):
-            return self._on_grid_on_cpu(splats)
-        harmonics = self._steps_there.harmonics(splats)
-        bits, gradient = _sh_bits_on_device(self._steps_there, harmonics, self._sh_costs_there)
-        return _OnGrid(harmonics.dc_fineness, bits, gradient)
 
-    def _on_grid_on_cpu(self, splats: Splats) -> _OnGrid:
-        values = splats.sh_rest.contiguous()
-        gradient, dc_fineness = torch.zeros_like(values), torch.empty(len(splats), dtype=torch.long)
-        flat = len(splats), 3 * values.shape[1]
-
-        def of_rows(rows: slice) -> float:
-            quantized = quantize(rows_of(splats, rows), self._steps)
-            dc_fineness[rows] = torch.from_numpy(quantized.finenesses.dc)
-            return _sh_bits_and_gradient(
-                values.numpy().reshape(flat)[rows],
-                quantized.finenesses.sh,
-                self._steps.sh_per_unit,
-                np.minimum(survey(quantized.symbols.sh)[0], MOST_CLASSES),
-                self._sh_costs,
-                gradient.numpy().reshape(flat)[rows],
-            )
-
-        bits = sum(in_threads(of_rows, len(splats)))
-        return _OnGrid(dc_fineness, torch.tensor(bits, dtype=torch.float32), gradient)
-
-
-def _priced_tensors(splats: Splats) -> tuple[Tensor, ...]:
+def _priced(splats: Splats) -> Priced:
     """Those that the estimate has gradients by."""
-    return splats.opacity_logits, splats.log_scales, splats.sh_dc, splats.sh_rest
+    return Priced(splats.opacity_logits, splats.log_scales, splats.sh_dc, splats.sh_rest)
 
 
 def _sh_costs(sh: np.ndarray) -> np.ndarray:
@@ -229,7 +212,7 @@ class _WithGradient(torch.autograd.Function):
     """A scalar that was computed together with its gradients by some tensors."""
 
     @staticmethod
-    def forward(ctx: Any, scalar: Tensor, gradients: list[Tensor], *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, scalar: Tensor, gradients: Priced, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(*gradients)
         return scalar.clone()
 
@@ -258,37 +241,3 @@ def _sh_bits_on_device(steps: DeviceSteps, harmonics: ShOnGrid, costs: Tensor) -
     y, co, cg = (slope * steps.sh_per_unit[harmonics.fineness][:, None]).unbind(2)
     even = y + cg
     return bits, torch.stack([even + co, y - 2.0 * cg, even - co], 2)
-
-
-@kernel
-def _sh_bits_and_gradient(values, fineness, per_unit, classes, costs, gradient):
-    bits = 0.0
-    last = costs.shape[2] - 1
-    for i in range(values.shape[0]):
-        if classes[i] == 0:
-            continue
-        per_y, per_co, per_cg = per_unit[fineness[i], 0], per_unit[fineness[i], 1], per_unit[fineness[i], 2]
-        of_class = costs[classes[i]]
-        for j in range(0, values.shape[1], 3):
-            red, green, blue = values[i, j], values[i, j + 1], values[i, j + 2]
-            y, y_slope = _interpolated(of_class[0], last, (red + green + blue) * per_y)
-            co, co_slope = _interpolated(of_class[1], last, (red - blue) * per_co)
-            cg, cg_slope = _interpolated(of_class[2], last, (red - 2 * green + blue) * per_cg)
-            bits += y + co + cg
-            even = y_slope * per_y + cg_slope * per_cg
-            gradient[i, j] = even + co_slope * per_co
-            gradient[i, j + 1] = y_slope * per_y - 2 * cg_slope * per_cg
-            gradient[i, j + 2] = even - co_slope * per_co
-    return bits
-
-
-@inline
-def _interpolated(costs, last, value):
-    """What a real number of steps costs, and the slope there, without a branch that nobody could foresee."""
-    size = abs(value)
-    size = size if size < last else np.float32(last)
-    below = int(size)
-    above = below + 1 if below < last else last
-    slope = costs[above] - costs[below]
-    sign = np.float32(value > 0) - np.float32(value < 0)
-    return costs[below] + slope * (size - np.float32(below)), slope * sign

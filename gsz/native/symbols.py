@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gsz.coding.tables import at
 from gsz.kernels import inline, kernel
 from gsz.native.steps import (
     DC_LIMIT,
@@ -102,6 +103,10 @@ class Quantized:
 
 AXIS_ORDERS = np.array([[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 2, 1], [1, 0, 2], [2, 1, 0]], np.uint8)
 """The orders of three axes; the last three are odd."""
+KINDS = np.array([5, 4, 1, 4, 2, 3, 0, 0], np.uint8)
+"""Rows of them, by three bits: whether the first is at least the second, the second the third, the first the third."""
+POWERS = np.ldexp(1.0, np.arange(-60, 61))
+"""2 to the powers -60 to 60."""
 
 
 def _turns() -> np.ndarray:
@@ -170,23 +175,22 @@ def quantize(model: Splats, steps: Steps, with_sh: bool = True) -> Quantized:
         steps.center,
         1 / steps.radius,
         float(1 << steps.mean_bits),
-        _padded_thresholds(steps),
+        padded_thresholds(steps),
         symbols.means,
         symbols.opacities,
     )
-    _quantize_shapes(
+    _quantize_scales(
         model.log_scales,
-        model.quaternions,
         symbols.opacities,
         steps.scale_pivot,
         1 / steps.scale_steps,
-        1 / steps.rotation_steps,
         FinenessRules.of(steps),
         symbols.scales,
-        symbols.rotations,
         fineness,
-        frames,
+        frames.turn,
+        frames.order,
     )
+    _quantize_rotations(model.quaternions, fineness.rotations, 1 / steps.rotation_steps, symbols.rotations, frames)
     _quantize_dc(model.sh_dc.reshape(count, 3), fineness.dc, 1 / steps.dc_steps, symbols.dc)
     if with_sh:
         in_steps = np.empty((ROWS_AT_ONCE, 3 * coefficients), np.float32)
@@ -309,7 +313,7 @@ def _writable(array: np.ndarray) -> np.ndarray:
     return np.require(array, requirements="W")
 
 
-def _padded_thresholds(steps: Steps) -> np.ndarray:
+def padded_thresholds(steps: Steps) -> np.ndarray:
     """``(255,)`` thresholds of opacity levels. Those beyond the last are NaN, which nothing reaches."""
     thresholds = np.full(255, np.nan, np.float32)
     thresholds[: steps.opacity_levels - 1] = steps.opacity_thresholds
@@ -330,6 +334,15 @@ def _away_from_zero(value, rounding, limit):
     return -symbol if value < 0 else symbol
 
 
+@inline
+def level_of(logit, thresholds):
+    """How many thresholds are no larger: a binary search whose only condition becomes a conditional move."""
+    level = 0
+    for step in (128, 64, 32, 16, 8, 4, 2, 1):
+        level += step if thresholds[level + step - 1] <= logit else 0
+    return level
+
+
 @kernel
 def _quantize_points(means, logits, center, per_radius, per_unit, thresholds, positions, levels):
     for i in range(len(means)):
@@ -341,32 +354,56 @@ def _quantize_points(means, logits, center, per_radius, per_unit, thresholds, po
                 fraction, exponent = math.frexp(size)  # size == fraction * 2**exponent, fraction in [1/2, 1)
                 size = exponent + (2.0 * fraction - 1.0)
             positions[i, axis] = _clamp(math.copysign(size, value) * per_unit, MEAN_LIMIT)
-        # How many thresholds are no larger: a binary search whose only condition becomes a conditional move.
-        level = 0
-        for step in (128, 64, 32, 16, 8, 4, 2, 1):
-            level += step if thresholds[level + step - 1] <= logits[i] else 0
-        levels[i] = level
+        levels[i] = level_of(logits[i], thresholds)
+
+
+@inline
+def kind_of(first, second, third):
+    """Which row of :data:`AXIS_ORDERS` sorts three log-scales, the largest first.
+
+    Ties keep the axes' order, so that an already sorted Gaussian is not turned. There is nothing to mispredict.
+    """
+    return KINDS[4 * np.int64(first >= second) + 2 * np.int64(second >= third) + np.int64(first >= third)]
+
+
+@inline
+def octaves_of(log_scale, pivot):
+    """The binary logarithm of the power of a scale, within 60 of zero; of NaN -60."""
+    octaves = (np.float64(log_scale) - pivot) * POWER_OCTAVES
+    octaves = octaves if octaves > -60.0 else -60.0
+    return octaves if octaves < 60.0 else 60.0
+
+
+@inline
+def power_of(octaves):
+    """2 to the power of ``octaves``, nearly: the inverse of :func:`_octaves`. Returns its two factors."""
+    whole = np.floor(octaves)
+    return 3.0 - math.sqrt(4.0 - 3.0 * (octaves - whole)), POWERS[np.int64(whole) + 60]
+
+
+@inline
+def scale_symbol(in_steps):
+    """The nearest whole number up to :data:`SCALE_LIMIT`."""
+    return int(np.rint(in_steps)) if in_steps < SCALE_LIMIT else SCALE_LIMIT
 
 
 @kernel
-def _quantize_shapes(
-    log_scales, quaternions, levels, pivot, per_power, per_rotation, rules, scales, rotations, fineness, frames
-):
-    for i in range(len(quaternions)):
-        s0, s1, s2 = log_scales[i, 0], log_scales[i, 1], log_scales[i, 2]
-        # Ties keep the axes' order, so that an already sorted Gaussian is not turned.
-        if s0 >= s1:
-            kind = 0 if s1 >= s2 else (3 if s0 >= s2 else 2)
-        else:
-            kind = 4 if s0 >= s2 else (1 if s1 >= s2 else 5)
+def _quantize_scales(log_scales, levels, pivot, per_power, rules, scales, fineness, turns, orders):
+    """``turns`` are given the turns that reorder axes, the first of four each."""
+    for i in range(len(log_scales)):
+        kind = kind_of(log_scales[i, 0], log_scales[i, 1], log_scales[i, 2])
+        turns[i] = 4 * kind
         for axis in range(3):
             source = AXIS_ORDERS[kind, axis]
-            frames.order[i, axis] = source
-            power = _power((np.float64(log_scales[i, source]) - pivot) * POWER_OCTAVES)
-            scale = power * per_power[axis]
-            scales[i, axis] = int(np.rint(scale)) if scale < SCALE_LIMIT else SCALE_LIMIT
+            orders[i, axis] = source
+            fraction, whole = power_of(octaves_of(log_scales[i, source], pivot))
+            scales[i, axis] = scale_symbol(fraction * whole * per_power[axis])
         fineness_of(i, scales, levels, rules, fineness)
 
+
+@kernel
+def _quantize_rotations(quaternions, fineness, per_rotation, rotations, frames):
+    for i in range(len(quaternions)):
         # In Numba float() keeps single precision.
         w, x = np.float64(quaternions[i, 0]), np.float64(quaternions[i, 1])
         y, z = np.float64(quaternions[i, 2]), np.float64(quaternions[i, 3])
@@ -375,18 +412,26 @@ def _quantize_shapes(
         if not (length > 1e-30 and length < 1e300):
             frames.norm[i] = 0.0
             w, x, y, z, length = 1.0, 0.0, 0.0, 0.0, 1.0
-        turned = _times(w / length, x / length, y / length, z / length, TURNS[4 * kind], 1.0)
-        largest = 0
-        for k in range(1, 4):
-            if abs(turned[k]) > abs(turned[largest]):
-                largest = k
-        frames.turn[i] = 4 * kind + largest
-        sign = 1 if turned[largest] >= 0 else -1
+        turn = frames.turn[i]
+        w, x, y, z = _times(w / length, x / length, y / length, z / length, TURNS[turn], 1.0)
+        # The largest component becomes the real one, as FLIPS and FLIP_SIGNS have it. There is nothing to mispredict.
+        largest, size = 0, abs(w)
+        larger = abs(x) > size
+        largest, size = 1 if larger else largest, abs(x) if larger else size
+        larger = abs(y) > size
+        largest, size = 2 if larger else largest, abs(y) if larger else size
+        largest = 3 if abs(z) > size else largest
+        real = w if largest == 0 else (x if largest == 1 else (y if largest == 2 else z))
+        first = x if largest == 0 else (-w if largest == 1 else (z if largest == 2 else -y))
+        second = y if largest == 0 else (-z if largest == 1 else (-w if largest == 2 else x))
+        third = z if largest == 0 else (y if largest == 1 else (-x if largest == 2 else -w))
+        frames.turn[i] = turn + largest
+        sign = 1 if real >= 0 else -1
         frames.sign[i] = sign
-        per_unit = per_rotation[fineness.rotations[i]]
-        for k in range(3):
-            value = sign * FLIP_SIGNS[largest, k] * turned[FLIPS[largest, k]]
-            rotations[i, k] = _away_from_zero(value * per_unit, 0.5, ROTATION_LIMIT)
+        per_unit = per_rotation[fineness[i]]
+        rotations[i, 0] = _away_from_zero(sign * first * per_unit, 0.5, ROTATION_LIMIT)
+        rotations[i, 1] = _away_from_zero(sign * second * per_unit, 0.5, ROTATION_LIMIT)
+        rotations[i, 2] = _away_from_zero(sign * third * per_unit, 0.5, ROTATION_LIMIT)
 
 
 @inline
@@ -399,15 +444,6 @@ def _times(w, x, y, z, right, conjugate):
         w * c - x * d + y * a + z * b,
         w * d + x * c - y * b + z * a,
     )
-
-
-@inline
-def _power(octaves):
-    """2 to the power of ``octaves``, nearly: the inverse of :func:`_octaves`. Of NaN and what is very small 2**-60."""
-    octaves = octaves if octaves > -60.0 else -60.0
-    octaves = octaves if octaves < 60.0 else 60.0
-    whole = np.floor(octaves)
-    return math.ldexp(3.0 - math.sqrt(4.0 - 3.0 * (octaves - whole)), int(whole))
 
 
 @inline
@@ -460,6 +496,12 @@ def _fineness_measure(rule, first, second, third, opacity):
 
 
 @inline
+def _fineness(rule, first, second, third, opacity, rules):
+    measure = _fineness_measure(rule, first, second, third, opacity)
+    return _half_octaves(measure - rules.pivots[rule], rules.ranges[rule])
+
+
+@inline
 def fineness_of(i, scales, levels, rules, fineness):
     """Fill in the :class:`Finenesses` of Gaussian ``i``, by its opacity and scales and all in integers.
 
@@ -469,9 +511,10 @@ def fineness_of(i, scales, levels, rules, fineness):
     """
     first, second, third = _size(scales[i, 0]), _size(scales[i, 1]), _size(scales[i, 2])
     opacity = rules.covered[levels[i]]
-    for rule, finenesses in enumerate((fineness.rotations, fineness.dc, fineness.sh)):
-        measure = _fineness_measure(rule, first, second, third, opacity)
-        finenesses[i] = _half_octaves(measure - rules.pivots[rule], rules.ranges[rule])
+    # A loop over the three would take three times as long.
+    fineness.rotations[i] = _fineness(0, first, second, third, opacity, rules)
+    fineness.dc[i] = _fineness(1, first, second, third, opacity, rules)
+    fineness.sh[i] = _fineness(2, first, second, third, opacity, rules)
 
 
 @kernel
@@ -535,6 +578,17 @@ def _dequantize_shapes(scales, rotations, fineness, small, pivot, scale_steps, r
         quaternions[i, 3] = z
 
 
+ROWS_OF_VECTORS = 16
+"""Harmonics of so many Gaussians make whole vectors, while memory still brings the next ones."""
+COEFFICIENTS = 16
+"""At least as many as a Gaussian has above degree 0. A loop of so many steps is one vector."""
+
+
+def vectors_of(coefficients: int, number: int, kind: type[np.generic]) -> np.ndarray:
+    """``(number, n)`` uninitialized numbers, one for each coefficient of :data:`ROWS_OF_VECTORS` Gaussians."""
+    return np.empty((number, ROWS_OF_VECTORS * coefficients + COEFFICIENTS), kind)
+
+
 def snap_sh(sh_rest: np.ndarray, fineness: np.ndarray, steps: Steps, snapped: np.ndarray) -> None:
     """What :func:`dequantize_sh` makes of what :func:`quantize_sh` rounds to, without symbols in between.
 
@@ -543,44 +597,64 @@ def snap_sh(sh_rest: np.ndarray, fineness: np.ndarray, steps: Steps, snapped: np
         fineness: ``(N,)`` uint8.
         snapped: ``(N, K, 3)``, is filled in.
     """
-    shape = len(sh_rest), 3 * sh_rest.shape[1]
+    coefficients = sh_rest.shape[1]
     _snap_sh(
-        _writable(sh_rest).reshape(shape),
+        _writable(sh_rest).reshape(-1),
         fineness,
         steps.sh_per_unit,
         np.float32(1 - steps.sh_threshold),
         steps.sh_steps,
         steps.sh_values,
-        np.empty(shape[1], np.float32),
-        np.empty(shape[1]),
-        snapped.reshape(shape),
+        coefficients,
+        vectors_of(coefficients, 3, np.float32),
+        vectors_of(coefficients, 3, np.float64),
+        snapped.reshape(-1),
     )
 
 
+@inline
+def spread(table, row, begin, vectors):
+    """Write the three numbers of a row into three vectors, once for each coefficient of a Gaussian or more often."""
+    for color in range(3):
+        value = table[row, color]
+        for k in range(COEFFICIENTS):
+            vectors[color, at(begin) + at(k)] = value
+
+
 @kernel
-def _snap_sh(harmonics, fineness, per_unit, rounding, steps, stored, in_steps, rounded, values):
+def _snap_sh(harmonics, fineness, per_unit, rounding, steps, stored, coefficients, scales, back, values):
+    """Loops over all coefficients of some Gaussians at once, of nothing but selections, are computed in vectors."""
     none, one, two, three = stored[0], stored[1], stored[2], stored[3]
-    for i in range(len(harmonics)):
-        per_y, per_co, per_cg = per_unit[fineness[i], 0], per_unit[fineness[i], 1], per_unit[fineness[i], 2]
-        for j in range(0, harmonics.shape[1], 3):
-            r, g, b = harmonics[i, j], harmonics[i, j + 1], harmonics[i, j + 2]
-            in_steps[j] = (r + g + b) * per_y
-            in_steps[j + 1] = (r - b) * per_co
-            in_steps[j + 2] = (r - np.float32(2) * g + b) * per_cg
-        for j in range(len(in_steps)):
-            # Nothing but selections, so that it is computed in vectors.
-            size = abs(in_steps[j]) + rounding
-            whole = np.int32(size if size < SH_LIMIT else SH_LIMIT)
-            value = np.float64(whole)
-            value = none if whole == 0 else value
-            value = one if whole == 1 else value
-            value = two if whole == 2 else value
-            value = three if whole == 3 else value
-            rounded[j] = (-value if in_steps[j] < 0 else value) + 0.0  # Never -0.
-        y_step, co_step, cg_step = steps[fineness[i], 0], steps[fineness[i], 1], steps[fineness[i], 2]
-        for j in range(0, harmonics.shape[1], 3):
-            y, co, cg = rounded[j] * y_step, rounded[j + 1] * co_step, rounded[j + 2] * cg_step
-            values[i, j], values[i, j + 1], values[i, j + 2] = (y + cg) + co, y - 2.0 * cg, (y + cg) - co
+    y_scale, co_scale, cg_scale = scales[0], scales[1], scales[2]
+    y_step, co_step, cg_step = back[0], back[1], back[2]
+    for first in range(0, len(fineness), ROWS_OF_VECTORS):
+        left = len(fineness) - first
+        rows = left if left < ROWS_OF_VECTORS else ROWS_OF_VECTORS
+        for i in range(rows):
+            spread(per_unit, fineness[first + i], i * coefficients, scales)
+            spread(steps, fineness[first + i], i * coefficients, back)
+        begin = at(3 * coefficients * first)
+        for t in range(rows * coefficients):
+            u = at(t)
+            j = begin + at(3) * u
+            r, g, b = harmonics[j], harmonics[j + at(1)], harmonics[j + at(2)]
+            y = _rounded((r + g + b) * y_scale[u], rounding, none, one, two, three) * y_step[u]
+            co = _rounded((r - b) * co_scale[u], rounding, none, one, two, three) * co_step[u]
+            cg = _rounded((r - np.float32(2) * g + b) * cg_scale[u], rounding, none, one, two, three) * cg_step[u]
+            values[j], values[j + at(1)], values[j + at(2)] = (y + cg) + co, y - 2.0 * cg, (y + cg) - co
+
+
+@inline
+def _rounded(in_steps, rounding, none, one, two, three):
+    """What the symbol of a number of steps stands for, in steps."""
+    size = abs(in_steps) + rounding
+    whole = np.int32(size if size < np.float32(SH_LIMIT) else np.float32(SH_LIMIT))
+    value = np.float64(whole)
+    value = none if whole == 0 else value
+    value = one if whole == 1 else value
+    value = two if whole == 2 else value
+    value = three if whole == 3 else value
+    return (-value if in_steps < 0 else value) + 0.0  # Never -0.
 
 
 @inline

@@ -87,6 +87,9 @@ VIEWERS = {
     "spark-defaults": Viewer("Spark, its defaults", "spark", "@sparkjsdev/spark", {}),
     "playcanvas": Viewer("PlayCanvas engine", "playcanvas", "playcanvas"),
     "three": Viewer("three.js", "three", "three"),
+    "babylon": Viewer("Babylon.js", "babylon", "@babylonjs/core"),
+    "gaussiansplats3d": Viewer("GaussianSplats3D", "gaussiansplats3d", "@mkkellogg/gaussian-splats-3d"),
+    "supersplat": Viewer("SuperSplat's viewer", "supersplat", "@playcanvas/supersplat-viewer"),
 }
 
 TURNS = {"spz": "x", "glb": "z"}

@@ -34,7 +34,7 @@ try {
   page.on("pageerror", (error) => errors.push(error.message));
   page.on("console", (line) => line.type() === "error" && errors.push(line.text()));
   await page.goto(`http://127.0.0.1:${server.address().port}/page.html#${encodeURIComponent(JSON.stringify(what))}`);
-  await page.waitForFunction("window.picture || window.failure", null, { timeout: 120_000 });
+  await page.waitForFunction("window.picture || window.failure", null, { timeout: 60_000 });
   const { data, failure } = await page.evaluate(() => ({ data: window.picture, failure: window.failure }));
   if (data) fs.writeFileSync(picture, Buffer.from(data.split(",")[1], "base64"));
   console.log(JSON.stringify({ failure: failure ?? null, errors: errors.slice(0, 3) }));

@@ -110,10 +110,8 @@ def test_prefixes_are_rows_with_what_was_trained_for_them_and_gradients_of_their
     assert len(part) == 25 and prefixes.of(splats, None) is splats
     assert torch.equal(part.log_scales, splats.log_scales[:25] + 0.5)
     assert torch.equal(part.opacity_logits, splats.opacity_logits[:25] - 1.0)
-    paying = prefixes.alone_paying(splats, 1)
-    (part.log_scales.sum() + part.opacity_logits.sum() + paying.sh_dc.sum()).backward()
-    assert len(paying) == 100 and splats.sh_dc.grad is not None
-    assert splats.sh_dc.grad.flatten(1).any(1).tolist() == [True] * 50 + [False] * 50
+    assert [prefixes.end(prefix) for prefix in (0, 1, None)] == [25, 50, 100]
+    (part.log_scales.sum() + part.opacity_logits.sum()).backward()
     assert prefixes.offsets[0].grad is not None and prefixes.offsets[0].grad.tolist() == [[75.0, 25.0]]
     assert prefixes.offsets[1].grad is None
 
@@ -130,6 +128,18 @@ def test_every_cut_of_a_file_decodes_to_what_was_trained(views: Views):
         shown = prefixes.corrected(grid.snap(prefixes.of(tuned, prefix)), prefix).detach()
         assert_same_up_to_order(registry.decode(data, "file", level=level), shown)
     assert all(torch.equal(one, other) for (_, one), (_, other) in zip(*map(named, (start, splats)), strict=True))
+
+
+def test_prefixes_are_trained_up_to_an_iteration(views: Views):
+    splats, codec, recipe = tiny_splats(1100), registry.codec("gsz:layers=3"), Recipe(progressive=True)
+    tuned, grid = finetune(splats, codec, views, recipe, 6, (0,), corrections=(), prefix_iterations=0)
+    alone, _ = finetune(splats, codec, views, recipe, 6, (0,))
+    assert not any(map(any, grid.corrections))
+    assert all(torch.equal(one, other) for (_, one), (_, other) in zip(*map(named, (tuned, alone)), strict=True))
+    tuned, grid = finetune(splats, codec, views, recipe, 12, (0,), corrections=(), prefix_iterations=10)
+    longer, other_grid = finetune(splats, codec, views, recipe, 12, (0,), corrections=())
+    assert all(map(any, grid.corrections)) and grid.corrections != other_grid.corrections
+    assert not torch.equal(tuned.sh_dc, longer.sh_dc)
 
 
 def test_training_prefixes_makes_them_better(larger: tuple[Path, Path]):

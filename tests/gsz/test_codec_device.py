@@ -172,6 +172,36 @@ def test_the_estimated_rate_in_tensors_is_that_in_kernels(sh_degree: int) -> Non
                 torch.testing.assert_close(leaf.grad, other, rtol=1e-4 * tolerance, atol=1e-5 * tolerance, msg=name)
 
 
+@pytest.mark.parametrize("sh_degree", [0, 1, 3])
+def test_paying_adds_what_a_term_of_the_loss_would_on_any_number_of_threads(sh_degree: int) -> None:
+    """To the gradients of the first Gaussians alone, of a model that several threads share."""
+    splats = random_model(40_000, sh_degree)
+    grid = GszCodec().fit(splats)
+    for each in (grid, in_tensors(grid)):
+        leaves = splats.clone().requires_grad_()
+        bits = each.estimated_bits(leaves)
+        (0.5 * bits).backward()
+        expected = {name: leaf.grad for name, leaf in leaves.named_parameters() if leaf.grad is not None}
+        assert set(expected) == {"opacity_logits", "log_scales", "sh_dc", "sh_rest"}
+        paid = []
+        for threads in (1, 2):
+            payers = splats.clone().requires_grad_()
+            for _, leaf in payers.named_parameters():
+                leaf.grad = torch.ones_like(leaf)
+            before = torch.get_num_threads()
+            try:
+                torch.set_num_threads(threads)
+                torch.testing.assert_close(each.pay(payers, 0.5, 25_000), bits.detach(), rtol=1e-5, atol=0)
+            finally:
+                torch.set_num_threads(before)
+            paid.append({name: leaf.grad for name, leaf in payers.named_parameters()})
+        for name, gradient in paid[0].items():
+            assert gradient is not None and torch.equal(gradient, paid[1][name]), name
+            added = expected.get(name, torch.zeros_like(gradient))
+            torch.testing.assert_close(gradient[:25_000] - 1.0, added[:25_000], rtol=1e-4, atol=1e-4, msg=name)
+            assert bool((gradient[25_000:] == 1.0).all()), name
+
+
 def test_fine_tuning_on_gsz_waits_for_nothing() -> None:
     """A step of it on a device without values: rounding, rate, and both ways back."""
     splats = random_model(500)
@@ -181,14 +211,14 @@ def test_fine_tuning_on_gsz_waits_for_nothing() -> None:
     assert rate is not None
     leaves = splats.to(device).requires_grad_()
     rate._device, rate._steps_there = device, grid.steps_on(device)
-    for name in ("_sh_costs_there", "_scaling", "_scale_steps", "_dc_per_unit"):
+    for name in ("_sh_costs_there", "_scale_steps", "_dc_per_unit"):
         setattr(rate, name, getattr(rate, name).to(device))
     for name, tensor in vars(rate._tables).items():
         setattr(rate._tables, name, tensor.to(device))
     with NoWaiting() as counted:
         snapped = grid.snap(leaves)
-        loss = torch.stack([tensor.square().sum() for _, tensor in snapped.named_parameters()]).sum()
-        (loss + grid.estimated_bits(leaves)).backward()
+        torch.stack([tensor.square().sum() for _, tensor in snapped.named_parameters()]).sum().backward()
+        grid.pay(leaves, 0.1)
     assert all(leaf.grad is not None and leaf.grad.device == device for _, leaf in leaves.named_parameters())
     assert counted.kernels < 660
 

@@ -168,11 +168,11 @@ class Predicted(Column):
     def prepare(self, tokens: int) -> None:
         self.tables = Tables(1 + max(self.first[1]) + max(self.base) + len(self.limits), tokens)  # type: ignore[call-overload, operator]
 
-    def context(self, near: list[tuple[float, float]], reference: float) -> tuple[int, int]:
-        """The context without the first column's part, and the whole number to be added; ``near`` are weights and
-        what is known of neighbors."""
+    def context(self, near: list[tuple[float, float, float]], reference: float) -> tuple[int, int, float]:
+        """The context without the first column's part, the whole number to be added, and the mean; ``near`` are
+        weights, what is known of neighbors and by how much they were missed, from the nearest on."""
         mean = 0.0
-        for weight, known in near:
+        for weight, known, _ in reversed(near):
             mean += weight * known
         whole = 0
         if self.kind == "level":
@@ -180,13 +180,13 @@ class Predicted(Column):
         elif self.kind == "below":
             measure = (reference - mean) * self.parts
         else:
-            deviation = 0.0
-            for weight, known in near:
-                deviation += weight * abs(known - mean)
-            measure = deviation / reference * self.parts
+            missed = 0.0
+            for weight, _, miss in reversed(near):
+                missed += weight * miss
+            measure = missed / reference * self.parts
             whole = int(min(max(math.floor(mean / reference + 0.5), -1e9), 1e9))
         begin = self.base[min(max(int(reference), 0), 255)] if self.kind == "below" else 0
-        return begin + sum(limit <= math.floor(measure) for limit in self.limits), whole
+        return begin + sum(limit <= math.floor(measure) for limit in self.limits), whole, mean
 
     def known(self, token: int, whole: int, reference: float) -> float:
         level = self.level(token)
@@ -326,6 +326,7 @@ def decode_stream(
 ) -> None:
     tokens: dict[str, list[int]] = {name: [] for name in columns} | hints
     known: dict[str, list[float]] = {name: [] for name in columns}
+    misses: dict[str, list[float]] = {name: [] for name in columns}
     begin = 0
     while begin < count:
         end = min(count, begin + min(16384, max(128, 8 * (begin // 16))))
@@ -340,11 +341,13 @@ def decode_stream(
                 whole = 0
                 if isinstance(column, Predicted):
                     of = reference(name, column, values, hints, i)
-                    more, whole = column.context([(weight, known[name][j]) for weight, j in weights[i]], of)
+                    near = [(weight, known[name][j], misses[name][j]) for weight, j in weights[i]]
+                    more, whole, mean = column.context(near, of)
                     context += more
                 tokens[name].append(stream.token(column.tables, context))
                 if isinstance(column, Predicted):
                     known[name].append(column.known(tokens[name][i], whole, of))
+                    misses[name].append(abs(known[name][i] - mean))
                 wholes.append(whole)
             for i in range(begin, end):
                 values.setdefault(name, []).append(column.value(stream, tokens[name][i]) + wholes[i - begin])
@@ -397,7 +400,7 @@ class Harmonics:
             for i in some:
                 if k in ones[i]:
                     mean = 0.0
-                    for weight, j in weights[i]:
+                    for weight, j in reversed(weights[i]):
                         mean += weight * ((sh[j][3 * k] > 0) - (sh[j][3 * k] < 0))
                     part = sum(mean >= limit for limit in (-0.6, -0.3, -0.08, 0.08, 0.3, 0.6))
                     token = stream.token(self.triples, min(self.kinds[i] - 1, 3) + 4 * part)

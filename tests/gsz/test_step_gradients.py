@@ -100,9 +100,12 @@ def test_the_price_of_a_step_is_what_the_file_grows_by() -> None:
     grid = codec.fit(splats)
     octaves = learning(grid, splats)
     bits = grid.estimated_bits(splats)
-    assert bits is not None and float(bits.detach()) == pytest.approx(8 * len(grid.encode(splats)), rel=1e-3)
+    assert float(bits.detach()) == pytest.approx(8 * len(grid.encode(splats)), rel=1e-3)
     bits.backward()
     assert octaves.grad is not None and octaves.grad.tolist() == pytest.approx([3000 * price for price in priced])
+    octaves.grad = None
+    grid.pay(splats.clone().requires_grad_(), 0.5)
+    assert octaves.grad is not None and octaves.grad.tolist() == pytest.approx([1500 * price for price in priced])
     finer = replace(codec, octaves=(0.0, 0.0, 0.0, 0.0, -0.25, 0.0, 0.0))
     grown = 8 * (len(finer.fit(splats).encode(splats)) - len(codec.fit(splats).encode(splats)))
     assert grown / 3000 == pytest.approx(-0.25 * priced[4], rel=0.15)
