@@ -34,6 +34,7 @@ def finetune(
     progress: Callable[[float | None], None] = lambda loss: None,
     lr_factor: float = 1.0,
     corrections: Sequence[Correction] | None = None,
+    prefix_iterations: int | None = None,
     learning: int = 0,
 ) -> tuple[GaussianModel, Grid]:
     """Fine-tune a model on a codec's grid.
@@ -53,6 +54,7 @@ def finetune(
         lr_factor: What the learning rates of scales, rotations, opacities and ``sh_dc`` are multiplied with.
         corrections: ``None`` trains the whole alone. Otherwise the layers of the file are trained along, the most
             important Gaussians being the first rows, and these are the layers' corrections to begin with, if any.
+        prefix_iterations: After so many iterations the whole is trained alone; ``None`` is never.
         learning: For so many iterations, from the first one, the grid's steps are learned; then they stay.
 
     Returns:
@@ -84,16 +86,18 @@ def finetune(
     # For the file's estimated bits, or where there is no estimate for sh_rest.
     pays = recipe.rate_weight > 0.0 and grid.has_estimate
     for step, camera in zip(range(steps), ranks.dealt(views.shuffled(seed)), strict=False):
-        if learned is not None and step * ranks.count() >= learning:
+        done = step * ranks.count()
+        if learned is not None and done >= learning:
             learned.requires_grad_(False)
         grid.observe(splats)
-        prefix = prefixes.draw()
+        prefix = prefixes.draw() if prefix_iterations is None or done < prefix_iterations else None
         snapped = grid.snap(prefixes.of(splats, prefix))
         image = views.render(camera, prefixes.corrected(snapped, prefix)).image
         loss = photometric_loss(image, views.target(camera), recipe.dssim_weight)
         if not pays and recipe.sh_rest_penalty and snapped.sh_rest.numel():
             loss = loss + recipe.sh_rest_penalty * snapped.sh_rest.abs().mean()
         loss.backward()
+        del snapped, image  # What is computed next takes memory of its own.
         if pays:
             price = recipe.rate_weight / len(splats)
             loss = loss.detach() + price * grid.pay(splats, price, prefixes.end(prefix))

@@ -93,6 +93,8 @@ class Recipe:
     prefix_share: Number = 0.5
     """With progressive: fraction of the final iterations that are for coarser models, each of these as often; the
     others are for the whole."""
+    prefix_end: Number = 1.0
+    """With progressive: after this fraction of the final iterations the whole is trained alone."""
     correction_lr: Number = 0.002
     """With progressive: learning rate of what is added to all log-scales and opacities of each coarser model; 0 adds
     nothing."""
@@ -151,7 +153,7 @@ class Recipe:
             require(name, getattr(self, name) >= 0.0, "must not be negative")
         for name in ("sh_rest_penalty", "rate_weight", "correction_lr", "steps_lr", *_LEARNING_RATES.values()):
             require(name, 0.0 <= getattr(self, name) < math.inf, "must be a number that is not negative")
-        for name in ("sh_prune_fraction", "dssim_weight", "regrow_fraction", "prefix_share"):
+        for name in ("sh_prune_fraction", "dssim_weight", "regrow_fraction", "prefix_share", "prefix_end"):
             require(name, 0.0 <= getattr(self, name) <= 1.0, "must lie between 0 and 1")
         require("prune_fraction", 0.0 < self.prune_fraction < 1.0, "must lie between 0 and 1")
         require("lr_decay", 0.0 < self.lr_decay <= 1.0, "must be above 0 and at most 1")

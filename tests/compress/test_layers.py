@@ -130,6 +130,18 @@ def test_every_cut_of_a_file_decodes_to_what_was_trained(views: Views):
     assert all(torch.equal(one, other) for (_, one), (_, other) in zip(*map(named, (start, splats)), strict=True))
 
 
+def test_prefixes_are_trained_up_to_an_iteration(views: Views):
+    splats, codec, recipe = tiny_splats(1100), registry.codec("gsz:layers=3"), Recipe(progressive=True)
+    tuned, grid = finetune(splats, codec, views, recipe, 6, (0,), corrections=(), prefix_iterations=0)
+    alone, _ = finetune(splats, codec, views, recipe, 6, (0,))
+    assert not any(map(any, grid.corrections))
+    assert all(torch.equal(one, other) for (_, one), (_, other) in zip(*map(named, (tuned, alone)), strict=True))
+    tuned, grid = finetune(splats, codec, views, recipe, 12, (0,), corrections=(), prefix_iterations=10)
+    longer, other_grid = finetune(splats, codec, views, recipe, 12, (0,), corrections=())
+    assert all(map(any, grid.corrections)) and grid.corrections != other_grid.corrections
+    assert not torch.equal(tuned.sh_dc, longer.sh_dc)
+
+
 def test_training_prefixes_makes_them_better(larger: tuple[Path, Path]):
     scene = open_scene(SceneOptions(source_path=larger[0], eval=True))
     views = Views.of(scene, scene.train[:4])
