@@ -97,6 +97,7 @@ def finetune(
         if not pays and recipe.sh_rest_penalty and snapped.sh_rest.numel():
             loss = loss + recipe.sh_rest_penalty * snapped.sh_rest.abs().mean()
         loss.backward()
+        del snapped, image  # What is computed next takes memory of its own.
         if pays:
             price = recipe.rate_weight / len(splats)
             loss = loss.detach() + price * grid.pay(splats, price, prefixes.end(prefix))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,14 +33,22 @@ from gsz.errors import UserError
 from gsz.files import read_bytes
 from gsz.registry import Codec, Grid
 from gsz.splats import Splats
+from quality.summary import ViewMetrics
 from scene.gaussian_model import GaussianModel
 from utils import ranks
 from utils.progress import Progress, silent
 
 log = logging.getLogger(__name__)
 
+Label = Mapping[str, Any]
+_NOTHING_SAID: Label = {}
+
 EXPECTED_ROUNDS = 24
 """Rounds that the progress counts on until it knows better."""
+LABEL_SHARE = 0.05
+"""Of a target size, what a file may spend on saying what it is."""
+_LONGEST = ViewMetrics(99.99, 0.9999, None)
+"""What takes no fewer digits than any quality."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,7 @@ def compress(
     run: RunDir,
     *,
     settings: dict[str, Any],
+    label: Label = _NOTHING_SAID,
     state: RunState | None = None,
     progress: Progress = silent,
 ) -> Result:
@@ -83,23 +92,32 @@ def compress(
         recipe: All settings of the method.
         run: Where to write. The state after every stage goes there, so that a killed run can be resumed.
         settings: What the result depends on; a run is only resumed with the same.
+        label: What the file is to say of itself besides its quality, where its format has room for it.
         state: Where a killed run left off, if it is to go on.
         progress: Counts iterations of fine-tuning.
     """
     if state is not None:
         log.info("resuming after stage %r", state.journal[-1].stage)
-    loop = _Loop(roles, recipe, run, state or RunState(settings, original, []), progress)
+    loop = _Loop(roles, recipe, run, state or RunState(settings, original, []), progress, label)
     return loop.to_the_end(original_bytes)
 
 
 def repick(
-    journal: Journal, roles: Roles, recipe: Recipe, run: RunDir, size: int, *, progress: Progress = silent
+    journal: Journal,
+    roles: Roles,
+    recipe: Recipe,
+    run: RunDir,
+    size: int,
+    *,
+    label: Label = _NOTHING_SAID,
+    progress: Progress = silent,
 ) -> Result:
     """Do only the final stage of a finished run again, from the first of its rounds whose file fits another size.
 
     Args:
         journal: That of the finished run. All of its rounds stay in it and in the front.
         size: Bytes.
+        label: As for :func:`compress`.
 
     Raises:
         UserError: none of the rounds is as small as that.
@@ -113,7 +131,7 @@ def repick(
             read = partial(run.read_front, row, recipe.make_codec().suffix, finished=True)
             splats = GaussianModel.of(ranks.once(read))
             state = RunState({}, splats, rows[:end], rounds_ended=True)
-            return _Loop(roles, recipe, run, state, progress).final(splats, size, rows)
+            return _Loop(roles, recipe, run, state, progress, label).final(splats, size, rows)
     smallest = min((row.bytes for row in rows[1:]), default=0)
     raise UserError(
         f"{run.path}: none of its rounds is as small as {size / 1e6:g} MB; the smallest is {smallest / 1e6:.2f} MB: "
@@ -164,12 +182,15 @@ class _Loop:
         state: Where it stands.
     """
 
-    def __init__(self, roles: Roles, recipe: Recipe, run: RunDir, state: RunState, progress: Progress) -> None:
+    def __init__(
+        self, roles: Roles, recipe: Recipe, run: RunDir, state: RunState, progress: Progress, label: Label
+    ) -> None:
         self.roles = roles
         self.judge = roles.judge
         self.recipe = recipe
         self.codec = recipe.make_codec()
         self.run = run
+        self.label = label
         # States are read to the CPU, whoever renders.
         self.state = replace(state, splats=self._on_device(state.splats))
         self.budget = recipe.budget(state.journal[0].gaussians if state.journal else len(state.splats))
@@ -287,18 +308,46 @@ class _Loop:
         """
         clock = _Clock()
         views = self.roles.everything if self.recipe.final_uses_all else self.roles.training
-        encoded = self._finish(self._on_device(splats), views, size)
+        splats = self._on_device(splats)
+        room = self._room_for_label(splats, size)
+        encoded = self._finish(splats, views, None if size is None else size - (room or 0))
         finetune_seconds = clock.lap()
         path = ranks.once(lambda: self.run.write_compressed(encoded.codec.suffix, encoded.data))
         encode_seconds = clock.lap()
         data = ranks.once(lambda: read_bytes(path))
         decoded = registry.decode(data, path)
         verdict = self.judge.judge(decoded)
+        if room is not None:
+            data = encoded.codec.labelled(data, self._full_label(verdict.measured, len(decoded)))
+            ranks.once(lambda: self.run.write_compressed(encoded.codec.suffix, data))
         times = (0.0, finetune_seconds, encode_seconds, clock.lap())
         done = self.state.journal[-1].iteration + self.recipe.final_iterations
         row = _row(FINAL, done, len(decoded), verdict, len(data), times)
         self._say_what_cuts_are_worth(data, path)
         return Result(path, GaussianModel.of(decoded), [*listed, row])
+
+    def _full_label(self, measured: ViewMetrics, count: int) -> dict[str, Any]:
+        """The label with the quality of ``count`` Gaussians. It is never longer than that of :data:`_LONGEST`."""
+        views = "photographs" if self.judge.assumed is None else "renders of the source"
+        quality = {
+            "psnr": round(min(max(measured.psnr, 0.0), _LONGEST.psnr), 2),
+            "ssim": round(min(max(measured.ssim, 0.0), 1.0), 4),
+            "views": len(self.judge.views.cameras),
+            "of": self.recipe.stop_on,
+            "unseen": not self.recipe.final_uses_all,
+            "against": views,
+            "gaussians": count,
+        }
+        return {**self.label, "quality": quality}
+
+    def _room_for_label(self, splats: GaussianModel, size: int | None) -> int | None:
+        """How many bytes the label takes at most; None where there is none, or ``size`` is too small for one."""
+        if not self.label or "metadata" not in self.codec.keeps:
+            return None
+        one = splats.select(torch.zeros(1, dtype=torch.long, device=splats.device))
+        data = encode(one, self.codec, self.codec.fit(one)).data
+        room = len(self.codec.labelled(data, self._full_label(_LONGEST, len(splats)))) - len(data)
+        return room if size is None or room <= LABEL_SHARE * size else None
 
     def _say_what_cuts_are_worth(self, data: bytes, path: Path) -> None:
         """Log the quality of the coarser models that a file in layers can be cut to."""

@@ -13,7 +13,7 @@ Fine-tuning renders ``grid.snap(splats)``, so what is optimized is what is shipp
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -155,7 +155,7 @@ class Codec(ABC):
     layers: int = 1
     """How many layers its files have at most."""
     keeps: ClassVar[frozenset[str]] = frozenset()
-    """Which of ``offset`` and ``antialiased`` its files can say of a model."""
+    """Which of ``offset``, ``antialiased`` and ``metadata`` its files can say of a model."""
 
     @classmethod
     @abstractmethod
@@ -191,6 +191,10 @@ class Codec(ABC):
             CodecError: as :meth:`decode`.
         """
         raise UserError(f"{source}: {self.name} files have no layers; leave level, max_bytes and keep out")
+
+    def labelled(self, data: bytes, metadata: Mapping[str, Any]) -> bytes:
+        """A file that this codec wrote, with this metadata in place of what it has; as it is where there is no room."""
+        return data
 
     @property
     def learns_steps(self) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gsz import registry
+from gsz import __version__, registry
 from gsz.contract import Codec
 from gsz.errors import UserError
 from gsz.files import write_bytes
@@ -70,10 +71,18 @@ def convert(
     if is_part and found.name == chosen.name and not (codec or target_bytes or activated or read_as):
         write_bytes(target, data)
         return Written(Path(target), chosen, len(splats), len(data))
+    splats = splats.replace(metadata=_label(splats, found, data))
     if target_bytes is not None:
         chosen = _for_size(chosen, splats, target_bytes)
     data = registry.write(target, splats, chosen)
     return Written(Path(target), chosen, len(splats), len(data))
+
+
+def _label(splats: Splats, found: Codec, data: bytes) -> dict[str, Any]:
+    """What the written file says of itself. What the source said stays, but its quality, which is not the target's."""
+    said = {key: value for key, value in splats.metadata.items() if key != "quality"}
+    source = {"format": found.name, "gaussians": len(splats), "bytes": len(data)}
+    return {"generator": f"gsz {__version__}", "source": source, **said}
 
 
 def _stream(data: bytes, source: str | Path, target: Path, codec: Codec) -> Written:

@@ -24,6 +24,7 @@ from gsz.cleaning import listed
 from gsz.errors import UserError
 from gsz.files import write_text
 from gsz.ply_header import abridged
+from programs.label import label_of
 from programs.options import CompressOptions, Inputs
 from programs.own_renders import ASSUMED_QUALITY, scene_without_photographs
 from programs.provenance import how_it_is_made
@@ -93,11 +94,14 @@ def run(options: CompressOptions, progress: Progress = silent) -> Result | None:
     state = ranks.once(lambda: folder.load_state(settings) if options.resume and folder.has_state() else None)
     if state is None and ranks.is_first():
         write_description(folder.begin(recipe.to_yaml()), options, scene, original, original_path)
+    size = original_path.stat().st_size
+    label = label_of(original, size, scene.train)
     if options.pick is not None:
-        result = repick(listed, roles, recipe, folder, options.pick, progress=progress)
+        result = repick(listed, roles, recipe, folder, options.pick, label=label, progress=progress)
     else:
-        size = original_path.stat().st_size
-        result = compress(original, size, roles, recipe, folder, settings=settings, state=state, progress=progress)
+        result = compress(
+            original, size, roles, recipe, folder, settings=settings, label=label, state=state, progress=progress
+        )
     if ranks.count() > 1:
         log.info("%d processes shared the run; this one spent %s", ranks.count(), ranks.time_spent())
     if not ranks.leave():

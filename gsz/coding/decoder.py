@@ -87,7 +87,7 @@ class Decoder:
 
         Args:
             prediction: what is coded, parts of a unit in the map of contexts, and this map.
-            base, reference, recent: see :func:`gsz.coding.neighbors.predict`. ``recent`` is filled in.
+            base, reference, recent, misses: see :func:`gsz.coding.neighbors.predict`. The last two are filled in.
         """
         alphabet, count = column.alphabet, len(base)
         tables = column.tables
@@ -225,7 +225,7 @@ def _decode_tokens(words, states, recent, contexts, previous, counts, symbols, g
     """Decode and count as many tokens as ``recent`` has room for behind the last eight."""
     count, size = at(len(contexts)), at(size)
     position, last, begin = states[_POSITION], at(len(words) - LANES), states[_LANE]
-    # Other columns have driven this one's slots out of the cache; soon nearly every line of them will be needed.
+    # Other columns have driven this one's guide out of the cache; soon nearly every line of them will be needed.
     if count > at(len(guide) >> 6):
         for i in range(at(0), at(len(guide)), at(64)):
             _prefetch(guide, i)

@@ -37,10 +37,10 @@ def no_places() -> Floats:
 
 
 def weights_of(places: Floats) -> Floats:
-    """``(n / 8, NEIGHBORS, LANES)`` weights of the neighbors of each Gaussian, the one eight before first.
+    """Weights of the neighbors of each Gaussian. They add up to 1, or are 0 where there are none.
 
-    They add up to 1, or are 0 where there are none. Gaussians stand in groups of eight, so that a processor computes
-    for all of a group at once.
+    Gaussians stand in groups of eight, so that a processor computes for all of a group at once: ``(n / 8, NEIGHBORS,
+    LANES)`` numbers in a row, of the neighbors eight before first.
 
     Args:
         places: ``(3, HISTORY + n)``, those of the Gaussians before and of these.

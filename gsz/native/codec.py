@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from gsz.native.fit import fit_steps
 from gsz.native.grid import GszFast3dgsGrid, GszGrid, LayeredGrid
 from gsz.native.layer_coding import LayerCoding
 from gsz.native.layers import MAX_LAYERS
+from gsz.native.metadata import pack_metadata
 from gsz.native.native_packing import NativePacking
 from gsz.native.packings import packing_of
 from gsz.native.settings import DEFAULT_QUALITY, GRIDS, GridSettings, preset
@@ -150,6 +152,12 @@ class GszCodec(Codec):
         if keep is not None:
             layers = min(layers, _layers_to_keep(header, source, keep))
         return data[: header.end_of(layers - 1)]
+
+    def labelled(self, data: bytes, metadata: Mapping[str, Any]) -> bytes:
+        header = Header.parse(data, "<bytes>")
+        streams = data[header.size :]
+        header.label = pack_metadata(dict(metadata))
+        return header.pack() + streams
 
     def info(self, data: bytes, source: str = "<bytes>") -> dict[str, Any]:
         """As the contract says; ``bytes`` by attribute, ``layers`` with count and bytes, and the rest of the header."""

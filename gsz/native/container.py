@@ -11,7 +11,7 @@ from typing import Any
 from gsz.contract import CodecError, Correction
 from gsz.native.layers import MAX_LAYERS
 from gsz.native.layout import ATTRIBUTES
-from gsz.native.metadata import pack_metadata, unpack_metadata
+from gsz.native.metadata import unpack_metadata
 from gsz.splats import sh_coefficients
 
 MAGIC = b"\x89GSZ\r\n\x1a\n"
@@ -46,7 +46,7 @@ class Header:
         sections: for each layer, the (length, CRC-32) of each attribute's stream and of the padding.
         antialiased: see :class:`gsz.splats.Splats`.
         offset: the same; zeros for none.
-        metadata: see :mod:`gsz.native.metadata`.
+        label: the metadata in JSON, as bytes; see :mod:`gsz.native.metadata`.
     """
 
     grid: int
@@ -58,7 +58,7 @@ class Header:
     sections: list[list[tuple[int, int]]] = field(default_factory=list)
     antialiased: bool = False
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    metadata: dict[str, Any] = field(default_factory=dict)
+    label: bytes = b""
 
     @property
     def coefficients(self) -> int:
@@ -66,10 +66,15 @@ class Header:
         return sh_coefficients(self.sh_degree)
 
     @property
+    def metadata(self) -> dict[str, Any]:
+        """What the label says."""
+        return unpack_metadata(self.label, "<header>")
+
+    @property
     def size(self) -> int:
         """Bytes before the first stream."""
-        metadata = len(pack_metadata(self.metadata))
-        return _PREFIX.size + len(self.parameters) + metadata + len(self.column_sizes) + len(self.counts) * _LAYER_SIZE
+        texts = len(self.parameters) + len(self.label) + len(self.column_sizes)
+        return _PREFIX.size + texts + len(self.counts) * _LAYER_SIZE
 
     def layer_bytes(self, layer: int) -> int:
         return sum(length for length, _ in self.sections[layer])
@@ -88,13 +93,12 @@ class Header:
         return sum(self.end_of(layer) <= available for layer in range(len(self.counts)))
 
     def pack(self) -> bytes:
-        metadata = pack_metadata(self.metadata)
-        parts = [self.parameters, metadata, bytes(size - 1 for size in self.column_sizes)]
+        parts = [self.parameters, self.label, bytes(size - 1 for size in self.column_sizes)]
         for count, correction, sections in zip(self.counts, self.corrections, self.sections, strict=True):
             parts.append(_LAYER.pack(count, *correction))
             parts.extend(_SECTION.pack(*section) for section in sections)
         numbers = (self.grid, self.sh_degree, len(self.counts), len(self.column_sizes), len(self.parameters))
-        prefix = _PREFIX.pack(MAGIC, VERSION, int(self.antialiased), *numbers, len(metadata), 0, *self.offset)
+        prefix = _PREFIX.pack(MAGIC, VERSION, int(self.antialiased), *numbers, len(self.label), 0, *self.offset)
         header = bytearray(prefix + b"".join(parts))
         header[_CRC] = struct.pack("<I", _checksum(header))
         return bytes(header)
@@ -131,10 +135,11 @@ class Header:
             raise CodecError(f"{source}: the header contradicts itself; the file was not written by gsz")
         body = data[_PREFIX.size : size]
         parameters, body = body[:parameter_bytes], body[parameter_bytes:]
-        metadata = unpack_metadata(body[:metadata_bytes], source)
+        label = body[:metadata_bytes]
+        unpack_metadata(label, source)
         sizes, directory = body[metadata_bytes:][:columns], body[metadata_bytes:][columns:]
         header = Header(grid, sh_degree, parameters, [1 + size for size in sizes], [])
-        header.antialiased, header.offset, header.metadata = bool(features & 1), offset, metadata
+        header.antialiased, header.offset, header.label = bool(features & 1), offset, bytes(label)
         for begin in range(0, len(directory), _LAYER_SIZE):
             count, *correction = _LAYER.unpack_from(directory, begin)
             sections = list(_SECTION.iter_unpack(directory[begin + _LAYER.size : begin + _LAYER_SIZE]))

@@ -18,6 +18,7 @@ from gsz.native.fast3dgs_packing import PackedFast3dgs
 from gsz.native.layer_coding import LayerCoding, prepare
 from gsz.native.layers import layer_ends, split
 from gsz.native.layout import column_sizes
+from gsz.native.metadata import pack_metadata
 from gsz.native.native_packing import PackedNative
 from gsz.native.packing import Packed
 from gsz.native.steps import Steps
@@ -77,7 +78,7 @@ class LayeredGrid(Grid):
             corrections=[*self.corrections, *[Correction()] * len(layers)][: len(layers)],
             antialiased=splats.antialiased,
             offset=(0.0, 0.0, 0.0) if splats.offset is None else tuple(splats.offset.tolist()),
-            metadata=splats.metadata,
+            label=pack_metadata(splats.metadata),
         )
         coding = LayerCoding(packed.packing, header.coefficients, header.column_sizes)
         return container.assemble(header, [coding.encode_layer(layer) for layer in layers])

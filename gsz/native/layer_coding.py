@@ -239,6 +239,7 @@ class _Near:
     Attributes:
         weights: of the block at hand, see :func:`gsz.coding.neighbors.weights_of`.
         recent: by column ``(HISTORY + n,)`` float64, what is known of the Gaussians before and of these.
+        misses: the same of how far that was from what was predicted.
     """
 
     def __init__(self, plans: dict[str, ColumnPlan]):

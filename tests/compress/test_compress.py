@@ -302,6 +302,40 @@ def test_a_run_writes_all_it_should_and_reports_its_own_file(tiny: tuple[Path, P
     assert Recipe.from_yaml(tmp_path / "recipe.yaml").first_iterations == 4
 
 
+def test_a_file_says_who_made_it_from_what_and_how_good_it_is(tiny: tuple[Path, Path], tmp_path: Path):
+    result = compress(tiny, tmp_path, "--codec", "gsz", "--max_rounds", "1")
+    said = registry.info(result.path)["metadata"]
+    last = result.journal[-1]
+    assert said["generator"].startswith("gsz ")
+    assert said["source"] == {"gaussians": 150, "bytes": result.journal[0].bytes}
+    assert said["quality"] == {
+        "psnr": round(last.psnr, 2),
+        "ssim": round(last.ssim, 4),
+        "views": 2,
+        "of": "validation",
+        "unseen": True,
+        "against": "photographs",
+        "gaussians": last.gaussians,
+    }
+    # What the viewer turns about, and where it stands at first.
+    scene = open_scene(SceneOptions(source_path=tiny[0], eval=True), validation_every=10)
+    assert np.linalg.norm(said["up"]) == pytest.approx(1, abs=2e-3)
+    assert np.mean([np.dot(-view.world_to_camera[1, :3], said["up"]) for view in scene.train]) > 0.1
+    assert said["camera"]["position"] == pytest.approx(scene.train[0].center, abs=1e-3)
+    assert last.bytes == result.path.stat().st_size
+
+
+def test_a_label_counts_for_the_size_and_is_left_out_of_tiny_files(
+    tiny: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    extra = ["--codec", "gsz", "--max_psnr_drop", "inf", "--max_rounds", "30", "--target_size"]
+    tiny_file = compress(tiny, tmp_path / "small", *extra, "2500").path
+    assert "metadata" not in registry.info(tiny_file) and tiny_file.stat().st_size <= 2500
+    monkeypatch.setattr("compress.loop.LABEL_SHARE", 0.2)
+    larger = compress(tiny, tmp_path / "larger", *extra, "4500").path
+    assert "metadata" in registry.info(larger) and 0.98 * 4500 <= larger.stat().st_size <= 4500
+
+
 def test_a_spent_budget_ends_the_rounds(tiny: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     result = compress(tiny, tmp_path, "--prune_fraction", "0.6", "--max_psnr_drop", "0.01", "--round_iterations", "1")
     assert [row.stage for row in result.journal] == ["uncompressed", "first", "round 1", "final"]

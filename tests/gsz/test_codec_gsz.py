@@ -22,7 +22,7 @@ from gsz.coding.morton import deinterleave, interleave
 from gsz.contract import Correction
 from gsz.errors import UserError
 from gsz.fast3dgs import Fast3dgsCodec
-from gsz.native import QUALITIES, GridSettings, GszCodec, GszGrid, container
+from gsz.native import QUALITIES, GridSettings, GszCodec, GszGrid
 from gsz.native.container import Header
 from gsz.native.grid import RATE_LIFE
 from gsz.native.layers import in_lanes, smallest
@@ -428,11 +428,37 @@ def test_a_file_keeps_what_is_known_about_the_model() -> None:
             codec.fit(splats).encode(splats.replace(metadata=wrong))
 
 
+def test_a_label_may_be_replaced_and_written_in_any_way_that_json_has() -> None:
+    splats = random_model(200)
+    codec = GszCodec()
+    data = codec.fit(splats).encode(splats)
+    labelled = codec.labelled(data, {"up": [0, 1, 0]})
+    header, before = Header.parse(labelled, "labelled.gsz"), Header.parse(data, "plain.gsz")
+    assert labelled[header.size :] == data[before.size :]
+    header.label = b' { "up" : [ 0, 1, 0 ] } '  # As another program might.
+    spaced = header.pack() + data[before.size :]
+    for file in (labelled, spaced):
+        assert codec.decode(file).metadata == codec.info(file)["metadata"] == {"up": [0, 1, 0]}
+    assert codec.labelled(spaced, {}) == data
+
+
+def test_a_conversion_says_where_a_file_is_from_but_not_the_quality_of_another(tmp_path: Path) -> None:
+    source, first, second = tmp_path / "a.ply", tmp_path / "a.gsz", tmp_path / "b.gsz"
+    registry.write(source, random_model(50))
+    convert(source, first)
+    said = registry.info(first)["metadata"]
+    assert said["source"] == {"format": "ply", "gaussians": 50, "bytes": source.stat().st_size}
+    model = registry.read(first)
+    registry.write(first, model.replace(metadata=model.metadata | {"quality": {"psnr": 30.0}, "copyright": "Zoe"}))
+    convert(first, second, "gsz:quality=low")
+    assert registry.info(second)["metadata"] == said | {"copyright": "Zoe"}
+
+
 @pytest.mark.parametrize("packed", [b"[1]", b"{", b'{"a": NaN}', b'{"a": "\xff"}', b"[" * 60_000, b"{}" * 2])
 def test_metadata_that_is_no_json_object_is_refused(packed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     splats = random_model(5, sh_degree=0)
     codec = GszCodec()
-    monkeypatch.setattr(container, "pack_metadata", lambda metadata: packed)
+    monkeypatch.setattr("gsz.native.grid.pack_metadata", lambda metadata: packed)
     data = codec.fit(splats).encode(splats)
     with pytest.raises(CodecError, match=r"^odd\.gsz: the metadata is no JSON object"):
         codec.decode(data, "odd.gsz")
