@@ -39,7 +39,8 @@ class Decoder:
         if len(data) < STATE_BYTES or len(data) % 2:
             raise StreamError(f"a stream of {len(data)} bytes")
         self._length = (len(data) - STATE_BYTES) // 2
-        self._words = np.zeros(self._length + _GUARD, np.uint16)
+        self._words = np.empty(self._length + _GUARD, np.uint16)
+        self._words[self._length :] = 0
         self._words[: self._length] = np.frombuffer(data, "<u2", offset=STATE_BYTES)
         self._states = np.zeros(LANES + 2, np.uint64)
         self._states[:LANES] = np.frombuffer(data, "<u4", LANES)

@@ -59,9 +59,8 @@ class Tables:
         slots, and keep it up to date.
         """
         self.flat_guide = np.empty(len(self.symbols) << GUIDE_BITS, np.uint8)
-        for context, guide in zip(self.symbols, self.flat_guide.reshape(len(self.symbols), -1), strict=True):
-            ends = np.cumsum(context & 0xFFFF)
-            guide[:] = np.searchsorted(ends, np.arange(len(guide)) * (ONE >> GUIDE_BITS), side="right")
+        self._built_at[:] = _NEVER
+        self.rebuild()
 
     def rebuild(self) -> None:
         """Bring the distributions of those contexts up to the counts that have learnt enough since they were."""

@@ -252,10 +252,10 @@ class _Near:
         """Go to the next block, whose places are ``(n, 3)``."""
         self._places = np.concatenate([self._places[:, -HISTORY:], places.T], axis=1)
         self.weights = weights_of(self._places)
-        for name, before in self.recent.items():
-            self.recent[name] = np.concatenate([before[-HISTORY:], np.empty(len(places))])
-        for name, before in self.misses.items():
-            self.misses[name] = np.concatenate([before[-HISTORY:], np.empty(len(places))])
+        for known in (self.recent, self.misses):
+            for name, before in known.items():
+                known[name] = np.empty(HISTORY + len(places))
+                known[name][:HISTORY] = before[-HISTORY:]
 
     def of(self, begin: int, end: int) -> np.ndarray:
         """The weights of Gaussians of the block; ``begin`` is a multiple of eight."""

@@ -246,7 +246,7 @@ def dequantize_into(model: Splats, symbols: Symbols, fineness: Finenesses, steps
         model.log_scales,
         model.quaternions,
     )
-    model.sh_dc[:, 0] = symbols.dc * np.take(steps.dc_steps, fineness.dc)[:, None]
+    _dequantize_colors(symbols.dc, fineness.dc, steps.dc_steps, model.sh_dc)
     model.opacity_logits[:, 0] = steps.opacity_logits[symbols.opacities]
 
 
@@ -587,6 +587,14 @@ COEFFICIENTS = 16
 def vectors_of(coefficients: int, number: int, kind: type[np.generic]) -> np.ndarray:
     """``(number, n)`` uninitialized numbers, one for each coefficient of :data:`ROWS_OF_VECTORS` Gaussians."""
     return np.empty((number, ROWS_OF_VECTORS * coefficients + COEFFICIENTS), kind)
+
+
+@kernel
+def _dequantize_colors(symbols, fineness, steps, colors):
+    for i in range(len(symbols)):
+        step = steps[fineness[i]]
+        for channel in range(3):
+            colors[i, 0, channel] = symbols[i, channel] * step
 
 
 def snap_sh(sh_rest: np.ndarray, fineness: np.ndarray, steps: Steps, snapped: np.ndarray) -> None:

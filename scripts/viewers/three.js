@@ -35,10 +35,10 @@ export async function show({ file, camera, turn }) {
   const eye = new THREE.PerspectiveCamera(verticalDegrees(camera), aspectOf(camera), 0.1, 1000);
   new THREE.Matrix4().fromArray(matrixOf(camera)).decompose(eye.position, eye.quaternion, eye.scale);
   for (let frame = 0; frame < 4; frame++) {
-    await renderer.renderAsync(scene, eye);
+    renderer.render(scene, eye);
     await pause(700);
   }
-  await renderer.renderAsync(scene, eye);
+  renderer.render(scene, eye);
   const copy = document.createElement("canvas");
   [copy.width, copy.height] = [camera.width, camera.height];
   copy.getContext("2d").drawImage(renderer.domElement, 0, 0);
