@@ -6,9 +6,9 @@
         --final_iterations 1000 --json output/steps.json
 
 Every run is the final stage of ``train.py`` alone, from the same model. Models are measured on the test views, read
-back from their files. The last column says how many bytes more or less a file has than one of fixed steps with the
-same PSNR would have, by the straight lines between those (in logarithms of bytes). A run whose result the JSON file
-already holds is not done again.
+back from their files. The last columns say how many bytes more or less a file has than one of fixed steps with the same
+PSNR would have, on test and on training views, by the straight lines between those (in logarithms of bytes). A run
+whose result the JSON file already holds is not done again.
 """
 
 from __future__ import annotations
@@ -109,7 +109,18 @@ def compare(run: Options) -> list[dict[str, Any]]:
 def results_table(rows: list[dict[str, Any]]) -> str:
     """A row a variant in Markdown."""
     steps = list(dict.fromkeys(name for row in rows for name in row["steps"]))
-    header = ["", "bytes", "B/G", "PSNR", "SSIM", "training PSNR", *steps, "CPU-s", "at equal PSNR"]
+    header = [
+        "",
+        "bytes",
+        "B/G",
+        "PSNR",
+        "SSIM",
+        "training PSNR",
+        *steps,
+        "CPU-s",
+        "at equal PSNR",
+        "on training views",
+    ]
     table = []
     for row in rows:
         test, trained = ViewMetrics(**row["test"]), ViewMetrics(**row["training"])
@@ -120,32 +131,34 @@ def results_table(rows: list[dict[str, Any]]) -> str:
             f"{trained.psnr:.2f}",
             *(f"{row['steps'][name]:.3g}" for name in steps),
         ]
-        saved = bytes_saved(row, [other for other in rows if other["variant"].startswith("fixed")])
-        cells += [f"{row['cpu_seconds']:.0f}", NOT_AVAILABLE if saved is None else f"{-100 * saved:+.1f} %"]
+        fixed = [other for other in rows if other["variant"].startswith("fixed")]
+        cells.append(f"{row['cpu_seconds']:.0f}")
+        for views in ("test", "training"):
+            saved = bytes_saved(row, fixed, views)
+            cells.append(NOT_AVAILABLE if saved is None else f"{-100 * saved:+.1f} %")
         table.append(cells)
     return format_table(header, table, "markdown")
 
 
-def bytes_saved(row: dict[str, Any], fixed: list[dict[str, Any]]) -> float | None:
+def bytes_saved(row: dict[str, Any], fixed: list[dict[str, Any]], views: str) -> float | None:
     """The fraction of the bytes that fixed steps need for the same PSNR, by the lines between their best files.
 
     The lines at both ends go on.
 
+    Args:
+        views: whose PSNR, ``test`` or ``training``.
+
     Returns:
         None for fixed steps themselves, and where these have no line.
     """
-    front = [one for one in fixed if not any(_is_better(other, one) for other in fixed)]
+    points = [(one[views]["psnr"], math.log(one["bytes"])) for one in fixed]
+    front = sorted(one for one in points if not any(other[1] < one[1] and other[0] >= one[0] for other in points))
     if row in fixed or len(front) < 2:
         return None
-    qualities, sizes = zip(*sorted((one["test"]["psnr"], math.log(one["bytes"])) for one in front), strict=True)
-    above = min(max(bisect(qualities, row["test"]["psnr"]), 1), len(front) - 1)
-    slope = (sizes[above] - sizes[above - 1]) / (qualities[above] - qualities[above - 1])
-    return 1.0 - row["bytes"] / math.exp(sizes[above] + slope * (row["test"]["psnr"] - qualities[above]))
-
-
-def _is_better(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether a file is smaller and has no less PSNR."""
-    return one["bytes"] < other["bytes"] and one["test"]["psnr"] >= other["test"]["psnr"]
+    psnr = row[views]["psnr"]
+    above = min(max(bisect(front, (psnr,)), 1), len(front) - 1)
+    (low, fewer), (high, more) = front[above - 1 : above + 1]
+    return 1.0 - row["bytes"] / math.exp(more + (more - fewer) / (high - low) * (psnr - high))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
