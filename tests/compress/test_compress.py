@@ -502,17 +502,17 @@ def kill_after(stages: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunDir, "save_state", save_then_die)
 
 
-@pytest.mark.parametrize("stages", [1, 2, 4])
+@pytest.mark.parametrize(("stages", "codec"), [(1, "fast3dgs"), (2, "gsz"), (4, "fast3dgs")])
 def test_a_killed_run_resumes_to_the_same_bytes(
-    tiny: tuple[Path, Path], tmp_path: Path, stages: int, monkeypatch: pytest.MonkeyPatch
+    tiny: tuple[Path, Path], tmp_path: Path, stages: int, codec: str, monkeypatch: pytest.MonkeyPatch
 ):
-    whole = compress(tiny, tmp_path / "whole")
+    whole = compress(tiny, tmp_path / "whole", "--codec", codec)
     with monkeypatch.context() as patch:
         kill_after(stages, patch)
         with pytest.raises(Killed):
-            compress(tiny, tmp_path / "killed")
+            compress(tiny, tmp_path / "killed", "--codec", codec)
     assert not list((tmp_path / "killed").glob("compressed.*"))
-    resumed = compress(tiny, tmp_path / "killed", "--resume")
+    resumed = compress(tiny, tmp_path / "killed", "--codec", codec, "--resume")
     assert resumed.path.read_bytes() == whole.path.read_bytes()
     assert [row.stage for row in resumed.journal] == [row.stage for row in whole.journal]
 
