@@ -65,16 +65,14 @@ def encode_to_size(
     Raises:
         UserError: not even a single Gaussian fits.
     """
-    encoded = None
-    if keep_grid:
-        encoded = encode_by_score(splats, codec, grid, score)
-        if len(encoded.data) <= size:
-            return encoded
-    fitting = codec.for_size(splats, size)
+    encoded = encode_by_score(splats, codec, grid, score)
+    if keep_grid and len(encoded.data) <= size:
+        return encoded
+    # Steps are chosen for the order that is written, which changes the size by a few percent.
+    importance = encoded.importance
+    fitting = codec.for_size(splats, size, None if importance is None else importance.detach().cpu().numpy())
     if fitting is not None:
-        encoded = encode_by_score(splats, fitting, _refit(fitting, splats, grid), score)
-    elif encoded is None:
-        encoded = encode_by_score(splats, codec, grid, score)
+        encoded = encode(splats, fitting, _refit(fitting, splats, grid), importance)
     return encoded if len(encoded.data) <= size else _trim(encoded, size, score)
 
 

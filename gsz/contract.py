@@ -209,8 +209,11 @@ class Codec(ABC):
         """Choose the grid for a model. Read-only formats raise :class:`UserError`."""
         raise UserError(f"{self.name} files can be read but not written; choose another codec")
 
-    def for_size(self, splats: Splats, size: int) -> Codec | None:
+    def for_size(self, splats: Splats, size: int, importance: npt.NDArray[np.floating] | None = None) -> Codec | None:
         """The codec with the finest steps on which ``splats`` take at most ``size`` bytes.
+
+        Args:
+            importance: as for :meth:`Grid.encode`; the order of Gaussians changes what a file takes.
 
         Returns:
             ``None`` where the format has no steps to choose, or not even the coarsest are coarse enough.

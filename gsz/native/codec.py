@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from gsz.coding.tables import StreamError
 from gsz.contract import Codec, CodecError, Grid
@@ -90,13 +91,15 @@ class GszCodec(Codec):
         """The steps of the native grid for a model."""
         return fit_steps(splats, self.grid_settings())
 
-    def for_size(self, splats: Splats, size: int) -> GszCodec | None:
+    def for_size(
+        self, splats: Splats, size: int, importance: npt.NDArray[np.floating] | None = None
+    ) -> GszCodec | None:
         """See :class:`gsz.contract.Codec`. The grid ``fast3dgs`` has no steps to choose."""
         if self.grid == "fast3dgs":
             return None
 
         def bytes_of(settings: GridSettings) -> int:
-            return len(replace(self, settings=settings).fit(splats).encode(splats))
+            return len(replace(self, settings=settings).fit(splats).encode(splats, importance))
 
         settings = settings_for_size(size, bytes_of)
         return None if settings is None else replace(self, settings=settings)
