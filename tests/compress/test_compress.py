@@ -262,9 +262,9 @@ def test_the_last_stage_may_train_on_the_views_that_judged(
     monkeypatch.setattr("compress.judging.KNOWN_MARGIN", -100.0)  # Whatever it renders well, the checkpoint is new to.
     seen: list[set[str]] = []
 
-    def spy(splats, codec, views, *rest):
+    def spy(splats, codec, views, *rest, **options):
         seen.append({camera.name for camera in views.cameras})
-        return finetune(splats, codec, views, *rest)
+        return finetune(splats, codec, views, *rest, **options)
 
     monkeypatch.setattr("compress.loop.finetune", spy)
     compress(tiny, tmp_path / "held_out", "--max_rounds", "1")
