@@ -106,6 +106,14 @@ class Budget:
         size_met = self.target_bytes is None or size <= self.target_bytes * FINAL_SLACK
         return self.has_target and count_met and size_met
 
+    def missed(self, count: int, size: int) -> str:
+        """What a final file of ``count`` Gaussians and ``size`` bytes has more than a target says; empty for nothing."""
+        if self.target_bytes is not None and size > self.target_bytes:
+            return f"it has {size:,} bytes, where {self.target_bytes:,} were asked for"
+        if self.target_count is not None and count > self.target_count:
+            return f"it has {count:,} Gaussians, where {self.target_count:,} were asked for"
+        return ""
+
     def to_drop(self, fraction: float, count: int, size: int) -> int:
         """How many of ``count`` Gaussians, encoded in ``size`` bytes, go in a round that drops at most ``fraction``.
 

@@ -106,7 +106,16 @@ def run(options: CompressOptions, progress: Progress = silent) -> Result | None:
         log.info("%d processes shared the run; this one spent %s", ranks.count(), ranks.time_spent())
     if not ranks.leave():
         return None
-    return write_result(folder, result, judged_on=recipe.stop_on, original_path=original_path)
+    result = write_result(folder, result, judged_on=recipe.stop_on, original_path=original_path)
+    if options.pick is None:
+        missed = recipe.budget(len(original)).missed(len(result.splats), result.path.stat().st_size)
+        if missed:
+            log.warning(
+                "the target is missed: %s. Rounds ended before, at a limit of quality or of rounds; give "
+                "--max_psnr_drop inf --max_ssim_drop inf to let the target alone decide, or a larger --max_rounds",
+                missed,
+            )
+    return result
 
 
 def is_done(options: CompressOptions, folder: RunDir) -> bool:

@@ -32,7 +32,7 @@ class Options:
 
 def main() -> None:
     tyro.cli(Options, use_underscores=True)
-    cli.say("the kernels are compiled, unless they are; this takes half a minute, once")
+    cli.say("kernels that are not compiled yet are compiled; this takes a minute of both cores or more, once")
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model.ply"
         gsz.write(model, a_few_gaussians())

@@ -147,6 +147,11 @@ class GszCodec(Codec):
             layers = min(level, layers)
         if max_bytes is not None:
             layers = min(layers, header.whole_layers(max_bytes))
+            if not layers and len(header.counts) == 1:
+                raise UserError(
+                    f"{source}: is a single layer of {header.end_of(0)} bytes, which cannot be cut to {max_bytes}; "
+                    "--target_size rounds it more coarsely, --codec gsz:layers=4 writes files that can be cut"
+                )
             if not layers:
                 raise UserError(
                     f"{source}: not even the first of {len(header.counts)} layers lies within {max_bytes} bytes; allow "
@@ -179,6 +184,8 @@ class GszCodec(Codec):
                 {"count": count, "bytes": header.layer_bytes(layer)} for layer, count in enumerate(header.counts)
             ],
         }
+        if whole < len(header.counts):
+            said["cut"] = f"the file ends after {whole} of its {len(header.counts)} layers; 'bytes' are those of all"
         if isinstance(packing, NativePacking):
             said["steps"] = packing.steps.described()
         if any(header.offset):

@@ -465,7 +465,10 @@ def test_a_target_beyond_the_quality_budget_gives_the_nearest_model_with_a_warni
     result = compress(tiny, tmp_path / "size", *small)
     assert result.path.stat().st_size > 3000
     assert len(result.splats) == result.journal[-2].gaussians, "nothing was pruned beyond the budget"
-    assert "warning: the target is out of reach" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "warning: the target is out of reach" in said
+    assert said.splitlines()[-1].startswith("warning: the target is missed: it has"), "the last line says so again"
+    assert "where 3,000 were asked for" in said
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,22 @@ def test_info_accounts_for_every_byte_without_decoding() -> None:
     assert set(info["bytes"]) == {"header", *ATTRIBUTES, "padding"}
 
 
+def test_a_file_of_one_layer_says_what_can_be_done_in_place_of_cutting_it() -> None:
+    splats = random_model(200)
+    data = GszCodec().fit(splats).encode(splats)
+    with pytest.raises(UserError, match=rf"is a single layer of {len(data)} bytes.*gsz:layers=4"):
+        GszCodec().cut(data, "file", max_bytes=len(data) - 1)
+
+
+def test_info_says_that_a_file_is_cut() -> None:
+    splats = random_model(2000)
+    codec = GszCodec(layers=3)
+    data = codec.fit(splats).encode(splats)
+    assert "cut" not in codec.info(data)
+    cut = codec.info(data[: 2 * len(data) // 3])
+    assert cut["count"] < 2000 and cut["cut"].startswith("the file ends after 2 of its 3 layers")
+
+
 def size_at(splats: GaussianModel, size: int) -> int:
     """Bytes of the file whose steps were chosen for ``size``."""
     codec = GszCodec().for_size(splats, size)
