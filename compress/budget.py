@@ -107,7 +107,7 @@ class Budget:
         return self.has_target and count_met and size_met
 
     def missed(self, count: int, size: int) -> str:
-        """What a final file of ``count`` Gaussians and ``size`` bytes has more than a target says; empty for nothing."""
+        """What a final file of so many Gaussians and bytes has more than a target says; empty for nothing."""
         if self.target_bytes is not None and size > self.target_bytes:
             return f"it has {size:,} bytes, where {self.target_bytes:,} were asked for"
         if self.target_count is not None and count > self.target_count:
