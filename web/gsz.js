@@ -107,9 +107,14 @@ class Tables {
   rebuild() {
     const { contexts, size, counts, totals, parent, weights, starts, guide } = this;
     let all = 0;
+    weights.fill(0); // How often each token came in all contexts, until they are shared out.
     for (let k = 0, at = 0; k < contexts; k++) {
       let own = 0;
-      for (let v = 0; v < size; v++) own += counts[at++];
+      for (let v = 0; v < size; v++) {
+        const count = counts[at++];
+        weights[v] += count;
+        own += count;
+      }
       totals[k] = own;
       all += own;
     }
@@ -121,20 +126,15 @@ class Tables {
       this.allBuilt[k] = Math.max(all, 64);
       if (!parentKnown) {
         parentKnown = true;
-        for (let v = 0; v < size; v++) {
-          let sum = 0;
-          for (let at = v; at < counts.length; at += size) sum += counts[at];
-          weights[v] = sum * 256 + Math.floor(4096 / (v + 2));
-        }
+        for (let v = 0; v < size; v++) weights[v] = weights[v] * 256 + Math.floor(4096 / (v + 2));
         this.share(parent);
       }
       const row = k * (size + 1);
       for (let v = 0; v < size; v++) weights[v] = counts[k * size + v] * ONE + 24 * parent[v];
       this.share(weights);
-      for (let v = 0, start = 0; v < size; v++) starts[row + v + 1] = start += weights[v];
-      for (let g = 0, v = 0; g < 256; g++) {
-        while (starts[row + v + 1] <= 16 * g) v++;
-        guide[256 * k + g] = v;
+      for (let v = 0, start = 0, g = 0; v < size; v++) {
+        starts[row + v + 1] = start += weights[v];
+        while (16 * g < start) guide[256 * k + g++] = v;
       }
     }
   }
@@ -175,9 +175,10 @@ class Stream {
     const slot = state & (ONE - 1);
     const row = context * (size + 1);
     let token = guide[(context << 8) | (slot >> 4)];
-    while (starts[row + token + 1] <= slot) token++;
+    let end = starts[row + token + 1];
+    while (end <= slot) end = starts[row + ++token + 1];
     const start = starts[row + token];
-    this.step(Math.imul(starts[row + token + 1] - start, state >>> 12) + slot - start);
+    this.step(Math.imul(end - start, state >>> 12) + slot - start);
     counts[context * size + token]++;
     return token;
   }
