@@ -7,6 +7,7 @@ Needs the packages of ``requirements-cluster.txt``; ``make test-cluster`` instal
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -53,11 +54,11 @@ def cluster():
     cluster.shutdown()
 
 
-def options(mock: Path, out: str, *more: str) -> list[str]:
+def options(mock: Path, out: str, *more: str, recipe: str = "tiny.yaml") -> list[str]:
     return [
         *("--mipnerf360", str(mock / "360"), "--tanksandtemples", str(mock / "tandt")),
         *("--deepblending", str(mock / "db")),
-        *("--checkpoints", str(mock / "models"), "--config", str(mock / "tiny.yaml"), "-m", str(mock / out)),
+        *("--checkpoints", str(mock / "models"), "--config", str(mock / recipe), "-m", str(mock / out)),
         *("--only", *SCENES, *more),
     ]
 
@@ -94,7 +95,11 @@ def test_a_batch_survives_the_death_of_a_machine_and_writes_the_bytes_of_a_seria
 
 def test_ctrl_c_ends_the_tasks_which_can_be_resumed(mock, cluster):
     out = mock / "interrupted"
-    program = ["run_datasets.py", *options(mock, "interrupted", "--ray", cluster.address, "--cpus_per_scene", "1")]
+    tiny = (mock / "tiny.yaml").read_text()
+    # No machine is done with it before it is interrupted.
+    (mock / "long.yaml").write_text(re.sub("(final_iterations): .*", r"\1: 100000", tiny))
+    address = ("--ray", cluster.address, "--cpus_per_scene", "1")
+    program = ["run_datasets.py", *options(mock, "interrupted", *address, recipe="long.yaml")]
     batch = subprocess.Popen([sys.executable, ROOT / "scripts" / program[0], *program[1:]], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while len(list(out.glob("*/resume/*"))) < 2:
