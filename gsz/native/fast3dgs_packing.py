@@ -86,7 +86,7 @@ class Fast3dgsPacking(Packing):
         count = len(places)
         return hints | {
             "places": places,
-            "dc_steps": np.broadcast_to(np.float64(1), count),
+            "dc_steps": np.ones(count),
             "sh_fineness": np.zeros(count, np.uint8),
         }
 

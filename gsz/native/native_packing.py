@@ -219,7 +219,7 @@ class NativePacking(Packing):
     def hints(self, attribute: str, columns: Columns, hints: Hints) -> Hints:
         if attribute == "opacities":
             positions = deinterleave(columns["distance"], MEAN_LIMIT)
-            levels = np.broadcast_to(np.float64(self.steps.opacity_levels), len(positions))
+            levels = np.full(len(positions), np.float64(self.steps.opacity_levels))
             return hints | {"places": positions, "opacity_levels": levels}
         if attribute == "scales":
             levels = columns["opacity"]

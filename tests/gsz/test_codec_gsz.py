@@ -254,6 +254,18 @@ def test_a_file_of_one_layer_says_what_can_be_done_in_place_of_cutting_it() -> N
         GszCodec().cut(data, "file", max_bytes=len(data) - 1)
 
 
+@pytest.mark.parametrize("grid", ["native", "fast3dgs"])
+def test_a_file_of_one_gaussian_needs_no_kernel_of_its_own(grid: str) -> None:
+    """A kernel is compiled for each kind of argument, and a decoder of strangers' files must not compile."""
+    from gsz.coding import decoder
+
+    for count in (2, 1):
+        splats = random_model(count)
+        codec = GszCodec(grid=grid)
+        codec.decode(codec.fit(splats).encode(splats))
+    assert len(decoder._decode_predicted.signatures) <= 1
+
+
 def test_info_says_that_a_file_is_cut() -> None:
     splats = random_model(2000)
     codec = GszCodec(layers=3)
