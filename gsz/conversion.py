@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,9 +78,14 @@ def convert(
     return Written(Path(target), chosen, len(splats), len(data))
 
 
+def lasting(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says of itself that is still true of one that is made from it: all but its quality."""
+    return {key: value for key, value in metadata.items() if key != "quality"}
+
+
 def _label(splats: Splats, found: Codec, data: bytes) -> dict[str, Any]:
     """What the written file says of itself. What the source said stays, but its quality, which is not the target's."""
-    said = {key: value for key, value in splats.metadata.items() if key != "quality"}
+    said = lasting(splats.metadata)
     source = {"format": found.name, "gaussians": len(splats), "bytes": len(data)}
     return {"generator": f"gsz {__version__}", "source": source, **said}
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import gsz
+from gsz.conversion import lasting
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from scene.model_dir import camera_entries
@@ -22,8 +23,7 @@ def label_of(original: GaussianModel, original_bytes: int, cameras: Sequence[Cam
 
     Nothing in it depends on when or where the file is made.
     """
-    label: dict[str, Any] = {key: value for key, value in original.metadata.items() if key != "quality"}
-    label |= {
+    label = lasting(original.metadata) | {
         "generator": f"gsz {gsz.__version__}, train.py",
         "source": {"gaussians": len(original), "bytes": original_bytes},
     }

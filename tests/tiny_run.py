@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+import train
+from compress.loop import Result
 from gaussian_renderer import render
 from scene import model_dir, open_scene
 from scene.gaussian_model import GaussianModel
@@ -44,3 +46,12 @@ def write_tiny_scene(folder: Path, count: int = 150) -> tuple[Path, Path]:
     disturbed.sh_dc += 0.05 * torch.randn(disturbed.sh_dc.shape, generator=torch.Generator().manual_seed(1))
     model_dir.save_checkpoint(checkpoint, 7000, disturbed)
     return source, checkpoint
+
+
+def compress_tiny(scene: tuple[Path, Path], out: Path, *options: str) -> Result:
+    """What ``train.py`` makes of a scene and its checkpoint, as :func:`write_tiny_scene` gives them."""
+    source, checkpoint = scene
+    given = ["-s", str(source), "--pretrained_dir", str(checkpoint), "-m", str(out), "--eval", *options]
+    result = train.train(train.parse(given))
+    assert result is not None
+    return result

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-import train
 from compress.finetune import finetune
 from compress.importance import removal_error
 from compress.judging import Judge
@@ -25,7 +24,7 @@ from scene import open_scene
 from scene.gaussian_model import GaussianModel
 from scene.options import SceneOptions
 from tests.helpers import assert_same_up_to_order
-from tests.tiny_run import tiny_splats, write_tiny_scene
+from tests.tiny_run import compress_tiny, tiny_splats, write_tiny_scene
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -90,11 +89,7 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def compress(scene: tuple[Path, Path], out: Path, *extra: str) -> Result:
-    source, checkpoint = scene
-    given = ["-s", str(source), "--pretrained_dir", str(checkpoint), "-m", str(out), "--eval", *QUICK, *extra]
-    result = train.train(train.parse(given))
-    assert result is not None
-    return result
+    return compress_tiny(scene, out, *QUICK, *extra)
 
 
 def test_prefixes_are_rows_with_what_was_trained_for_them_and_gradients_of_their_own():

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import train
 from compress.finetune import finetune
 from compress.loop import Result
 from compress.recipe import Recipe
@@ -20,7 +19,7 @@ from gsz.splats import Splats
 from scene import open_scene
 from scene.options import SceneOptions
 from tests.helpers import assert_same_up_to_order
-from tests.tiny_run import tiny_splats
+from tests.tiny_run import compress_tiny, tiny_splats
 
 QUICK = ["--first_iterations", "2", "--round_iterations", "2", "--max_rounds", "1", "--max_psnr_drop", "inf"]
 QUICK += ["--max_ssim_drop", "inf", "--final_iterations", "30", "--learn_steps", "--steps_lr", "0.05"]
@@ -39,11 +38,7 @@ def short_lives(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compress(scene: tuple[Path, Path], out: Path, *extra: str) -> Result:
-    source, checkpoint = scene
-    given = ["-s", str(source), "--pretrained_dir", str(checkpoint), "-m", str(out), "--eval", *QUICK, *extra]
-    result = train.train(train.parse(given))
-    assert result is not None
-    return result
+    return compress_tiny(scene, out, *QUICK, *extra)
 
 
 def test_dear_bits_make_steps_coarser_and_cheap_ones_finer(views: Views):
