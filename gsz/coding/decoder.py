@@ -221,6 +221,19 @@ def _refilled(state, word):
     return longer if state < at(LOW) else state
 
 
+@inline
+def _next_token(words, position, states, lane, context, counts, symbols, guide, size):
+    """Decode and count a token of a context. Returns it, and how many words have been read after it."""
+    state = states[lane]
+    slot = state & at(ONE - 1)
+    cell = _cell_of(slot, guide, symbols, context, size)
+    symbol = at(symbols[cell])
+    counts[cell] += at(1)
+    state = (symbol & at(0xFFFF)) * (state >> at(PROBABILITY_BITS)) + slot - (symbol >> at(16))
+    states[lane] = _refilled(state, words[position])
+    return cell - context * size, position + at(state < at(LOW))
+
+
 @kernel
 def _decode_tokens(words, states, recent, contexts, previous, counts, symbols, guide, size):
     """Decode and count as many tokens as ``recent`` has room for behind the last eight."""
@@ -240,15 +253,8 @@ def _decode_tokens(words, states, recent, contexts, previous, counts, symbols, g
                 break
             i, lane = group + turn, (begin + turn) & at(LANES - 1)
             context = at(contexts[i]) + at(previous[at(recent[i])])
-            state = states[lane]
-            slot = state & at(ONE - 1)
-            cell = _cell_of(slot, guide, symbols, context, size)
-            token, symbol = cell - context * size, at(symbols[cell])
+            token, position = _next_token(words, position, states, lane, context, counts, symbols, guide, size)
             recent[i + at(LANES)] = token
-            counts[cell] += at(1)
-            state = (symbol & at(0xFFFF)) * (state >> at(PROBABILITY_BITS)) + slot - (symbol >> at(16))
-            states[lane] = _refilled(state, words[position])
-            position += at(state < at(LOW))
         group += at(LANES)
     states[_POSITION] = position
     states[_LANE] = (begin + count) & at(LANES - 1)
@@ -290,14 +296,7 @@ def _decode_predicted(
             unit = reference[i]
             mean, measure, whole = look_around(kind, parts, i, turn, weights, recent, misses, farther, unit)
             context = at(base[i]) + at(context_map[place_in_map(measure)])
-            state = states[lane]
-            slot = state & at(ONE - 1)
-            cell = _cell_of(slot, guide, symbols, context, size)
-            token, symbol = cell - context * size, at(symbols[cell])
-            counts[cell] += at(1)
-            state = (symbol & at(0xFFFF)) * (state >> at(PROBABILITY_BITS)) + slot - (symbol >> at(16))
-            states[lane] = _refilled(state, words[position])
-            position += at(state < at(LOW))
+            token, position = _next_token(words, position, states, lane, context, counts, symbols, guide, size)
             tokens[i] = token
             wholes[i] = np.int64(whole)
             number = known(kind, levels[token], whole, unit)
@@ -334,14 +333,7 @@ def _decode_triples(
                 position = position if position < last else last
             row = rows[members[j]]
             context = at(contexts[j] + stride * leaning(row, weights, of_coefficient, limits))
-            state = states[lane]
-            slot = state & at(ONE - 1)
-            cell = _cell_of(slot, guide, symbols, context, size)
-            token, symbol = cell - context * size, at(symbols[cell])
-            counts[cell] += at(1)
-            state = (symbol & at(0xFFFF)) * (state >> at(PROBABILITY_BITS)) + slot - (symbol >> at(16))
-            states[lane] = _refilled(state, words[position])
-            position += at(state < at(LOW))
+            token, position = _next_token(words, position, states, lane, context, counts, symbols, guide, size)
             lane = (lane + at(1)) & at(LANES - 1)
             tokens[j] = token
             of_coefficient[row + HISTORY] = signs_of_tokens[token]
