@@ -5,31 +5,16 @@ Everything is added to gradients in place, Gaussian by Gaussian, so that nothing
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gsz.coding.tables import at
-from gsz.kernels import inline, kernel
-from gsz.native.steps import POWER_OCTAVES, Steps
-from gsz.native.symbols import (
-    AXIS_ORDERS,
-    COEFFICIENTS,
-    ROWS_OF_VECTORS,
-    Finenesses,
-    FinenessRules,
-    fineness_of,
-    kind_of,
-    level_of,
-    octaves_of,
-    padded_thresholds,
-    power_of,
-    scale_symbol,
-    spread,
-    vectors_of,
-)
+from gsz.kernels import kernel
+from gsz.native.shape_price import COLUMNS, ROWS, SCRATCH_ROWS, pay_shapes
+from gsz.native.steps import Steps
+from gsz.native.symbols import COEFFICIENTS, ROWS_OF_VECTORS, Finenesses, finenesses, spread, vectors_of
 
 _MOST_BITS = 8
 """Bit lengths of magnitudes that are told apart."""
@@ -86,45 +71,71 @@ class Prices:
     """
 
     def __init__(self, steps: Steps, lines: Lines, sh_costs: np.ndarray):
-        self._steps, self._lines = steps, lines
-        self._rules, self._thresholds = FinenessRules.of(steps), padded_thresholds(steps)
-        self._per_power, self._dc_per_unit = 1 / steps.scale_steps, 1 / steps.dc_steps
+        self._steps = steps
+        self._per_power = (1 / steps.scale_steps).astype(np.float32)
+        self._dc_per_unit = (1 / steps.dc_steps).astype(np.float32)
+        # Below the first symbol of a table, as beyond the last, costs are level: that is an entry more.
+        bits = np.insert(lines.bits, lines.begins, lines.bits[lines.begins])
+        slopes = np.insert(lines.slopes, lines.begins, 0)
+        begins = lines.begins + np.arange(len(lines.begins))
+        self._lasts = (np.append(begins[1:], len(bits)) - begins - 1).astype(np.float32)
+        self._lows, self._begins = (lines.lows - 1).astype(np.float32), begins.astype(np.int32)
+        self._lines = _in_eight_bytes(bits, slopes)
         slopes = np.diff(sh_costs, axis=2, append=sh_costs[..., -1:])
         at_zero = sh_costs - slopes * np.arange(sh_costs.shape[2], dtype=np.float32)
-        # A line in eight bytes, which are one load.
-        self._sh_lines = np.stack([at_zero, slopes], axis=-1).view(np.int64).reshape(-1)
+        self._sh_lines = _in_eight_bytes(at_zero, slopes)
         self._width = sh_costs.shape[2]
         lengths = [int(magnitudes).bit_length() for magnitudes in range(1 << _MOST_BITS)]
         self._tables = 3 * self._width * np.minimum(lengths, len(sh_costs) - 1).astype(np.int32)
 
-    def pay(self, splats: Priced, weight: float, gradients: Priced) -> tuple[float, float]:
-        """What harmonics cost, and what all else does, in bits; ``weight`` times their gradient is added to others."""
-        count, coefficients = splats.sh_rest.shape[:2]
-        fineness = Finenesses.blank(count)
-        bits = _pay_shapes(
+    def pay(
+        self, splats: Priced, weight: float, gradients: Priced, fineness: Finenesses | None = None
+    ) -> tuple[float, float]:
+        """What harmonics cost, and what all else does, in bits; ``weight`` times their gradient is added to others.
+
+        Args:
+            fineness: of the Gaussians, where it is known.
+        """
+        if fineness is None:
+            fineness = finenesses(splats.log_scales, splats.opacity_logits, self._steps)
+        return self._pay_harmonics(splats, weight, gradients, fineness.sh), self._pay_shapes(
+            splats, weight, gradients, fineness.dc
+        )
+
+    def _pay_shapes(self, splats: Priced, weight: float, gradients: Priced, fineness: np.ndarray) -> float:
+        found, sums = np.empty(COLUMNS * ROWS, np.int64), np.zeros(ROWS)
+        pay_shapes(
             splats.opacity_logits.reshape(-1),
-            splats.log_scales,
-            splats.sh_dc.reshape(count, 3),
-            self._thresholds,
-            self._steps.opacity_levels,
-            self._steps.scale_pivot,
+            splats.log_scales.reshape(-1),
+            splats.sh_dc.reshape(-1),
+            fineness,
+            np.float32(self._steps.opacity_levels),
+            np.float32(self._steps.scale_pivot),
             self._per_power,
             self._dc_per_unit,
-            self._rules,
+            self._lows,
+            self._lasts,
+            self._begins,
             self._lines,
-            weight,
-            np.empty(count, np.int32),
-            np.empty((count, 3), np.int32),
-            fineness,
+            np.float32(weight),
+            np.empty(COLUMNS * ROWS, np.int32),
+            np.empty(SCRATCH_ROWS * ROWS, np.float32),
+            found,
+            found.view(np.float32),
+            sums,
             gradients.opacity_logits.reshape(-1),
-            gradients.log_scales,
-            gradients.sh_dc.reshape(count, 3),
+            gradients.log_scales.reshape(-1),
+            gradients.sh_dc.reshape(-1),
         )
+        return sum(sums.tolist())
+
+    def _pay_harmonics(self, splats: Priced, weight: float, gradients: Priced, fineness: np.ndarray) -> float:
+        coefficients = splats.sh_rest.shape[1]
         found = vectors_of(coefficients, 1, np.int64)[0]
         sums = np.zeros(ROWS_OF_VECTORS * coefficients)
         _pay_harmonics(
             splats.sh_rest.reshape(-1),
-            fineness.sh,
+            fineness,
             self._steps.sh_per_unit,
             np.float32(1 - self._steps.sh_threshold),
             self._sh_lines,
@@ -139,84 +150,12 @@ class Prices:
             sums,
             gradients.sh_rest.reshape(-1),
         )
-        return sum(sums.tolist()), bits
+        return sum(sums.tolist())
 
 
-@inline
-def _line(lines, column, value):
-    """What a real number of steps costs, and how that changes: not at all beyond the ends of the table."""
-    place = value - lines.lows[column]
-    within = place >= 0.0 and place <= lines.ends[column]
-    place = place if place > 0.0 else 0.0
-    place = place if place < lines.ends[column] else lines.ends[column]
-    below = np.int64(place)
-    entry = at(lines.begins[column] + below)
-    slope = np.float64(lines.slopes[entry])
-    return lines.bits[entry] + slope * (place - below), slope if within else 0.0
-
-
-@kernel
-def _pay_shapes(
-    logits,
-    log_scales,
-    colors,
-    thresholds,
-    opacity_levels,
-    pivot,
-    per_power,
-    dc_per_unit,
-    rules,
-    lines,
-    weight,
-    levels,
-    scales,
-    fineness,
-    d_logits,
-    d_log_scales,
-    d_colors,
-):
-    """All but the harmonics. ``levels``, ``scales`` and ``fineness`` are filled in."""
-    total = 0.0
-    for i in range(len(logits)):
-        levels[i] = level_of(logits[i], thresholds)
-        opacity = 1.0 / (1.0 + math.exp(-np.float64(logits[i])))
-        opacity = opacity if opacity > 1e-12 else 1e-12
-        root = math.sqrt(opacity) * opacity_levels
-        bits, slope = _line(lines, 0, root - 0.5)
-        d_logits[i] += weight * slope * 0.5 * root * (1.0 - opacity)
-
-        kind = kind_of(log_scales[i, 0], log_scales[i, 1], log_scales[i, 2])
-        first, first_slope = _scale(log_scales[i, AXIS_ORDERS[kind, 0]], pivot, per_power[0])
-        second, second_slope = _scale(log_scales[i, AXIS_ORDERS[kind, 1]], pivot, per_power[1])
-        third, third_slope = _scale(log_scales[i, AXIS_ORDERS[kind, 2]], pivot, per_power[2])
-        scales[i, 0], scales[i, 1], scales[i, 2] = scale_symbol(first), scale_symbol(second), scale_symbol(third)
-        fineness_of(i, scales, levels, rules, fineness)
-        size_bits, size = _line(lines, 1, first)
-        gap_bits, gap = _line(lines, 2, first - second)
-        thin_bits, thin = _line(lines, 3, (second + 0.5) / 2 - third)
-        d_log_scales[i, AXIS_ORDERS[kind, 0]] += weight * (size + gap) * first_slope
-        d_log_scales[i, AXIS_ORDERS[kind, 1]] += weight * (thin / 2 - gap) * second_slope
-        d_log_scales[i, AXIS_ORDERS[kind, 2]] -= weight * thin * third_slope
-
-        per_unit = dc_per_unit[fineness.dc[i]]
-        red, green, blue = colors[i, 0] * per_unit, colors[i, 1] * per_unit, colors[i, 2] * per_unit
-        y_bits, y = _line(lines, 4, (red + 2.0 * green + blue) / 4)
-        cg_bits, cg = _line(lines, 5, green - (red + blue) / 2)
-        co_bits, co = _line(lines, 6, red - blue)
-        d_colors[i, 0] += weight * per_unit * (y / 4 - cg / 2 + co)
-        d_colors[i, 1] += weight * per_unit * (y / 2 + cg)
-        d_colors[i, 2] += weight * per_unit * (y / 4 - cg / 2 - co)
-        total += bits + size_bits + gap_bits + thin_bits + y_bits + cg_bits + co_bits
-    return total
-
-
-@inline
-def _scale(log_scale, pivot, per_power):
-    """The power of a scale in steps, and its derivative by the log-scale: with the root r it is (3 - r) 2**w."""
-    octaves = octaves_of(log_scale, pivot)
-    fraction, whole = power_of(octaves)
-    slope = POWER_OCTAVES * 1.5 * whole / (3.0 - fraction) * per_power
-    return fraction * whole * per_power, slope if abs(octaves) < 60.0 else 0.0
+def _in_eight_bytes(bits: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    """Flat lines of two float32 each, which are one load."""
+    return np.stack([bits, slopes], axis=-1).astype(np.float32).view(np.int64).reshape(-1)
 
 
 @kernel

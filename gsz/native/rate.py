@@ -20,7 +20,7 @@ from gsz.native.price import Lines, Priced, Prices
 from gsz.native.sh_coding import survey
 from gsz.native.snap import in_threads
 from gsz.native.steps import POWER_OCTAVES, Steps
-from gsz.native.symbols import quantize
+from gsz.native.symbols import Finenesses, quantize
 from gsz.splats import Splats
 
 MOST_CLASSES = 8
@@ -131,24 +131,34 @@ class RateModel:
         bits = self._pay(_priced(splats.map(Tensor.detach)), 1.0, gradients)
         return _WithGradient.apply(bits + self._constant, gradients, *_priced(splats))
 
-    def pay(self, splats: Splats, weight: float, count: int) -> Tensor:
-        """See :meth:`gsz.contract.Grid.pay`."""
+    def pay(self, splats: Splats, weight: float, count: int, finenesses: Finenesses | None = None) -> Tensor:
+        """See :meth:`gsz.contract.Grid.pay`.
+
+        Args:
+            finenesses: of the Gaussians, where they are known already.
+        """
         leaves = _priced(splats)
         for leaf in leaves:
             leaf.grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.contiguous()
         gradients = Priced(*(leaf.grad for leaf in leaves))
         values = Priced(*(leaf.detach() for leaf in leaves))
         first, others = slice(0, count), slice(count, len(splats))
-        bits = self._pay(values.rows(first), weight, gradients.rows(first))
-        return bits + self._pay(values.rows(others), 0.0, gradients.rows(others)) + self._constant
+        bits = self._pay(values.rows(first), weight, gradients.rows(first), _rows(finenesses, first))
+        others_bits = self._pay(values.rows(others), 0.0, gradients.rows(others), _rows(finenesses, others))
+        return bits + others_bits + self._constant
 
-    def _pay(self, values: Priced, weight: float, gradients: Priced) -> Tensor:
+    def _pay(
+        self, values: Priced, weight: float, gradients: Priced, finenesses: Finenesses | None = None
+    ) -> Tensor:
         """What a model of tensors costs; ``weight`` times the gradient is added to others."""
         count = len(values.log_scales)
         if isinstance(self._steps_there, Steps):
             here, into = (Priced(*(tensor.contiguous().numpy() for tensor in each)) for each in (values, gradients))
-            paid = in_threads(lambda rows: sum(self._prices.pay(here.rows(rows), weight, into.rows(rows))), count)
-            return torch.tensor(sum(paid))
+
+            def of_rows(rows: slice) -> float:
+                return sum(self._prices.pay(here.rows(rows), weight, into.rows(rows), _rows(finenesses, rows)))
+
+            return torch.tensor(sum(in_threads(of_rows, count)))
         bits = torch.zeros((), device=self._device)
         # What is computed on the way takes several times a model.
         for rows in slices(count):
@@ -188,6 +198,10 @@ class RateModel:
             red - blue,
         ]
         return torch.stack(columns, 1)
+
+
+def _rows(finenesses: Finenesses | None, rows: slice) -> Finenesses | None:
+    return None if finenesses is None else Finenesses(*(array[rows] for array in finenesses))
 
 
 def _priced(splats: Splats) -> Priced:
