@@ -10,14 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gsz.coding.tables import at
-from gsz.kernels import kernel
+from gsz.native.harmonics_price import FEW, MOST_BITS, SCRATCH, pay_harmonics
 from gsz.native.shape_price import COLUMNS, ROWS, SCRATCH_ROWS, pay_shapes
 from gsz.native.steps import Steps
-from gsz.native.symbols import COEFFICIENTS, ROWS_OF_VECTORS, Finenesses, finenesses, spread, vectors_of
-
-_MOST_BITS = 8
-"""Bit lengths of magnitudes that are told apart."""
+from gsz.native.symbols import COEFFICIENTS, Finenesses, finenesses
 
 
 class Priced(NamedTuple):
@@ -85,8 +81,10 @@ class Prices:
         at_zero = sh_costs - slopes * np.arange(sh_costs.shape[2], dtype=np.float32)
         self._sh_lines = _in_eight_bytes(at_zero, slopes)
         self._width = sh_costs.shape[2]
-        lengths = [int(magnitudes).bit_length() for magnitudes in range(1 << _MOST_BITS)]
-        self._tables = 3 * self._width * np.minimum(lengths, len(sh_costs) - 1).astype(np.int32)
+        first = np.minimum(np.arange(FEW), self._width - 1)
+        self._sh_few = self._sh_lines.reshape(*sh_costs.shape)[..., first].reshape(-1).view(np.float32)
+        lengths = [int(magnitudes).bit_length() for magnitudes in range(1 << MOST_BITS)]
+        self._kinds = np.minimum(lengths, len(sh_costs) - 1).astype(np.int32)
 
     def pay(
         self, splats: Priced, weight: float, gradients: Priced, fineness: Finenesses | None = None
@@ -130,108 +128,26 @@ class Prices:
         return sum(sums.tolist())
 
     def _pay_harmonics(self, splats: Priced, weight: float, gradients: Priced, fineness: np.ndarray) -> float:
-        coefficients = splats.sh_rest.shape[1]
-        found = vectors_of(coefficients, 1, np.int64)[0]
-        sums = np.zeros(ROWS_OF_VECTORS * coefficients)
-        _pay_harmonics(
+        found = np.empty(COEFFICIENTS, np.int64)
+        return pay_harmonics(
             splats.sh_rest.reshape(-1),
             fineness,
             self._steps.sh_per_unit,
             np.float32(1 - self._steps.sh_threshold),
+            self._sh_few,
             self._sh_lines,
             self._width,
-            self._tables,
-            coefficients,
+            self._kinds,
+            splats.sh_rest.shape[1],
             np.float32(weight),
-            vectors_of(coefficients, 6, np.float32),
-            vectors_of(coefficients, 3, np.int32),
+            np.zeros(SCRATCH, np.float32),
+            np.empty(COEFFICIENTS, np.int32),
             found,
             found.view(np.float32),
-            sums,
             gradients.sh_rest.reshape(-1),
         )
-        return sum(sums.tolist())
 
 
 def _in_eight_bytes(bits: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     """Flat lines of two float32 each, which are one load."""
     return np.stack([bits, slopes], axis=-1).astype(np.float32).view(np.int64).reshape(-1)
-
-
-@kernel
-def _pay_harmonics(
-    harmonics,
-    fineness,
-    per_unit,
-    rounding,
-    lines,
-    width,
-    tables,
-    coefficients,
-    weight,
-    reals,
-    wholes,
-    found,
-    lines_found,
-    sums,
-    d_harmonics,
-):
-    """Class by class: Gaussians of class 0 have nothing to pay for and feel no pull.
-
-    Loops over all coefficients of some Gaussians at once are computed in vectors, but for that which looks up lines.
-
-    Args:
-        lines: two float32 each: what magnitude 0 would cost, and how much more the next one does.
-        width: lines of a color of a class.
-        tables: ``(2**_MOST_BITS,)`` int32, the first line of a class, by all magnitudes of a Gaussian in one.
-        found, lines_found: the same memory.
-    """
-    scales, values = reals[:3], reals[3:]
-    largest, begins, places = wholes[0], wholes[1], wholes[2]
-    y, co, cg = values[0], values[1], values[2]
-    y_scale, co_scale, cg_scale = scales[0], scales[1], scales[2]
-    most, last = np.float32(len(tables) - 1), np.float32(width - 1)
-    for first in range(0, len(fineness), ROWS_OF_VECTORS):
-        left = len(fineness) - first
-        rows = left if left < ROWS_OF_VECTORS else ROWS_OF_VECTORS
-        for i in range(rows):
-            spread(per_unit, fineness[first + i], i * coefficients, scales)
-        begin = at(3 * coefficients * first)
-        for t in range(rows * coefficients):
-            u = at(t)
-            j = begin + at(3) * u
-            r, g, b = harmonics[j], harmonics[j + at(1)], harmonics[j + at(2)]
-            y[u] = (r + g + b) * y_scale[u]
-            co[u] = (r - b) * co_scale[u]
-            cg[u] = (r - np.float32(2) * g + b) * cg_scale[u]
-            size = abs(y[u]) if abs(y[u]) > abs(co[u]) else abs(co[u])
-            size = (size if size > abs(cg[u]) else abs(cg[u])) + rounding
-            largest[u] = np.int32(size if size < most else most)
-        for i in range(rows):
-            union = np.int32(0)
-            for k in range(coefficients):
-                union |= largest[at(i * coefficients) + at(k)]
-            table = tables[at(union)]
-            for k in range(COEFFICIENTS):
-                begins[at(i * coefficients) + at(k)] = table
-        for color in range(3):
-            steps, scale = values[color], scales[color]
-            for t in range(rows * coefficients):
-                u = at(t)
-                size = abs(steps[u])
-                # At the end of a table the cost is that of its last entry, and level.
-                places[u] = begins[u] + np.int32(color * width) + np.int32(size if size < last else last)
-            for t in range(rows * coefficients):
-                found[at(t)] = lines[at(places[at(t)])]
-            for t in range(rows * coefficients):
-                u = at(t)
-                at_zero, slope = lines_found[at(2) * u], lines_found[at(2) * u + at(1)]
-                sums[u] += at_zero + slope * abs(steps[u])
-                steps[u] = (slope if steps[u] > 0 else -slope) * scale[u]
-        for t in range(rows * coefficients):
-            u = at(t)
-            j = begin + at(3) * u
-            even = y[u] + cg[u]
-            d_harmonics[j] += weight * (even + co[u])
-            d_harmonics[j + at(1)] += weight * (y[u] - np.float32(2) * cg[u])
-            d_harmonics[j + at(2)] += weight * (even - co[u])

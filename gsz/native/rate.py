@@ -147,9 +147,7 @@ class RateModel:
         others_bits = self._pay(values.rows(others), 0.0, gradients.rows(others), _rows(finenesses, others))
         return bits + others_bits + self._constant
 
-    def _pay(
-        self, values: Priced, weight: float, gradients: Priced, finenesses: Finenesses | None = None
-    ) -> Tensor:
+    def _pay(self, values: Priced, weight: float, gradients: Priced, finenesses: Finenesses | None = None) -> Tensor:
         """What a model of tensors costs; ``weight`` times the gradient is added to others."""
         count = len(values.log_scales)
         if isinstance(self._steps_there, Steps):

@@ -165,9 +165,19 @@ def pay_shapes(
             first_second = log_scales[j] >= log_scales[j + at(1)]
             second_third = log_scales[j + at(1)] >= log_scales[j + at(2)]
             first_third = log_scales[j] >= log_scales[j + at(2)]
-            by_first = (by_largest if first_third else by_middle) if first_second else (by_middle if first_third else by_least)
-            by_second = (by_middle if second_third else by_least) if first_second else (by_largest if second_third else by_middle)
-            by_third = (by_least if second_third else by_middle) if first_third else (by_middle if second_third else by_largest)
+            by_first = (
+                (by_largest if first_third else by_middle) if first_second else (by_middle if first_third else by_least)
+            )
+            by_second = (
+                (by_middle if second_third else by_least)
+                if first_second
+                else (by_largest if second_third else by_middle)
+            )
+            by_third = (
+                (by_least if second_third else by_middle)
+                if first_third
+                else (by_middle if second_third else by_largest)
+            )
             d_log_scales[j] += by_first * values[at(_SCALE_SLOPES * ROWS) + u]
             d_log_scales[j + at(1)] += by_second * values[at((_SCALE_SLOPES + 1) * ROWS) + u]
             d_log_scales[j + at(2)] += by_third * values[at((_SCALE_SLOPES + 2) * ROWS) + u]

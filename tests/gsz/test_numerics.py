@@ -278,7 +278,6 @@ LIBRARY_FUNCTIONS = frozenset(" ".join([TRANSCENDENTAL, RANDOM, SUMS, CONTRACTED
 ALLOWED = {
     # An estimate of a file's size, for a loss.
     "gsz/native/rate.py": {"exp2", "log2", "sigmoid", "lerp"},
-    "gsz/native/price.py": {"exp"},
     # Gradients by learned steps, of which a grid has what is rounded to sixteenths of an octave.
     "gsz/native/learning.py": {"exp", "matmul", "mean", "sigmoid"},
     # Unit quaternions times units: of each sum only one term is not 0.
