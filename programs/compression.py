@@ -111,8 +111,8 @@ def run(options: CompressOptions, progress: Progress = silent) -> Result | None:
         missed = recipe.budget(len(original)).missed(len(result.splats), result.path.stat().st_size)
         if missed:
             log.warning(
-                "the target is missed: %s. Rounds ended before, at a limit of quality or of rounds; give "
-                "--max_psnr_drop inf --max_ssim_drop inf to let the target alone decide, or a larger --max_rounds",
+                "the target is missed: %s. Rounds ended before, at a limit of quality or of rounds; raise "
+                "max_psnr_drop, max_ssim_drop or max_rounds",
                 missed,
             )
     return result
