@@ -97,6 +97,12 @@ def run(options: CompressOptions, progress: Progress = silent) -> Result | None:
     size = original_path.stat().st_size
     label = label_of(original, size, scene.train)
     if options.pick is not None:
+        log.info(
+            "%s: its file of %.2f MB is replaced by one of %.2f MB; all rounds stay in front/, to pick others from",
+            options.model_path,
+            listed[-1].bytes / 1e6,
+            options.pick / 1e6,
+        )
         result = repick(listed, roles, recipe, folder, options.pick, label=label, progress=progress)
     else:
         result = compress(
