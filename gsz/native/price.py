@@ -83,19 +83,26 @@ class Prices:
         lines: of the columns :data:`gsz.native.rate.COLUMNS`, in bits of the file.
         sh_costs: ``(kinds, 3, M)`` float32: what each magnitude of Y, Co and Cg costs in Gaussians of each class; the
             last kind stands for higher classes too, and magnitudes beyond the last cost what it does.
+
+    Attributes:
+        lines: as they were given.
+        sh_lines: ``(kinds * 3 * M,)`` int64, each of two float32: what magnitude 0 would cost, and how much more the
+            next one does.
+        sh_width: M.
+        sh_begins: ``(2**_MOST_BITS,)`` int32, the first line of a class, by the largest magnitude of a Gaussian.
     """
 
     def __init__(self, steps: Steps, lines: Lines, sh_costs: np.ndarray):
-        self._steps, self._lines = steps, lines
+        self._steps, self.lines = steps, lines
         self._rules, self._thresholds = FinenessRules.of(steps), padded_thresholds(steps)
         self._per_power, self._dc_per_unit = 1 / steps.scale_steps, 1 / steps.dc_steps
         slopes = np.diff(sh_costs, axis=2, append=sh_costs[..., -1:])
         at_zero = sh_costs - slopes * np.arange(sh_costs.shape[2], dtype=np.float32)
         # A line in eight bytes, which are one load.
-        self._sh_lines = np.stack([at_zero, slopes], axis=-1).view(np.int64).reshape(-1)
-        self._width = sh_costs.shape[2]
+        self.sh_lines = np.stack([at_zero, slopes], axis=-1).view(np.int64).reshape(-1)
+        self.sh_width = sh_costs.shape[2]
         lengths = [int(magnitudes).bit_length() for magnitudes in range(1 << _MOST_BITS)]
-        self._tables = 3 * self._width * np.minimum(lengths, len(sh_costs) - 1).astype(np.int32)
+        self.sh_begins = 3 * self.sh_width * np.minimum(lengths, len(sh_costs) - 1).astype(np.int32)
 
     def pay(self, splats: Priced, weight: float, gradients: Priced) -> tuple[float, float]:
         """What harmonics cost, and what all else does, in bits; ``weight`` times their gradient is added to others."""
@@ -111,7 +118,7 @@ class Prices:
             self._per_power,
             self._dc_per_unit,
             self._rules,
-            self._lines,
+            self.lines,
             weight,
             np.empty(count, np.int32),
             np.empty((count, 3), np.int32),
@@ -127,9 +134,9 @@ class Prices:
             fineness.sh,
             self._steps.sh_per_unit,
             np.float32(1 - self._steps.sh_threshold),
-            self._sh_lines,
-            self._width,
-            self._tables,
+            self.sh_lines,
+            self.sh_width,
+            self.sh_begins,
             coefficients,
             np.float32(weight),
             vectors_of(coefficients, 6, np.float32),

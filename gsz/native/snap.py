@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,9 +13,11 @@ from torch import Tensor
 
 from gsz.contract import ModelT
 from gsz.native import symbols
-from gsz.native.device import DeviceSteps, rows_of
 from gsz.native.steps import Steps
 from gsz.splats import Splats
+
+if TYPE_CHECKING:
+    from gsz.native.gpu import GpuSteps
 
 ResultT = TypeVar("ResultT")
 
@@ -23,11 +25,11 @@ ROWS_AT_ONCE = 1 << 14
 """So many Gaussians are worth a thread's while, and what is computed on their way fits a processor's cache."""
 
 
-def snap(steps: Steps | DeviceSteps, splats: ModelT) -> ModelT:
+def snap(steps: Steps | GpuSteps, splats: ModelT) -> ModelT:
     """``splats``, a model of tensors, as a decoder will return it; gradients go straight through the rounding.
 
     Args:
-        steps: of the device that the model is on.
+        steps: on the device of the model; or none's, for what is rounded on the CPU wherever it is.
     """
     tensors = [tensor for _, tensor in splats.named_parameters()]
     return type(splats)(*_Snap.apply(steps, *tensors))
@@ -37,27 +39,29 @@ class _Snap(torch.autograd.Function):
     """Round to the grid; in the backward pass, straight through the rounding."""
 
     @staticmethod
-    def forward(ctx: Any, steps: Steps | DeviceSteps, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, steps: Steps | GpuSteps, *tensors: Tensor) -> tuple[Tensor, ...]:
         model = Splats(*tensors)
-        ctx.save_for_backward(model.quaternions)
-        if isinstance(steps, DeviceSteps):
-            snapped, device_frames = steps.snap(model)
-            ctx.back = partial(steps.shape_gradients, device_frames)
-        else:
+        ctx.save_for_backward(model.log_scales, model.quaternions)
+        if isinstance(steps, Steps):
             snapped, frames = _snap_on_cpu(steps, model)
             ctx.back = partial(_shape_gradients, frames)
+        else:
+            snapped = steps.snap(model)
+            ctx.back = steps.shape_gradients
         return tuple(tensor for _, tensor in snapped.named_parameters())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         means, log_scales, quaternions, *others = gradients
-        (original,) = ctx.saved_tensors
-        quaternions, log_scales = ctx.back(original, quaternions, log_scales)
+        log_scales, quaternions = ctx.back(*ctx.saved_tensors, log_scales, quaternions)
         return (None, means, log_scales, quaternions, *others)
 
 
 def _snap_on_cpu(steps: Steps, splats: Splats) -> tuple[Splats, list[symbols.Frames]]:
-    """Rows by rows, so that symbols need not leave the processor's cache; and the frames of each."""
+    """Rows by rows, so that symbols need not leave the processor's cache; and the frames of each.
+
+    A model that is elsewhere goes to the CPU and back.
+    """
     model = splats.numpy()
     snapped = symbols.blank_model(len(model), model.sh_degree)
 
@@ -69,23 +73,32 @@ def _snap_on_cpu(steps: Steps, splats: Splats) -> tuple[Splats, list[symbols.Fra
         return quantized.frames
 
     frames = in_threads(of_rows, len(model))
-    return snapped.map(torch.from_numpy), frames
+    return snapped.map(lambda array: torch.from_numpy(array).to(splats.means.device)), frames
 
 
 def _shape_gradients(
-    frames: list[symbols.Frames], original: Tensor, quaternion_gradient: Tensor, log_scale_gradient: Tensor
+    frames: list[symbols.Frames],
+    log_scales: Tensor,
+    quaternions: Tensor,
+    log_scale_gradient: Tensor,
+    quaternion_gradient: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """:func:`gsz.native.symbols.shape_gradients` of tensors on the CPU."""
-    tensors = original, quaternion_gradient, log_scale_gradient
-    given = [tensor.detach().contiguous().numpy() for tensor in tensors]
+    """:func:`gsz.native.symbols.shape_gradients` of tensors, by kernels for the CPU."""
+    tensors = quaternions, quaternion_gradient, log_scale_gradient
+    given = [tensor.detach().cpu().contiguous().numpy() for tensor in tensors]
     found = np.empty_like(given[1]), np.empty_like(given[2])
 
     def of_rows(rows: slice) -> None:
         symbols.shape_gradients(frames[rows.start // ROWS_AT_ONCE], *(array[rows] for array in (*given, *found)))
 
-    in_threads(of_rows, len(original))
-    quaternions, log_scales = map(torch.from_numpy, found)
-    return quaternions, log_scales
+    in_threads(of_rows, len(quaternions))
+    d_quaternions, d_log_scales = (torch.from_numpy(array).to(quaternions.device) for array in found)
+    return d_log_scales, d_quaternions
+
+
+def rows_of(splats: ModelT, rows: slice) -> ModelT:
+    """Some of the Gaussians, in the same memory."""
+    return splats.map(lambda tensor: tensor[rows])
 
 
 def in_threads(work: Callable[[slice], ResultT], count: int) -> list[ResultT]:

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gsz import registry
 from gsz.contract import Grid
 from gsz.native import QUALITIES, GszCodec, GszGrid
-from gsz.native.device import DeviceSteps
+from gsz.native.gpu import GpuSteps
 from gsz.native.steps import LOGS_PER_OCTAVE
 from gsz.rounding import levels, palettes, rotations, tensors
 from scene.gaussian_model import GaussianModel
@@ -98,7 +98,7 @@ def snap_and_pull(grid: Grid, splats: GaussianModel) -> dict[str, Tensor]:
 
 def in_tensors(grid: GszGrid) -> GszGrid:
     """The same grid that treats the CPU as any other device."""
-    on_device = DeviceSteps(grid.steps, torch.device("cpu"))
+    on_device = GpuSteps(grid.steps, torch.device("cpu"))
     twin = GszGrid(grid.steps, grid.layers)
     twin.steps_on = lambda device: on_device  # type: ignore[method-assign]
     return twin
