@@ -41,7 +41,7 @@ class GpuSteps:
         tables.thresholds = _table(padded_thresholds(steps), wp.float32, device)
         tables.opacity_logits = _table(steps.opacity_logits, wp.float32, device)
         tables.covered = _table(steps.covered, wp.int32, device)
-        tables.opacity_levels, tables.scale_pivot = float(steps.opacity_levels), steps.scale_pivot
+        tables.scale_pivot = steps.scale_pivot
         tables.scale_steps, tables.per_power = wp.vec3d(*steps.scale_steps), wp.vec3d(*(1 / steps.scale_steps))
         tables.pivots = wp.vec3i(steps.rotation_pivot, steps.dc_pivot, steps.sh_pivot)
         tables.ranges = wp.vec3i(steps.rotation_range, steps.dc_range, steps.sh_range)
@@ -86,16 +86,18 @@ class GpuPrices:
     """What a model's Gaussians cost on a grid, on the grid's device."""
 
     def __init__(self, steps: GpuSteps, prices: Prices):
-        self._steps = steps
+        self._steps, device = steps, steps.device
         self.tables = tables = kernels.PriceTables()
-        tables.bits = _table(prices.lines.bits, wp.float32, steps.device)
-        tables.slopes = _table(prices.lines.slopes, wp.float32, steps.device)
-        tables.begins = _table(prices.lines.begins, wp.int32, steps.device)
-        tables.lows = _table(prices.lines.lows, wp.float64, steps.device)
-        tables.ends = _table(prices.lines.ends, wp.float64, steps.device)
-        tables.sh_lines = _table(prices.sh_lines.view(np.float32).reshape(-1, 2), wp.vec2, steps.device)
+        tables.opacity_levels, tables.pivot = float(prices.steps.opacity_levels), prices.steps.scale_pivot
+        tables.per_power = wp.vec3(*prices.per_power)
+        tables.dc_per_unit = _table(prices.dc_per_unit, wp.float32, device)
+        tables.lines = _table(prices.lines.view(np.float32).reshape(-1, 2), wp.vec2, device)
+        tables.lows = _table(prices.lows, wp.float32, device)
+        tables.lasts = _table(prices.lasts, wp.float32, device)
+        tables.begins = _table(prices.begins, wp.int32, device)
+        tables.sh_lines = _table(prices.sh_lines.view(np.float32).reshape(-1, 2), wp.vec2, device)
         tables.sh_width = prices.sh_width
-        tables.sh_begins = _table(prices.sh_begins, wp.int32, steps.device)
+        tables.sh_kinds = _table(prices.sh_kinds, wp.int32, device)
 
     def pay(self, splats: Priced, weight: float, gradients: Priced) -> Tensor:
         """``(N,)`` bits that each Gaussian costs; ``weight`` times their gradient is added to others, in place.

@@ -2,8 +2,8 @@
 
 Formulas, names and the order of operations are those of :mod:`gsz.native.symbols` and :mod:`gsz.native.price`. Sums and
 products are not contracted (``fuse_fp``) and quotients and square roots are those of IEEE 754, as in all that Warp
-compiles without ``fast_math``; so that the values are the CPU's, bit for bit. Only the exponential in what an opacity
-costs is the device's own.
+compiles without ``fast_math``; so that values and gradients are the CPU's, bit for bit. Only the bits of a model are
+added up in another order.
 
 Warp takes a number in a kernel for float32 where nothing else is said, and mixes it with nothing else.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warp as wp
 
+from gsz.native.shape_price import CG, CO, GAP, OPACITY, SCALE, THIN, Y
 from gsz.native.steps import (
     DC_LIMIT,
     DC_RULE,
@@ -28,6 +29,7 @@ from gsz.native.steps import (
     SIZE_OF_NOTHING,
     SMALLEST_SCALE,
 )
+from gsz.rounding.elementary import LN2
 
 wp.set_module_options({"fuse_fp": False, "fast_math": False, "enable_backward": False})
 
@@ -44,8 +46,11 @@ _SHORTEST, _LONGEST = wp.constant(wp.float64(1e-30)), wp.constant(wp.float64(1e3
 # A float64: 52 bits of the fraction, then the exponent.
 _MANTISSA, _BIAS = wp.constant(wp.int64(52)), wp.constant(wp.int64(1023))
 _FRACTION, _BITS_OF_ONE = wp.constant(wp.int64((1 << 52) - 1)), wp.constant(wp.int64(1023 << 52))
-_LEAST_OPACITY = wp.constant(wp.float64(1e-12))
-_SLOPE_OF_ROOT = wp.constant(wp.float64(POWER_OCTAVES * 1.5))
+_PER_OCTAVE, _POWER_SLOPE = wp.constant(POWER_OCTAVES), wp.constant(1.5 * POWER_OCTAVES)
+_MINUS_LOG2_E = wp.constant(-1 / LN2)
+_EXP2_1, _EXP2_2, _EXP2_3 = 6.931469670648e-01, 2.402211972384e-01, 5.550713273498e-02
+_EXP2_4, _EXP2_5 = 9.675541334454e-03, 1.327647199253e-03
+_OPACITY, _SCALE, _GAP, _THIN, _Y, _CG, _CO = OPACITY, SCALE, GAP, THIN, Y, CG, CO
 _MEAN_LIMIT, _SCALE_LIMIT = wp.constant(MEAN_LIMIT), wp.constant(SCALE_LIMIT)
 _ROTATION_LIMIT, _DC_LIMIT, _SH_LIMIT = wp.constant(ROTATION_LIMIT), wp.constant(DC_LIMIT), wp.constant(float(SH_LIMIT))
 _LARGEST_EXPONENT, _SIZE_OF_NOTHING = wp.constant(LARGEST_EXPONENT), wp.constant(SIZE_OF_NOTHING)
@@ -71,7 +76,6 @@ class GridTables:
     thresholds: wp.array[wp.float32]
     opacity_logits: wp.array[wp.float32]
     covered: wp.array[wp.int32]
-    opacity_levels: wp.float64
     scale_pivot: wp.float64
     scale_steps: wp.vec3d
     per_power: wp.vec3d
@@ -92,26 +96,19 @@ class GridTables:
 
 @wp.struct
 class PriceTables:
-    """What symbols cost: :class:`gsz.native.price.Lines`, and lines of harmonics.
+    """What symbols cost: the attributes of :class:`gsz.native.price.Prices`, lines being vectors of two numbers."""
 
-    Attributes:
-        bits, slopes: what each entry costs, and how much more the next one does.
-        begins: where the entries of a column begin.
-        lows: the symbols of the first entries.
-        ends: the largest places in the tables of columns.
-        sh_lines: ``(classes * 3 * sh_width,)``: what magnitude 0 would cost, and how much more the next one does.
-        sh_width: lines of a color of a class.
-        sh_begins: the first line of a class, by the largest magnitude of a Gaussian.
-    """
-
-    bits: wp.array[wp.float32]
-    slopes: wp.array[wp.float32]
+    opacity_levels: wp.float32
+    pivot: wp.float32
+    per_power: wp.vec3
+    dc_per_unit: wp.array[wp.float32]
+    lines: wp.array[wp.vec2]
+    lows: wp.array[wp.float32]
+    lasts: wp.array[wp.float32]
     begins: wp.array[wp.int32]
-    lows: wp.array[wp.float64]
-    ends: wp.array[wp.float64]
     sh_lines: wp.array[wp.vec2]
     sh_width: wp.int32
-    sh_begins: wp.array[wp.int32]
+    sh_kinds: wp.array[wp.int32]
 
 
 @wp.func
@@ -205,8 +202,12 @@ def _scale_symbol(in_steps: wp.float64):
 
 
 @wp.func
-def _scale_symbols(in_steps: wp.vec3d):
-    return wp.vec3i(_scale_symbol(in_steps[0]), _scale_symbol(in_steps[1]), _scale_symbol(in_steps[2]))
+def _scale_symbols(log_scales: wp.array2d[wp.float32], i: int, order: wp.vec3i, grid: GridTables):
+    return wp.vec3i(
+        _scale_symbol(_scale_in_steps(log_scales[i, order[0]], grid.scale_pivot, grid.per_power[0])),
+        _scale_symbol(_scale_in_steps(log_scales[i, order[1]], grid.scale_pivot, grid.per_power[1])),
+        _scale_symbol(_scale_in_steps(log_scales[i, order[2]], grid.scale_pivot, grid.per_power[2])),
+    )
 
 
 @wp.func
@@ -327,13 +328,9 @@ def _snapped_color(value: wp.float32, per_step: wp.float64, step: wp.float64):
 
 
 @wp.func
-def _in_steps(rgb: wp.vec3, per_unit: wp.vec3):
-    """Y, Co and Cg of harmonics; see :func:`gsz.native.symbols.quantize_sh`."""
-    return wp.vec3(
-        (rgb[0] + rgb[1] + rgb[2]) * per_unit[0],
-        (rgb[0] - rgb[2]) * per_unit[1],
-        (rgb[0] - 2.0 * rgb[1] + rgb[2]) * per_unit[2],
-    )
+def _sums(rgb: wp.vec3):
+    """Multiples of Y, Co and Cg of harmonics; see :func:`gsz.native.symbols.quantize_sh`."""
+    return wp.vec3(rgb[0] + rgb[1] + rgb[2], rgb[0] - rgb[2], rgb[0] - 2.0 * rgb[1] + rgb[2])
 
 
 @wp.func
@@ -355,10 +352,10 @@ def _rounded(in_steps: wp.float32, grid: GridTables):
 
 @wp.func
 def _snapped_harmonic(rgb: wp.vec3, per_unit: wp.vec3, steps: wp.vec3d, grid: GridTables):
-    in_steps = _in_steps(rgb, per_unit)
-    y = _rounded(in_steps[0], grid) * steps[0]
-    co = _rounded(in_steps[1], grid) * steps[1]
-    cg = _rounded(in_steps[2], grid) * steps[2]
+    sums = _sums(rgb)
+    y = _rounded(sums[0] * per_unit[0], grid) * steps[0]
+    co = _rounded(sums[1] * per_unit[1], grid) * steps[1]
+    cg = _rounded(sums[2] * per_unit[2], grid) * steps[2]
     return wp.vec3(wp.float32((y + cg) + co), wp.float32(y - _TWO * cg), wp.float32((y + cg) - co))
 
 
@@ -391,13 +388,7 @@ def snap(
     snapped_opacity_logits[i] = grid.opacity_logits[level]
 
     kind = _kind_of(log_scales, i, grid)
-    order = grid.orders[kind]
-    in_steps = wp.vec3d(
-        _scale_in_steps(log_scales[i, order[0]], grid.scale_pivot, grid.per_power[0]),
-        _scale_in_steps(log_scales[i, order[1]], grid.scale_pivot, grid.per_power[1]),
-        _scale_in_steps(log_scales[i, order[2]], grid.scale_pivot, grid.per_power[2]),
-    )
-    scales = _scale_symbols(in_steps)
+    scales = _scale_symbols(log_scales, i, grid.orders[kind], grid)
     for axis in range(3):
         snapped_log_scales[i, axis] = _log_scale(scales[axis], grid.scale_steps[axis], grid.scale_pivot)
     fineness = _finenesses(scales, level, grid)
@@ -456,41 +447,58 @@ def shape_gradients(
 
 
 @wp.func
-def _line(prices: PriceTables, column: int, value: wp.float64):
-    """What a real number of steps costs, and how that changes: not at all beyond the ends of the table."""
+def _price(prices: PriceTables, column: int, value: wp.float32):
+    """What a real number of steps costs, and how that changes."""
     place = value - prices.lows[column]
-    end = prices.ends[column]
-    within = place >= _ZERO and place <= end
-    place = wp.where(place > _ZERO, place, _ZERO)
-    place = wp.where(place < end, place, end)
+    place = wp.where(place > 0.0, place, 0.0)
+    place = wp.where(place < prices.lasts[column], place, prices.lasts[column])
     below = int(place)
-    entry = prices.begins[column] + below
-    slope = wp.float64(prices.slopes[entry])
-    bits = wp.float64(prices.bits[entry]) + slope * (place - wp.float64(below))
-    return bits, wp.where(within, slope, _ZERO)
+    line = prices.lines[prices.begins[column] + below]
+    return line[0] + line[1] * (place - float(below)), line[1]
 
 
 @wp.func
-def _scale(log_scale: wp.float32, pivot: wp.float64, per_power: wp.float64):
-    """The power of a scale in steps, and its derivative by the log-scale."""
-    octaves = _octaves_of(log_scale, pivot)
-    fraction, whole = _power_of(octaves)
-    slope = _SLOPE_OF_ROOT * whole / (_THREE - fraction) * per_power
-    return fraction * whole * per_power, wp.where(wp.abs(octaves) < _MOST_OCTAVES, slope, _ZERO)
+def _within(value: wp.float32, limit: wp.float32):
+    value = wp.where(value > -limit, value, -limit)
+    return wp.where(value < limit, value, limit)
 
 
 @wp.func
-def _sh_line(prices: PriceTables, begin: int, in_steps: wp.float32):
-    """What Y, Co or Cg costs, and its slope."""
-    size = wp.abs(in_steps)
+def _small_power_of_two(whole: wp.float32):
+    return wp.cast((int(whole) + 127) << 23, wp.float32)
+
+
+@wp.func
+def _exp2(value: wp.float32):
+    """See :func:`gsz.native.shape_price._exp2`."""
+    whole = wp.floor(value + 0.5)
+    rest = value - whole
+    power = _EXP2_5 * rest + _EXP2_4
+    power = power * rest + _EXP2_3
+    power = power * rest + _EXP2_2
+    power = power * rest + _EXP2_1
+    return (power * rest + 1.0) * _small_power_of_two(whole)
+
+
+@wp.func
+def _power(log_scale: wp.float32, pivot: wp.float32):
+    """See :func:`gsz.native.shape_price._power`: of a scale the power, and its slope."""
+    octaves = _within((log_scale - pivot) * _PER_OCTAVE, 60.0)
+    whole = wp.floor(octaves)
+    root = wp.sqrt(4.0 - 3.0 * (octaves - whole))
+    power = _small_power_of_two(whole)
+    slope = _POWER_SLOPE * power / root
+    return (3.0 - root) * power, wp.where(wp.abs(octaves) < 60.0, slope, 0.0)
+
+
+@wp.func
+def _sh_price(prices: PriceTables, table: int, value: wp.float32, scale: wp.float32):
+    """What Y, Co or Cg costs, and its pull."""
+    size = wp.abs(value * scale)
     last = float(prices.sh_width - 1)
-    line = prices.sh_lines[begin + int(wp.where(size < last, size, last))]
-    return line[0] + line[1] * size, wp.where(in_steps > 0.0, line[1], -line[1])
-
-
-@wp.func
-def _added(value: wp.float32, more: wp.float64):
-    return wp.float32(wp.float64(value) + more)
+    line = prices.sh_lines[prices.sh_width * table + int(wp.where(size < last, size, last))]
+    pull = line[1] * scale
+    return line[0] + pull * wp.abs(value), wp.where(value > 0.0, pull, -pull)
 
 
 @wp.kernel
@@ -502,7 +510,7 @@ def pay(
     sh_dc: wp.array[wp.vec3],
     sh_rest: wp.array2d[wp.vec3],
     coefficients: int,
-    weight: wp.float64,
+    weight: wp.float32,
     bits: wp.array[wp.float32],
     d_opacity_logits: wp.array[wp.float32],
     d_log_scales: wp.array2d[wp.float32],
@@ -512,65 +520,71 @@ def pay(
     """What each Gaussian costs, as :meth:`gsz.native.price.Prices.pay`; ``weight`` times its gradient is added."""
     i = wp.tid()
     logit = opacity_logits[i]
-    level = _level_of(logit, grid.thresholds)
-    opacity = _ONE / (_ONE + wp.exp(-wp.float64(logit)))
-    opacity = wp.where(opacity > _LEAST_OPACITY, opacity, _LEAST_OPACITY)
-    root = wp.sqrt(opacity) * grid.opacity_levels
-    total, slope = _line(prices, 0, root - _HALF)
-    d_opacity_logits[i] = _added(d_opacity_logits[i], weight * slope * _HALF * root * (_ONE - opacity))
+    power = _exp2(_within(logit * _MINUS_LOG2_E, 80.0))
+    opacity = 1.0 / (1.0 + power)
+    root = wp.sqrt(opacity) * prices.opacity_levels
+    opacity_bits, by_opacity = _price(prices, _OPACITY, root - 0.5)
+    d_opacity_logits[i] = d_opacity_logits[i] + weight * by_opacity * (0.5 * root * power * opacity)
 
     order = grid.orders[_kind_of(log_scales, i, grid)]
-    first, first_slope = _scale(log_scales[i, order[0]], grid.scale_pivot, grid.per_power[0])
-    second, second_slope = _scale(log_scales[i, order[1]], grid.scale_pivot, grid.per_power[1])
-    third, third_slope = _scale(log_scales[i, order[2]], grid.scale_pivot, grid.per_power[2])
-    fineness = _finenesses(_scale_symbols(wp.vec3d(first, second, third)), level, grid)
-    size_bits, size = _line(prices, 1, first)
-    gap_bits, gap = _line(prices, 2, first - second)
-    thin_bits, thin = _line(prices, 3, (second + _HALF) / _TWO - third)
-    d_first = weight * (size + gap) * first_slope
-    d_second = weight * (thin / _TWO - gap) * second_slope
-    d_third = -(weight * thin * third_slope)
-    d_log_scales[i, order[0]] = _added(d_log_scales[i, order[0]], d_first)
-    d_log_scales[i, order[1]] = _added(d_log_scales[i, order[1]], d_second)
-    d_log_scales[i, order[2]] = _added(d_log_scales[i, order[2]], d_third)
+    first, first_slope = _power(log_scales[i, order[0]], prices.pivot)
+    second, second_slope = _power(log_scales[i, order[1]], prices.pivot)
+    third, third_slope = _power(log_scales[i, order[2]], prices.pivot)
+    # The order is that of the scales; here and there it is not quite that of rounded powers.
+    high = wp.max(first, second)
+    low = wp.min(first, second)
+    middle = wp.min(high, third)
+    size = wp.max(high, third) * prices.per_power[0]
+    second = wp.max(low, middle) * prices.per_power[1]
+    third = wp.min(low, middle) * prices.per_power[2]
+    size_bits, by_size = _price(prices, _SCALE, size)
+    gap_bits, by_gap = _price(prices, _GAP, size - second)
+    thin_bits, by_thin = _price(prices, _THIN, (second + 0.5) * 0.5 - third)
+    by_first = weight * (by_size + by_gap) * prices.per_power[0]
+    by_second = weight * (0.5 * by_thin - by_gap) * prices.per_power[1]
+    by_third = -weight * by_thin * prices.per_power[2]
+    d_log_scales[i, order[0]] = d_log_scales[i, order[0]] + by_first * first_slope
+    d_log_scales[i, order[1]] = d_log_scales[i, order[1]] + by_second * second_slope
+    d_log_scales[i, order[2]] = d_log_scales[i, order[2]] + by_third * third_slope
 
+    level = _level_of(logit, grid.thresholds)
+    fineness = _finenesses(_scale_symbols(log_scales, i, order, grid), level, grid)
+    per_unit = prices.dc_per_unit[fineness[1]]
     color = sh_dc[i]
-    per_unit = grid.dc_per_unit[fineness[1]]
-    red = wp.float64(color[0]) * per_unit
-    green = wp.float64(color[1]) * per_unit
-    blue = wp.float64(color[2]) * per_unit
-    y_bits, y = _line(prices, 4, (red + _TWO * green + blue) / _FOUR)
-    cg_bits, cg = _line(prices, 5, green - (red + blue) / _TWO)
-    co_bits, co = _line(prices, 6, red - blue)
+    red = color[0] * per_unit
+    green = color[1] * per_unit
+    blue = color[2] * per_unit
+    y_bits, by_y = _price(prices, _Y, (red + 2.0 * green + blue) * 0.25)
+    cg_bits, by_cg = _price(prices, _CG, green - (red + blue) * 0.5)
+    co_bits, by_co = _price(prices, _CO, red - blue)
+    per_unit = weight * per_unit
+    even = 0.5 * (0.5 * by_y - by_cg)
     d_color = d_sh_dc[i]
     d_sh_dc[i] = wp.vec3(
-        _added(d_color[0], weight * per_unit * (y / _FOUR - cg / _TWO + co)),
-        _added(d_color[1], weight * per_unit * (y / _TWO + cg)),
-        _added(d_color[2], weight * per_unit * (y / _FOUR - cg / _TWO - co)),
+        d_color[0] + per_unit * (even + by_co),
+        d_color[1] + per_unit * (0.5 * by_y + by_cg),
+        d_color[2] + per_unit * (even - by_co),
     )
-    total += size_bits + gap_bits + thin_bits + y_bits + cg_bits + co_bits
+    total = opacity_bits + size_bits + gap_bits + thin_bits + y_bits + cg_bits + co_bits
 
     scale = grid.sh_per_unit[fineness[2]]
     largest = wp.float32(0.0)
     for k in range(coefficients):
-        in_steps = _in_steps(sh_rest[i, k], scale)
-        largest = wp.max(largest, wp.max(wp.abs(in_steps)))
-    begin = prices.sh_begins[int(wp.min(largest + grid.sh_rounding, float(prices.sh_begins.shape[0] - 1)))]
-    pull = wp.float32(weight)
-    for k in range(coefficients):
-        in_steps = _in_steps(sh_rest[i, k], scale)
-        y_cost, y_slope = _sh_line(prices, begin, in_steps[0])
-        co_cost, co_slope = _sh_line(prices, begin + prices.sh_width, in_steps[1])
-        cg_cost, cg_slope = _sh_line(prices, begin + 2 * prices.sh_width, in_steps[2])
-        total += wp.float64(y_cost) + wp.float64(co_cost) + wp.float64(cg_cost)
-        luma = y_slope * scale[0]
-        orange = co_slope * scale[1]
-        green_slope = cg_slope * scale[2]
-        even = luma + green_slope
-        d_rgb = d_sh_rest[i, k]
-        d_sh_rest[i, k] = wp.vec3(
-            d_rgb[0] + pull * (even + orange),
-            d_rgb[1] + pull * (luma - 2.0 * green_slope),
-            d_rgb[2] + pull * (even - orange),
-        )
-    bits[i] = wp.float32(total)
+        sums = _sums(sh_rest[i, k])
+        for c in range(3):
+            largest = wp.max(largest, wp.abs(sums[c] * scale[c]))
+    kind = prices.sh_kinds[int(wp.min(largest + grid.sh_rounding, float(prices.sh_kinds.shape[0] - 1)))]
+    if kind > 0:  # Those of class 0 have nothing to pay for and feel no pull.
+        for k in range(coefficients):
+            sums = _sums(sh_rest[i, k])
+            y_cost, y = _sh_price(prices, 3 * kind, sums[0], scale[0])
+            co_cost, co = _sh_price(prices, 3 * kind + 1, sums[1], scale[1])
+            cg_cost, cg = _sh_price(prices, 3 * kind + 2, sums[2], scale[2])
+            total += y_cost + co_cost + cg_cost
+            pull = d_sh_rest[i, k]
+            d_sh_rest[i, k] = wp.vec3(
+                pull[0] + weight * (y + cg + co),
+                pull[1] + weight * (y - 2.0 * cg),
+                pull[2] + weight * (y + cg - co),
+            )
+    bits[i] = total

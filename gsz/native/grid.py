@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gsz.native.gpu import GpuSteps
     from gsz.native.learning import LearnedSteps
     from gsz.native.rate import RateModel
+    from gsz.native.snap import Snapped
 
 _log = logging.getLogger(__name__)
 
@@ -128,6 +129,7 @@ class GszGrid(LayeredGrid):
         self._on_gpu: GpuSteps | None = None
         self._rate: RateModel | None = None
         self._rate_age = 0
+        self._snapped: Snapped | None = None
 
     def observe(self, splats: Splats) -> None:
         """Keep the statistics behind :meth:`estimated_bits` up to date, once it has been asked for an estimate.
@@ -138,7 +140,7 @@ class GszGrid(LayeredGrid):
         moved = self._learned is not None and self._learned.observe(splats)
         if moved:
             assert self._learned is not None
-            self.steps, self._on_gpu = self._learned.codec.fit_steps(splats), None
+            self.steps, self._on_gpu, self._snapped = self._learned.codec.fit_steps(splats), None, None
         if self._rate is not None:
             self._rate_age += 1
             if moved or self._rate_age >= RATE_LIFE or not self._rate.fits(splats):
@@ -180,7 +182,8 @@ class GszGrid(LayeredGrid):
         assert self._rate is not None
         if self._learned is not None:
             self._learned.pay(weight, len(splats))
-        return self._rate.pay(splats, weight, len(splats) if count is None else count)
+        finenesses = None if self._snapped is None else self._snapped.finenesses(splats)
+        return self._rate.pay(splats, weight, len(splats) if count is None else count, finenesses)
 
     def _take_statistics(self, splats: Splats) -> None:
         from gsz.native.rate import RateModel
@@ -197,7 +200,7 @@ class GszGrid(LayeredGrid):
         """
         from gsz.native.snap import snap
 
-        snapped = snap(self.steps_on(splats.means.device), splats)
+        snapped, self._snapped = snap(self.steps_on(splats.means.device), splats)
         return snapped if self._learned is None else self._learned.felt(splats, snapped)
 
     def steps_on(self, device: torch.device) -> Steps | GpuSteps:

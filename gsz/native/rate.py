@@ -19,7 +19,7 @@ from gsz.native.price import Lines, Priced, Prices
 from gsz.native.sh_coding import survey
 from gsz.native.snap import in_threads, rows_of
 from gsz.native.steps import POWER_OCTAVES, Steps
-from gsz.native.symbols import quantize
+from gsz.native.symbols import Finenesses, quantize
 from gsz.splats import Splats
 
 if TYPE_CHECKING:
@@ -116,30 +116,38 @@ class RateModel:
         bits = self._pay(_priced(splats.map(Tensor.detach)), 1.0, gradients)
         return _WithGradient.apply(bits + self._constant, gradients, *_priced(splats))
 
-    def pay(self, splats: Splats, weight: float, count: int) -> Tensor:
-        """See :meth:`gsz.contract.Grid.pay`."""
+    def pay(self, splats: Splats, weight: float, count: int, finenesses: Finenesses | None = None) -> Tensor:
+        """See :meth:`gsz.contract.Grid.pay`.
+
+        Args:
+            finenesses: of the Gaussians, where they are known already.
+        """
         leaves = _priced(splats)
         for leaf in leaves:
             leaf.grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.contiguous()
         gradients = Priced(*(leaf.grad for leaf in leaves))
         values = Priced(*(leaf.detach() for leaf in leaves))
         first, others = slice(0, count), slice(count, len(splats))
-        bits = self._pay(values.rows(first), weight, gradients.rows(first)) + self._constant
+        bits = self._pay(values.rows(first), weight, gradients.rows(first), _rows(finenesses, first)) + self._constant
         if count < len(splats):
-            bits += self._pay(values.rows(others), 0.0, gradients.rows(others))
+            bits += self._pay(values.rows(others), 0.0, gradients.rows(others), _rows(finenesses, others))
         return bits
 
-    def _pay(self, values: Priced, weight: float, gradients: Priced) -> Tensor:
+    def _pay(self, values: Priced, weight: float, gradients: Priced, finenesses: Finenesses | None = None) -> Tensor:
         """What a model of tensors costs; ``weight`` times the gradient is added to others."""
         count = len(values.log_scales)
         if self._prices_there is not None:
             return self._prices_there.pay(values, weight, gradients).sum(dtype=torch.float64).float()
         here, sums = (Priced(*(tensor.cpu().contiguous() for tensor in each)) for each in (values, gradients))
         arrays, into = (Priced(*(tensor.numpy() for tensor in each)) for each in (here, sums))
-        paid = in_threads(lambda rows: sum(self._prices.pay(arrays.rows(rows), weight, into.rows(rows))), count)
+
+        def of_rows(rows: slice) -> float:
+            return sum(self._prices.pay(arrays.rows(rows), weight, into.rows(rows), _rows(finenesses, rows)))
+
+        bits = sum(in_threads(of_rows, count))
         for gradient, tensor in zip(gradients, sums, strict=True):
             gradient.copy_(tensor)  # Which does nothing on the CPU, where both are the same memory.
-        return torch.tensor(sum(paid), device=self._device)
+        return torch.tensor(bits, device=self._device)
 
 
 def _columns(steps: Steps, model: Splats, dc_fineness: np.ndarray) -> Tensor:
@@ -167,6 +175,10 @@ def _columns(steps: Steps, model: Splats, dc_fineness: np.ndarray) -> Tensor:
         red - blue,
     ]
     return torch.stack(columns, 1)
+
+
+def _rows(finenesses: Finenesses | None, rows: slice) -> Finenesses | None:
+    return None if finenesses is None else Finenesses(*(array[rows] for array in finenesses))
 
 
 def _priced(splats: Splats) -> Priced:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,26 +26,58 @@ ROWS_AT_ONCE = 1 << 14
 """So many Gaussians are worth a thread's while, and what is computed on their way fits a processor's cache."""
 
 
-def snap(steps: Steps | GpuSteps, splats: ModelT) -> ModelT:
+class Snapped:
+    """What was found out about a model when it was rounded, for as long as it stays as it was.
+
+    Args:
+        splats: a model of tensors.
+        finenesses: of some of its rows, and of the next ones.
+    """
+
+    def __init__(self, splats: Splats, finenesses: list[symbols.Finenesses]):
+        self._tensors = [(weakref.ref(tensor), tensor._version) for tensor in _of_fineness(splats)]
+        self._finenesses = finenesses
+
+    def finenesses(self, splats: Splats) -> symbols.Finenesses | None:
+        """Of all Gaussians, if this is the model."""
+        tensors = zip(self._tensors, _of_fineness(splats), strict=True)
+        if not self._finenesses or not all(
+            known() is tensor and version == tensor._version for (known, version), tensor in tensors
+        ):
+            return None
+        return symbols.Finenesses(*map(np.concatenate, zip(*self._finenesses, strict=True)))
+
+
+def _of_fineness(splats: Splats) -> tuple[Tensor, Tensor]:
+    """The tensors that it depends on."""
+    return splats.log_scales, splats.opacity_logits
+
+
+def snap(steps: Steps | GpuSteps, splats: ModelT) -> tuple[ModelT, Snapped]:
     """``splats``, a model of tensors, as a decoder will return it; gradients go straight through the rounding.
 
     Args:
         steps: on the device of the model; or none's, for what is rounded on the CPU wherever it is.
     """
+    finenesses: list[symbols.Finenesses] = []
     tensors = [tensor for _, tensor in splats.named_parameters()]
-    return type(splats)(*_Snap.apply(steps, *tensors))
+    snapped = type(splats)(*_Snap.apply(steps, finenesses, *tensors))
+    return snapped, Snapped(splats, finenesses)
 
 
 class _Snap(torch.autograd.Function):
     """Round to the grid; in the backward pass, straight through the rounding."""
 
     @staticmethod
-    def forward(ctx: Any, steps: Steps | GpuSteps, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, steps: Steps | GpuSteps, finenesses: list[symbols.Finenesses], *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
         model = Splats(*tensors)
         ctx.save_for_backward(model.log_scales, model.quaternions)
         if isinstance(steps, Steps):
-            snapped, frames = _snap_on_cpu(steps, model)
-            ctx.back = partial(_shape_gradients, frames)
+            snapped, parts = _snap_on_cpu(steps, model)
+            finenesses += [part.finenesses for part in parts]
+            ctx.back = partial(_shape_gradients, [part.frames for part in parts])
         else:
             snapped = steps.snap(model)
             ctx.back = steps.shape_gradients
@@ -54,26 +87,33 @@ class _Snap(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         means, log_scales, quaternions, *others = gradients
         log_scales, quaternions = ctx.back(*ctx.saved_tensors, log_scales, quaternions)
-        return (None, means, log_scales, quaternions, *others)
+        return (None, None, means, log_scales, quaternions, *others)
 
 
-def _snap_on_cpu(steps: Steps, splats: Splats) -> tuple[Splats, list[symbols.Frames]]:
-    """Rows by rows, so that symbols need not leave the processor's cache; and the frames of each.
+class _Part(NamedTuple):
+    """What is kept of some rows that were rounded."""
+
+    finenesses: symbols.Finenesses
+    frames: symbols.Frames
+
+
+def _snap_on_cpu(steps: Steps, splats: Splats) -> tuple[Splats, list[_Part]]:
+    """Rows by rows, so that symbols need not leave the processor's cache.
 
     A model that is elsewhere goes to the CPU and back.
     """
     model = splats.numpy()
     snapped = symbols.blank_model(len(model), model.sh_degree)
 
-    def of_rows(rows: slice) -> symbols.Frames:
+    def of_rows(rows: slice) -> _Part:
         part, into = rows_of(model, rows), rows_of(snapped, rows)
         quantized = symbols.quantize(part, steps, with_sh=False)
         symbols.dequantize_into(into, quantized.symbols, quantized.finenesses, steps)
         symbols.snap_sh(part.sh_rest, quantized.finenesses.sh, steps, into.sh_rest)
-        return quantized.frames
+        return _Part(quantized.finenesses, quantized.frames)
 
-    frames = in_threads(of_rows, len(model))
-    return snapped.map(lambda array: torch.from_numpy(array).to(splats.means.device)), frames
+    parts = in_threads(of_rows, len(model))
+    return snapped.map(lambda array: torch.from_numpy(array).to(splats.means.device)), parts
 
 
 def _shape_gradients(

@@ -169,16 +169,8 @@ def quantize(model: Splats, steps: Steps, with_sh: bool = True) -> Quantized:
         norm=np.empty(count, np.float32),
     )
     model = model.numpy().map(_writable)
-    _quantize_points(
-        model.means,
-        model.opacity_logits.reshape(-1),
-        steps.center,
-        1 / steps.radius,
-        float(1 << steps.mean_bits),
-        padded_thresholds(steps),
-        symbols.means,
-        symbols.opacities,
-    )
+    _quantize_means(model.means, steps.center, 1 / steps.radius, float(1 << steps.mean_bits), symbols.means)
+    _quantize_opacities(model.opacity_logits.reshape(-1), padded_thresholds(steps), symbols.opacities)
     _quantize_scales(
         model.log_scales,
         symbols.opacities,
@@ -198,6 +190,25 @@ def quantize(model: Splats, steps: Steps, with_sh: bool = True) -> Quantized:
             rows = slice(begin, begin + ROWS_AT_ONCE)
             quantize_sh(model.sh_rest[rows], fineness.sh[rows], steps, symbols.sh[rows], in_steps)
     return Quantized(symbols, fineness, frames)
+
+
+def finenesses(log_scales: np.ndarray, opacity_logits: np.ndarray, steps: Steps) -> Finenesses:
+    """What :func:`quantize` finds for ``(N, 3)`` log-scales and ``(N, 1)`` logits."""
+    count = len(log_scales)
+    fineness, levels = Finenesses.blank(count), np.empty(count, np.int32)
+    _quantize_opacities(_writable(opacity_logits).reshape(-1), padded_thresholds(steps), levels)
+    _quantize_scales(
+        _writable(log_scales),
+        levels,
+        steps.scale_pivot,
+        1 / steps.scale_steps,
+        FinenessRules.of(steps),
+        np.empty((count, 3), np.int32),
+        fineness,
+        np.empty(count, np.uint8),
+        np.empty((count, 3), np.uint8),
+    )
+    return fineness
 
 
 def quantize_sh(
@@ -335,7 +346,7 @@ def _away_from_zero(value, rounding, limit):
 
 
 @inline
-def level_of(logit, thresholds):
+def _level_of(logit, thresholds):
     """How many thresholds are no larger: a binary search whose only condition becomes a conditional move."""
     level = 0
     for step in (128, 64, 32, 16, 8, 4, 2, 1):
@@ -344,7 +355,7 @@ def level_of(logit, thresholds):
 
 
 @kernel
-def _quantize_points(means, logits, center, per_radius, per_unit, thresholds, positions, levels):
+def _quantize_means(means, center, per_radius, per_unit, positions):
     for i in range(len(means)):
         for axis in range(3):
             # A piecewise linear logarithm: y within 1, and beyond it 2**e * (1 + f) becomes 1 + e + f.
@@ -354,7 +365,12 @@ def _quantize_points(means, logits, center, per_radius, per_unit, thresholds, po
                 fraction, exponent = math.frexp(size)  # size == fraction * 2**exponent, fraction in [1/2, 1)
                 size = exponent + (2.0 * fraction - 1.0)
             positions[i, axis] = _clamp(math.copysign(size, value) * per_unit, MEAN_LIMIT)
-        levels[i] = level_of(logits[i], thresholds)
+
+
+@kernel
+def _quantize_opacities(logits, thresholds, levels):
+    for i in range(len(logits)):
+        levels[i] = _level_of(logits[i], thresholds)
 
 
 @inline
