@@ -267,13 +267,13 @@ class Canonical:
         vector: of the unit quaternion, whose scalar part is the largest and positive.
         turn: row of :data:`gsz.native.symbols.TURNS`.
         sign: 1 or -1, by which the turned quaternion was multiplied.
-        norm: length of the original quaternion, 0 where it has none.
+        length: of the original quaternion, 0 where it has none.
     """
 
     vector: wp.vec3d
     turn: wp.int32
     sign: wp.float64
-    norm: wp.float32
+    length: wp.float32
 
 
 @wp.func
@@ -283,9 +283,9 @@ def _canonical(quaternion: wp.vec4, kind: int, grid: GridTables):
     )
     length = wp.sqrt(given[0] * given[0] + given[1] * given[1] + given[2] * given[2] + given[3] * given[3])
     found = Canonical()
-    found.norm = wp.float32(length)
+    found.length = wp.float32(length)
     if not (length > _SHORTEST and length < _LONGEST):
-        found.norm = 0.0
+        found.length = 0.0
         given = wp.vec4d(_ONE, _ZERO, _ZERO, _ZERO)
         length = _ONE
     unit = wp.vec4d(given[0] / length, given[1] / length, given[2] / length, given[3] / length)
@@ -426,7 +426,7 @@ def shape_gradients(
         d_log_scales[i, order[axis]] = log_scale_gradients[i, axis]
     original = quaternions[i]
     frame = _canonical(original, kind, grid)
-    if frame.norm == 0.0:
+    if frame.length == 0.0:
         d_quaternions[i] = wp.vec4()
         return
     g = quaternion_gradients[i]
@@ -435,7 +435,7 @@ def shape_gradients(
         wp.vec4d(wp.float64(g[0]), wp.float64(g[1]), wp.float64(g[2]), wp.float64(g[3])),
         wp.vec4d(turn[0], -turn[1], -turn[2], -turn[3]),
     )
-    length = wp.float64(frame.norm)
+    length = wp.float64(frame.length)
     along = _ZERO
     for k in range(4):
         along += turned[k] * wp.float64(original[k])

@@ -1,4 +1,4 @@
-"""The gradient of the estimated rate by kernels, for models on the CPU; :mod:`gsz.native.rate` has it in tensors.
+"""The gradient of the estimated rate by kernels, for models on the CPU; :mod:`gsz.native.gpu_kernels` has it for a GPU.
 
 Everything is added to gradients in place, Gaussian by Gaussian, so that nothing as large as the model is allocated.
 """

@@ -3,7 +3,7 @@
 :func:`quantize` and :func:`dequantize` are the whole of it. ``snap`` is one after the other, ``encode`` the first and
 ``decode`` the second, so the law holds by construction. Both use nothing but comparisons, additions, multiplications,
 divisions and square roots, in a fixed order, and tables: every IEEE machine returns the same bits.
-:mod:`gsz.native.device` has the same arithmetic for models on a GPU.
+:mod:`gsz.native.gpu_kernels` has the same arithmetic for models on a GPU.
 """
 
 from __future__ import annotations
