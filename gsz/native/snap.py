@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from gsz.contract import ModelT
 from gsz.native import symbols
 from gsz.native.device import DeviceSteps, rows_of
 from gsz.native.steps import Steps
-from gsz.splats import Splats
+from gsz.splats import Splats, parameter_shapes
 
 ResultT = TypeVar("ResultT")
 
@@ -46,20 +47,40 @@ class Snapped:
         return symbols.Finenesses(*map(np.concatenate, zip(*self._finenesses, strict=True)))
 
 
+class Workspace:
+    """The memory of a snapped model, which serves the next one when nobody has it any more.
+
+    The system clears new memory before it hands it out, page by page. That takes longer than the rounding.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: list[np.ndarray] = []
+
+    def blank_model(self, count: int, sh_degree: int) -> Splats:
+        """A model whose values are yet to be filled in."""
+        shapes = list(parameter_shapes(count, sh_degree).values())
+        # A tensor or a view of an array keeps a reference to it; one is the list's, and one that of the argument.
+        in_use = any(sys.getrefcount(self._arrays[place]) > 2 for place in range(len(self._arrays)))
+        if in_use or [array.shape for array in self._arrays] != shapes:
+            self._arrays = [np.empty(shape, np.float32) for shape in shapes]
+        return Splats(*self._arrays)
+
+
 def _of_fineness(splats: Splats) -> tuple[Tensor, Tensor]:
     """The tensors that it depends on."""
     return splats.log_scales, splats.opacity_logits
 
 
-def snap(steps: Steps | DeviceSteps, splats: ModelT) -> tuple[ModelT, Snapped]:
+def snap(steps: Steps | DeviceSteps, splats: ModelT, workspace: Workspace) -> tuple[ModelT, Snapped]:
     """``splats``, a model of tensors, as a decoder will return it; gradients go straight through the rounding.
 
     Args:
         steps: of the device that the model is on.
+        workspace: where the snapped model comes to lie on the CPU.
     """
     finenesses: list[symbols.Finenesses] = []
     tensors = [tensor for _, tensor in splats.named_parameters()]
-    snapped = type(splats)(*_Snap.apply(steps, finenesses, *tensors))
+    snapped = type(splats)(*_Snap.apply(steps, finenesses, workspace, *tensors))
     return snapped, Snapped(splats, finenesses)
 
 
@@ -68,7 +89,11 @@ class _Snap(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, steps: Steps | DeviceSteps, finenesses: list[symbols.Finenesses], *tensors: Tensor
+        ctx: Any,
+        steps: Steps | DeviceSteps,
+        finenesses: list[symbols.Finenesses],
+        workspace: Workspace,
+        *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         model = Splats(*tensors)
         ctx.save_for_backward(model.quaternions)
@@ -76,7 +101,7 @@ class _Snap(torch.autograd.Function):
             snapped, device_frames = steps.snap(model)
             ctx.back = partial(steps.shape_gradients, device_frames)
         else:
-            snapped, parts = _snap_on_cpu(steps, model)
+            snapped, parts = _snap_on_cpu(steps, model, workspace)
             finenesses += [part.finenesses for part in parts]
             frames = [part.frames for part in parts]
             ctx.back = partial(_shape_gradients, frames)
@@ -87,7 +112,7 @@ class _Snap(torch.autograd.Function):
         means, log_scales, quaternions, *others = gradients
         (original,) = ctx.saved_tensors
         quaternions, log_scales = ctx.back(original, quaternions, log_scales)
-        return (None, None, means, log_scales, quaternions, *others)
+        return (None, None, None, means, log_scales, quaternions, *others)
 
 
 class _Part(NamedTuple):
@@ -97,10 +122,10 @@ class _Part(NamedTuple):
     frames: symbols.Frames
 
 
-def _snap_on_cpu(steps: Steps, splats: Splats) -> tuple[Splats, list[_Part]]:
+def _snap_on_cpu(steps: Steps, splats: Splats, workspace: Workspace) -> tuple[Splats, list[_Part]]:
     """Rows by rows, so that symbols need not leave the processor's cache."""
     model = splats.numpy()
-    snapped = symbols.blank_model(len(model), model.sh_degree)
+    snapped = workspace.blank_model(len(model), model.sh_degree)
 
     def of_rows(rows: slice) -> _Part:
         part, into = rows_of(model, rows), rows_of(snapped, rows)

@@ -278,7 +278,8 @@ def dequantize_into(model: Splats, symbols: Symbols, fineness: Finenesses, steps
         model.quaternions,
     )
     _dequantize_colors(symbols.dc, fineness.dc, steps.dc_steps, model.sh_dc)
-    model.opacity_logits[:, 0] = steps.opacity_logits[symbols.opacities]
+    # All levels are in the table; to check that would take NumPy longer than to look them up.
+    np.take(steps.opacity_logits, symbols.opacities, out=model.opacity_logits.reshape(-1), mode="clip")
 
 
 def dequantize_sh(sh_rest: np.ndarray, symbols: np.ndarray, fineness: np.ndarray, steps: Steps) -> None:
@@ -529,12 +530,7 @@ def _to_rotation(in_steps):
 @inline
 def _turned(w, x, y, z, turn):
     """The product with a row of :data:`TURNS` that only reorders axes."""
-    return (
-        w * _part(0, turn) - x * _part(1, turn) - y * _part(2, turn) - z * _part(3, turn),
-        w * _part(1, turn) + x * _part(0, turn) + y * _part(3, turn) - z * _part(2, turn),
-        w * _part(2, turn) - x * _part(3, turn) + y * _part(0, turn) + z * _part(1, turn),
-        w * _part(3, turn) + x * _part(2, turn) - y * _part(1, turn) + z * _part(0, turn),
-    )
+    return _times(w, x, y, z, _part(0, turn), _part(1, turn), _part(2, turn), _part(3, turn))
 
 
 @inline
@@ -546,18 +542,6 @@ def _part(component, turn):
     value = _REORDERS[component][3] if turn == 12 else value
     value = _REORDERS[component][4] if turn == 16 else value
     return _REORDERS[component][5] if turn == 20 else value
-
-
-@inline
-def _times(w, x, y, z, right, conjugate):
-    """Hamilton product of (w, x, y, z) and ``right``, or for a ``conjugate`` of -1 its conjugate."""
-    a, b, c, d = right[0], conjugate * right[1], conjugate * right[2], conjugate * right[3]
-    return (
-        w * a - x * b - y * c - z * d,
-        w * b + x * a + y * d - z * c,
-        w * c - x * d + y * a + z * b,
-        w * d + x * c - y * b + z * a,
-    )
 
 
 @inline
@@ -683,11 +667,8 @@ ROWS_OF_VECTORS = 16
 """Harmonics of so many Gaussians make whole vectors, while memory still brings the next ones."""
 COEFFICIENTS = 16
 """At least as many as a Gaussian has above degree 0. A loop of so many steps is one vector."""
-
-
-def vectors_of(coefficients: int, number: int, kind: type[np.generic]) -> np.ndarray:
-    """``(number, n)`` uninitialized numbers, one for each coefficient of :data:`ROWS_OF_VECTORS` Gaussians."""
-    return np.empty((number, ROWS_OF_VECTORS * coefficients + COEFFICIENTS), kind)
+SPACE_OF_VECTORS = (ROWS_OF_VECTORS + 1) * COEFFICIENTS
+"""Memory for a number of each coefficient of those, and a vector more."""
 
 
 @kernel
@@ -706,7 +687,6 @@ def snap_sh(sh_rest: np.ndarray, fineness: np.ndarray, steps: Steps, snapped: np
         fineness: ``(N,)`` uint8.
         snapped: ``(N, K, 3)``, is filled in.
     """
-    coefficients = sh_rest.shape[1]
     _snap_sh(
         _writable(sh_rest).reshape(-1),
         fineness,
@@ -714,56 +694,58 @@ def snap_sh(sh_rest: np.ndarray, fineness: np.ndarray, steps: Steps, snapped: np
         np.float32(1 - steps.sh_threshold),
         steps.sh_steps,
         steps.sh_values,
-        coefficients,
-        vectors_of(coefficients, 3, np.float32),
-        vectors_of(coefficients, 3, np.float64),
+        sh_rest.shape[1],
+        np.zeros(3 * SPACE_OF_VECTORS, np.float32),
+        np.empty(3 * SPACE_OF_VECTORS),
         snapped.reshape(-1),
     )
 
 
-@inline
-def spread(table, row, begin, vectors):
-    """Write the three numbers of a row into three vectors, once for each coefficient of a Gaussian or more often."""
-    for color in range(3):
-        value = table[row, color]
-        for k in range(COEFFICIENTS):
-            vectors[color, at(begin) + at(k)] = value
-
-
 @kernel
-def _snap_sh(harmonics, fineness, per_unit, rounding, steps, stored, coefficients, scales, back, values):
-    """Loops over all coefficients of some Gaussians at once, of nothing but selections, are computed in vectors."""
-    none, one, two, three = stored[0], stored[1], stored[2], stored[3]
-    y_scale, co_scale, cg_scale = scales[0], scales[1], scales[2]
-    y_step, co_step, cg_step = back[0], back[1], back[2]
+def _snap_sh(harmonics, fineness, per_unit, rounding, steps, stored, coefficients, sums, values, snapped):
+    """Sums of colors are computed for all coefficients of some Gaussians at once, and what they are rounded to for a
+    Gaussian at a time, in whole vectors: the next Gaussian overwrites what is too much.
+
+    Args:
+        sums, values: ``(3 * SPACE_OF_VECTORS,)`` float32 and float64 scratch memory.
+    """
+    co_row, cg_row = at(SPACE_OF_VECTORS), at(2 * SPACE_OF_VECTORS)
     for first in range(0, len(fineness), ROWS_OF_VECTORS):
         left = len(fineness) - first
         rows = left if left < ROWS_OF_VECTORS else ROWS_OF_VECTORS
-        for i in range(rows):
-            spread(per_unit, fineness[first + i], i * coefficients, scales)
-            spread(steps, fineness[first + i], i * coefficients, back)
         begin = at(3 * coefficients * first)
         for t in range(rows * coefficients):
             u = at(t)
             j = begin + at(3) * u
             r, g, b = harmonics[j], harmonics[j + at(1)], harmonics[j + at(2)]
-            y = _rounded((r + g + b) * y_scale[u], rounding, none, one, two, three) * y_step[u]
-            co = _rounded((r - b) * co_scale[u], rounding, none, one, two, three) * co_step[u]
-            cg = _rounded((r - np.float32(2) * g + b) * cg_scale[u], rounding, none, one, two, three) * cg_step[u]
-            values[j], values[j + at(1)], values[j + at(2)] = (y + cg) + co, y - 2.0 * cg, (y + cg) - co
+            sums[u], sums[co_row + u], sums[cg_row + u] = r + g + b, r - b, r - np.float32(2) * g + b
+        for i in range(rows):
+            row = at(i * coefficients)
+            scales, back = per_unit[fineness[at(first + i)]], steps[fineness[at(first + i)]]
+            _snap_color(sums, values, row, scales[0], back[0], rounding, stored)
+            _snap_color(sums, values, co_row + row, scales[1], back[1], rounding, stored)
+            _snap_color(sums, values, cg_row + row, scales[2], back[2], rounding, stored)
+        for t in range(rows * coefficients):
+            u = at(t)
+            j = begin + at(3) * u
+            y, co, cg = values[u], values[co_row + u], values[cg_row + u]
+            snapped[j], snapped[j + at(1)], snapped[j + at(2)] = (y + cg) + co, y - 2.0 * cg, (y + cg) - co
 
 
 @inline
-def _rounded(in_steps, rounding, none, one, two, three):
-    """What the symbol of a number of steps stands for, in steps."""
-    size = abs(in_steps) + rounding
-    whole = np.int32(size if size < np.float32(SH_LIMIT) else np.float32(SH_LIMIT))
-    value = np.float64(whole)
-    value = none if whole == 0 else value
-    value = one if whole == 1 else value
-    value = two if whole == 2 else value
-    value = three if whole == 3 else value
-    return (-value if in_steps < 0 else value) + 0.0  # Never -0.
+def _snap_color(sums, values, row, scale, step, rounding, stored):
+    """What the symbols of a Gaussian's coefficients stand for, of one color."""
+    none, one, two, three = stored[0], stored[1], stored[2], stored[3]
+    for k in range(COEFFICIENTS):
+        in_steps = sums[row + at(k)] * scale
+        size = abs(in_steps) + rounding
+        whole = np.int32(size if size < np.float32(SH_LIMIT) else np.float32(SH_LIMIT))
+        value = np.float64(whole)
+        value = none if whole == 0 else value
+        value = one if whole == 1 else value
+        value = two if whole == 2 else value
+        value = three if whole == 3 else value
+        values[row + at(k)] = ((-value if in_steps < 0 else value) + 0.0) * step  # Never -0.
 
 
 @inline
@@ -799,8 +781,8 @@ def _turn_back(frames, original, gradient, scale_gradient, quaternions, log_scal
         if frames.norm[i] == 0.0:
             quaternions[i, :] = 0.0
             continue
-        g = gradient[i]
-        product = _times(g[0], g[1], g[2], g[3], TURNS[frames.turn[i]], -1.0)
+        g, turn = gradient[i], TURNS[frames.turn[i]]
+        product = _times(g[0], g[1], g[2], g[3], turn[0], -turn[1], -turn[2], -turn[3])
         length = np.float64(frames.norm[i])  # Its square would not be a float32.
         along = 0.0
         for k in range(4):
@@ -808,3 +790,14 @@ def _turn_back(frames, original, gradient, scale_gradient, quaternions, log_scal
         along /= length * length
         for k in range(4):
             quaternions[i, k] = (product[k] * frames.sign[i] - along * original[i, k]) / length
+
+
+@inline
+def _times(w, x, y, z, a, b, c, d):
+    """Hamilton product of two quaternions."""
+    return (
+        w * a - x * b - y * c - z * d,
+        w * b + x * a + y * d - z * c,
+        w * c - x * d + y * a + z * b,
+        w * d + x * c - y * b + z * a,
+    )
