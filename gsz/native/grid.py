@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gsz.native.gpu import GpuSteps
     from gsz.native.learning import LearnedSteps
     from gsz.native.rate import RateModel
-    from gsz.native.snap import Snapped
+    from gsz.native.snap import Snapped, Workspace
 
 _log = logging.getLogger(__name__)
 
@@ -130,6 +130,7 @@ class GszGrid(LayeredGrid):
         self._rate: RateModel | None = None
         self._rate_age = 0
         self._snapped: Snapped | None = None
+        self._workspace: Workspace | None = None
 
     def observe(self, splats: Splats) -> None:
         """Keep the statistics behind :meth:`estimated_bits` up to date, once it has been asked for an estimate.
@@ -198,9 +199,10 @@ class GszGrid(LayeredGrid):
         the same Gaussian in other words. Gradients are turned back. A model on a CUDA device stays there and gets
         the same values bit for bit; see :mod:`gsz.native.gpu_kernels`.
         """
-        from gsz.native.snap import snap
+        from gsz.native.snap import Workspace, snap
 
-        snapped, self._snapped = snap(self.steps_on(splats.means.device), splats)
+        self._workspace = self._workspace or Workspace()
+        snapped, self._snapped = snap(self.steps_on(splats.means.device), splats, self._workspace)
         return snapped if self._learned is None else self._learned.felt(splats, snapped)
 
     def steps_on(self, device: torch.device) -> Steps | GpuSteps:
@@ -214,6 +216,7 @@ class GszGrid(LayeredGrid):
         return self._on_gpu
 
     def _pack(self, splats: Splats) -> PackedNative:
+        self._workspace = None  # What is computed next takes memory of its own.
         return PackedNative.of(splats, self.steps)
 
 

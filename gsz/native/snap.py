@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from torch import Tensor
 from gsz.contract import ModelT
 from gsz.native import symbols
 from gsz.native.steps import Steps
-from gsz.splats import Splats
+from gsz.splats import Splats, parameter_shapes
 
 if TYPE_CHECKING:
     from gsz.native.gpu import GpuSteps
@@ -48,20 +49,40 @@ class Snapped:
         return symbols.Finenesses(*map(np.concatenate, zip(*self._finenesses, strict=True)))
 
 
+class Workspace:
+    """The memory of a snapped model, which serves the next one when nobody has it any more.
+
+    The system clears new memory before it hands it out, page by page. That takes longer than the rounding.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: list[np.ndarray] = []
+
+    def blank_model(self, count: int, sh_degree: int) -> Splats:
+        """A model whose values are yet to be filled in."""
+        shapes = list(parameter_shapes(count, sh_degree).values())
+        # A tensor or a view of an array keeps a reference to it; one is the list's, and one that of the argument.
+        in_use = any(sys.getrefcount(self._arrays[place]) > 2 for place in range(len(self._arrays)))
+        if in_use or [array.shape for array in self._arrays] != shapes:
+            self._arrays = [np.empty(shape, np.float32) for shape in shapes]
+        return Splats(*self._arrays)
+
+
 def _of_fineness(splats: Splats) -> tuple[Tensor, Tensor]:
     """The tensors that it depends on."""
     return splats.log_scales, splats.opacity_logits
 
 
-def snap(steps: Steps | GpuSteps, splats: ModelT) -> tuple[ModelT, Snapped]:
+def snap(steps: Steps | GpuSteps, splats: ModelT, workspace: Workspace) -> tuple[ModelT, Snapped]:
     """``splats``, a model of tensors, as a decoder will return it; gradients go straight through the rounding.
 
     Args:
         steps: on the device of the model; or none's, for what is rounded on the CPU wherever it is.
+        workspace: where the snapped model comes to lie on the CPU.
     """
     finenesses: list[symbols.Finenesses] = []
     tensors = [tensor for _, tensor in splats.named_parameters()]
-    snapped = type(splats)(*_Snap.apply(steps, finenesses, *tensors))
+    snapped = type(splats)(*_Snap.apply(steps, finenesses, workspace, *tensors))
     return snapped, Snapped(splats, finenesses)
 
 
@@ -70,12 +91,16 @@ class _Snap(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, steps: Steps | GpuSteps, finenesses: list[symbols.Finenesses], *tensors: Tensor
+        ctx: Any,
+        steps: Steps | GpuSteps,
+        finenesses: list[symbols.Finenesses],
+        workspace: Workspace,
+        *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         model = Splats(*tensors)
         ctx.save_for_backward(model.log_scales, model.quaternions)
         if isinstance(steps, Steps):
-            snapped, parts = _snap_on_cpu(steps, model)
+            snapped, parts = _snap_on_cpu(steps, model, workspace)
             finenesses += [part.finenesses for part in parts]
             ctx.back = partial(_shape_gradients, [part.frames for part in parts])
         else:
@@ -87,7 +112,7 @@ class _Snap(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         means, log_scales, quaternions, *others = gradients
         log_scales, quaternions = ctx.back(*ctx.saved_tensors, log_scales, quaternions)
-        return (None, None, means, log_scales, quaternions, *others)
+        return (None, None, None, means, log_scales, quaternions, *others)
 
 
 class _Part(NamedTuple):
@@ -97,13 +122,13 @@ class _Part(NamedTuple):
     frames: symbols.Frames
 
 
-def _snap_on_cpu(steps: Steps, splats: Splats) -> tuple[Splats, list[_Part]]:
+def _snap_on_cpu(steps: Steps, splats: Splats, workspace: Workspace) -> tuple[Splats, list[_Part]]:
     """Rows by rows, so that symbols need not leave the processor's cache.
 
     A model that is elsewhere goes to the CPU and back.
     """
     model = splats.numpy()
-    snapped = symbols.blank_model(len(model), model.sh_degree)
+    snapped = workspace.blank_model(len(model), model.sh_degree)
 
     def of_rows(rows: slice) -> _Part:
         part, into = rows_of(model, rows), rows_of(snapped, rows)
