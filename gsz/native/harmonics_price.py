@@ -12,7 +12,7 @@ import numpy as np
 
 from gsz.coding.tables import at
 from gsz.kernels import inline, kernel
-from gsz.native.symbols import COEFFICIENTS, ROWS_OF_VECTORS
+from gsz.native.symbols import COEFFICIENTS, ROWS_OF_VECTORS, SPACE_OF_VECTORS
 
 f32 = np.float32
 
@@ -22,7 +22,7 @@ FEW = 4
 """Magnitudes in Gaussians up to :data:`SMALL_CLASS` are below this: nearly all Gaussians there are."""
 SMALL_CLASS = 2
 
-_SPACE = (ROWS_OF_VECTORS + 1) * COEFFICIENTS
+_SPACE = SPACE_OF_VECTORS
 _PULLS = 3 * _SPACE
 _SUMS = 6 * _SPACE
 SCRATCH = 6 * _SPACE + COEFFICIENTS

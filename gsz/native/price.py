@@ -1,4 +1,4 @@
-"""The gradient of the estimated rate by kernels, for models on the CPU; :mod:`gsz.native.rate` has it in tensors.
+"""The gradient of the estimated rate by kernels, for models on the CPU; :mod:`gsz.native.gpu_kernels` has it for a GPU.
 
 Everything is added to gradients in place, Gaussian by Gaussian, so that nothing as large as the model is allocated.
 """
@@ -64,27 +64,40 @@ class Prices:
         lines: of the columns :data:`gsz.native.rate.COLUMNS`, in bits of the file.
         sh_costs: ``(kinds, 3, M)`` float32: what each magnitude of Y, Co and Cg costs in Gaussians of each class; the
             last kind stands for higher classes too, and magnitudes beyond the last cost what it does.
+
+    Attributes:
+        steps: as they were given.
+        per_power: ``(3,)`` float32, the steps in a unit of the power of scales, by axis.
+        dc_per_unit: float32, the steps in a unit of color, by fineness.
+        lines: those of all columns: two float32 each in an int64, what an entry costs and how much more the next one
+            does.
+        lows: ``(C,)`` float32, the symbol before the first of each column: its cost is level.
+        lasts: ``(C,)`` float32, the last place in the table of each column, which is level too.
+        begins: ``(C,)`` int32, where in ``lines`` the tables of the columns begin.
+        sh_lines: ``(kinds * 3 * sh_width,)``: what magnitude 0 would cost, and how much more the next one does.
+        sh_width: how many lines a color of a class has.
+        sh_kinds: int32, the classes of Gaussians, by the largest magnitude.
     """
 
     def __init__(self, steps: Steps, lines: Lines, sh_costs: np.ndarray):
-        self._steps = steps
-        self._per_power = (1 / steps.scale_steps).astype(np.float32)
-        self._dc_per_unit = (1 / steps.dc_steps).astype(np.float32)
+        self.steps = steps
+        self.per_power = (1 / steps.scale_steps).astype(np.float32)
+        self.dc_per_unit = (1 / steps.dc_steps).astype(np.float32)
         # Below the first symbol of a table, as beyond the last, costs are level: that is an entry more.
         bits = np.insert(lines.bits, lines.begins, lines.bits[lines.begins])
         slopes = np.insert(lines.slopes, lines.begins, 0)
         begins = lines.begins + np.arange(len(lines.begins))
-        self._lasts = (np.append(begins[1:], len(bits)) - begins - 1).astype(np.float32)
-        self._lows, self._begins = (lines.lows - 1).astype(np.float32), begins.astype(np.int32)
-        self._lines = _in_eight_bytes(bits, slopes)
+        self.lasts = (np.append(begins[1:], len(bits)) - begins - 1).astype(np.float32)
+        self.lows, self.begins = (lines.lows - 1).astype(np.float32), begins.astype(np.int32)
+        self.lines = _in_eight_bytes(bits, slopes)
         slopes = np.diff(sh_costs, axis=2, append=sh_costs[..., -1:])
         at_zero = sh_costs - slopes * np.arange(sh_costs.shape[2], dtype=np.float32)
-        self._sh_lines = _in_eight_bytes(at_zero, slopes)
-        self._width = sh_costs.shape[2]
-        first = np.minimum(np.arange(FEW), self._width - 1)
-        self._sh_few = self._sh_lines.reshape(*sh_costs.shape)[..., first].reshape(-1).view(np.float32)
+        self.sh_lines = _in_eight_bytes(at_zero, slopes)
+        self.sh_width = sh_costs.shape[2]
+        first = np.minimum(np.arange(FEW), self.sh_width - 1)
+        self._sh_few = self.sh_lines.reshape(*sh_costs.shape)[..., first].reshape(-1).view(np.float32)
         lengths = [int(magnitudes).bit_length() for magnitudes in range(1 << MOST_BITS)]
-        self._kinds = np.minimum(lengths, len(sh_costs) - 1).astype(np.int32)
+        self.sh_kinds = np.minimum(lengths, len(sh_costs) - 1).astype(np.int32)
 
     def pay(
         self, splats: Priced, weight: float, gradients: Priced, fineness: Finenesses | None = None
@@ -95,7 +108,7 @@ class Prices:
             fineness: of the Gaussians, where it is known.
         """
         if fineness is None:
-            fineness = finenesses(splats.log_scales, splats.opacity_logits, self._steps)
+            fineness = finenesses(splats.log_scales, splats.opacity_logits, self.steps)
         return self._pay_harmonics(splats, weight, gradients, fineness.sh), self._pay_shapes(
             splats, weight, gradients, fineness.dc
         )
@@ -107,14 +120,14 @@ class Prices:
             splats.log_scales.reshape(-1),
             splats.sh_dc.reshape(-1),
             fineness,
-            np.float32(self._steps.opacity_levels),
-            np.float32(self._steps.scale_pivot),
-            self._per_power,
-            self._dc_per_unit,
-            self._lows,
-            self._lasts,
-            self._begins,
-            self._lines,
+            np.float32(self.steps.opacity_levels),
+            np.float32(self.steps.scale_pivot),
+            self.per_power,
+            self.dc_per_unit,
+            self.lows,
+            self.lasts,
+            self.begins,
+            self.lines,
             np.float32(weight),
             np.empty(COLUMNS * ROWS, np.int32),
             np.empty(SCRATCH_ROWS * ROWS, np.float32),
@@ -132,12 +145,12 @@ class Prices:
         return pay_harmonics(
             splats.sh_rest.reshape(-1),
             fineness,
-            self._steps.sh_per_unit,
-            np.float32(1 - self._steps.sh_threshold),
+            self.steps.sh_per_unit,
+            np.float32(1 - self.steps.sh_threshold),
             self._sh_few,
-            self._sh_lines,
-            self._width,
-            self._kinds,
+            self.sh_lines,
+            self.sh_width,
+            self.sh_kinds,
             splats.sh_rest.shape[1],
             np.float32(weight),
             np.zeros(SCRATCH, np.float32),

@@ -65,7 +65,7 @@ def _slope(column, t, found):
 
 @inline
 def _power(log_scale, pivot):
-    """See :func:`gsz.native.symbols.power_of`; and its slope."""
+    """See :func:`gsz.native.symbols._power_of`; and its slope."""
     octaves = _within((log_scale - pivot) * _PER_OCTAVE, _MOST_OCTAVES)
     whole = np.floor(octaves)
     root = np.sqrt(_FOUR - _THREE * (octaves - whole))
@@ -161,7 +161,7 @@ def pay_shapes(
             by_largest = weight * (size + gap) * first_per_power
             by_middle = weight * (_HALF * thin - gap) * second_per_power
             by_least = -weight * thin * third_per_power
-            # As :func:`gsz.native.symbols.kind_of` has it: of equal scales the first is the larger one.
+            # As :data:`gsz.native.symbols.KINDS` has it: of equal scales the first is the larger one.
             first_second = log_scales[j] >= log_scales[j + at(1)]
             second_third = log_scales[j + at(1)] >= log_scales[j + at(2)]
             first_third = log_scales[j] >= log_scales[j + at(2)]
