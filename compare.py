@@ -37,16 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     with cli.progress_bar("compare", "views") as progress:
         comparison = comparing.run(options, progress)
-    if options.json is not None:
-        comparing.write_json(options.json, comparison)
-    if options.html is not None:
-        from programs import reporting
-
-        write_text(options.html, reporting.comparison_page(comparison))
     if options.brief:
         cli.say(comparing.brief(comparison))
     else:
         cli.say(comparing.report(comparison) if options.formats is None else comparing.formats_table(comparison))
+    if options.json is not None:
+        comparing.write_json(options.json, comparison)
+        cli.say(f"wrote {options.json}")
+    if options.html is not None:
+        from programs import reporting
+
+        write_text(options.html, reporting.comparison_page(comparison))
+        cli.say(f"wrote {options.html}: {options.html.stat().st_size / 1e6:.1f} MB, opens in any browser")
     if options.min_psnr is not None and comparison.psnr < options.min_psnr:
         cli.warn(f"the mean PSNR is {comparison.psnr:.2f} dB, below --min_psnr {options.min_psnr:g}")
         sys.exit(EXIT_BELOW_MINIMUM)

@@ -201,6 +201,7 @@ class _Loop:
         if not self.state.journal:
             self._record_uncompressed(original_bytes)
         if self.stages_done == 1:
+            log.info("first: all Gaussians are fine-tuned on the values that a %s file can hold", self.codec.name)
             self._stage("first", self.splats, self.recipe.first_iterations)
         while not self.state.rounds_ended and self.rounds_done < self.recipe.max_rounds:
             self._round()

@@ -14,7 +14,7 @@ from compress.budget import Budget, fewest_left
 from gsz import registry, spec
 from gsz.errors import UserError
 from gsz.registry import Codec
-from utils.options import Number, OptionalCount, OptionalRatio, OptionalSize, read_value
+from utils.options import Number, OptionalCount, OptionalNumber, OptionalRatio, OptionalSize, read_value
 
 ScoreName = Literal[
     "gradient_sum",
@@ -26,6 +26,12 @@ ScoreName = Literal[
     "random",
 ]
 """The scores of :mod:`compress.importance`."""
+
+
+MAX_PSNR_DROP = 1.0
+"""dB that a run without a target may lose, where it is not said."""
+MAX_SSIM_DROP = 0.01
+"""The same for SSIM."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,13 @@ class Recipe:
     max_rounds: int = 44
     """Stop after so many rounds, whatever the quality; 44 rounds of 10 % leave 1 % of the Gaussians."""
 
-    max_psnr_drop: Number = 1.0
-    """dB. A round that loses as much or more against the uncompressed model is the last one; inf sets no limit. On
-    photographs that the checkpoint has learned by heart, much of such a drop is no loss elsewhere."""
-    max_ssim_drop: Number = 0.01
-    """The same for SSIM, usually the tighter limit; inf sets no limit, as published."""
+    max_psnr_drop: OptionalNumber = None
+    """dB. A round that loses as much or more against the uncompressed model is the last one; inf sets no limit. By
+    default 1.0, and no limit where a target (size, count or ratio) says where to end. On photographs that the
+    checkpoint has learned by heart, much of such a drop is no loss elsewhere."""
+    max_ssim_drop: OptionalNumber = None
+    """The same for SSIM, usually the tighter limit; by default 0.01, and no limit with a target. inf sets no limit, as
+    published."""
     max_lpips_rise: Number = math.inf
     """The same for LPIPS, which rises as quality falls; needs --lpips_weights. inf sets no limit."""
     target_size: OptionalSize = None
@@ -150,7 +158,7 @@ class Recipe:
         for name in ("first_iterations", "round_iterations", "final_iterations", "max_rounds", "validation_every"):
             require(name, getattr(self, name) >= 0, "must not be negative")
         for name in ("max_psnr_drop", "max_ssim_drop", "max_lpips_rise"):
-            require(name, getattr(self, name) >= 0.0, "must not be negative")
+            require(name, getattr(self, name) is None or getattr(self, name) >= 0.0, "must not be negative")
         for name in ("sh_rest_penalty", "rate_weight", "correction_lr", "steps_lr", *_LEARNING_RATES.values()):
             require(name, 0.0 <= getattr(self, name) < math.inf, "must be a number that is not negative")
         for name in ("sh_prune_fraction", "dssim_weight", "regrow_fraction", "prefix_share", "prefix_end"):
@@ -199,9 +207,10 @@ class Recipe:
             targets.append(max(1, int(self.keep_ratio * count)))
         if targets and min(targets) > count:
             raise UserError(f"target_count: {min(targets)} is more than the {count} Gaussians there are; choose fewer")
+        has_target = bool(targets) or self.target_size is not None
         return Budget(
-            self.max_psnr_drop,
-            self.max_ssim_drop,
+            _limit(self.max_psnr_drop, MAX_PSNR_DROP, has_target),
+            _limit(self.max_ssim_drop, MAX_SSIM_DROP, has_target),
             self.max_lpips_rise,
             min(targets, default=None),
             self.target_size,
@@ -292,6 +301,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(settings or {}, dict):
         raise UserError(f"{path}: must be a list of `setting: value` lines")
     return {str(name): value for name, value in (settings or {}).items()}
+
+
+def _limit(given: float | None, default: float, has_target: bool) -> float:
+    """What a run may lose of something: what is said, or else the default, which a target takes the place of."""
+    if given is not None:
+        return given
+    return math.inf if has_target else default
 
 
 def _without_former_settings(settings: dict[str, Any]) -> dict[str, Any]:

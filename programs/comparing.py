@@ -464,8 +464,8 @@ def formats_table(comparison: Comparison) -> str:
         if found is None:
             cells += ["", "", "", ""]
         else:
-            worst = found.views[found.worst(1)[0]].psnr
-            cells += [f"{found.mean.psnr:.2f}", f"{worst:.2f}", f"{found.mean.ssim:.4f}"]
+            (worst,) = found.worst(1)
+            cells += [f"{found.mean.psnr:.2f}", f"{found.views[worst].psnr:.2f} ({worst})", f"{found.mean.ssim:.4f}"]
             cells += [cell(found.mean.lpips, ".4f")]
         if model.to_photographs is not None:
             cells.append(f"{model.to_photographs.mean.psnr:.2f}")

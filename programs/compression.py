@@ -97,6 +97,12 @@ def run(options: CompressOptions, progress: Progress = silent) -> Result | None:
     size = original_path.stat().st_size
     label = label_of(original, size, scene.train)
     if options.pick is not None:
+        log.info(
+            "%s: its file of %.2f MB is replaced by one of %.2f MB; all rounds stay in front/, to pick others from",
+            options.model_path,
+            listed[-1].bytes / 1e6,
+            options.pick / 1e6,
+        )
         result = repick(listed, roles, recipe, folder, options.pick, label=label, progress=progress)
     else:
         result = compress(
@@ -111,8 +117,8 @@ def run(options: CompressOptions, progress: Progress = silent) -> Result | None:
         missed = recipe.budget(len(original)).missed(len(result.splats), result.path.stat().st_size)
         if missed:
             log.warning(
-                "the target is missed: %s. Rounds ended before, at a limit of quality or of rounds; give "
-                "--max_psnr_drop inf --max_ssim_drop inf to let the target alone decide, or a larger --max_rounds",
+                "the target is missed: %s. Rounds ended before, at a limit of quality or of rounds; raise "
+                "max_psnr_drop, max_ssim_drop or max_rounds",
                 missed,
             )
     return result

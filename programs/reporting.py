@@ -322,7 +322,10 @@ def _views_table(looks: Looks) -> str:
         rows.append(row)
     median = statistics.median(looks.loss(view) for view in looks.after.views)
     lost = f"; the median view lost {median:.2f} dB" if before is not None else ""
-    caption = f"PSNR in dB, against the {looks.against}, at {looks.where}{lost}. A header sorts."
+    caption = (
+        f"PSNR in dB, against the {looks.against}, at {looks.where}{lost}. Renders are measured as they are; "
+        "metrics.py reads them from 8-bit pictures, and differs in the last digits. A header sorts."
+    )
     return f"<section><h2>View by view</h2>{page.table(caption, header, rows, sortable=True)}</section>"
 
 
@@ -330,10 +333,12 @@ def _bytes_section(original: Path, compressed: Path) -> str:
     sizes = []
     for path in (original, compressed):
         try:
-            sizes.append(by_parameter(registry.info(path).get("bytes", {})))
+            parts = by_parameter(registry.info(path).get("bytes", {}))
         except UserError as error:
             log.warning("%s; its bytes are not listed", error)
             return ""
+        rest = path.stat().st_size - sum(parts.values())
+        sizes.append(parts | {"everything else": rest} if rest else parts)
     caption = (
         f"Bytes of {original.name} and {compressed.name}. Bars are relative to the largest attribute of each file."
     )

@@ -58,25 +58,30 @@ class Variant:
     final_share: float = FINAL_SHARE
 
     def recipe(self, baseline: Recipe, iterations: int, keep_ratio: float) -> Recipe:
-        """The recipe that spends so many iterations, as evenly as whole rounds allow, on so many Gaussians."""
+        """The recipe that spends so many iterations on so many Gaussians."""
         recipe = baseline.with_settings(self.settings, "variant")
-        rounds = math.ceil(math.log(keep_ratio) / math.log(1.0 - recipe.prune_fraction) - 1e-9)
-        each = round((1.0 - self.final_share) * iterations) // (rounds + 1)
-        return replace(
-            recipe,
-            first_iterations=each,
-            round_iterations=each,
-            final_iterations=iterations - (rounds + 1) * each,
-            # Fractions are of whole Gaussians, so that a round more may be needed for the last few.
-            max_rounds=rounds + 1,
-            keep_ratio=keep_ratio,
-            target_count=None,
-            target_size=None,
-            max_psnr_drop=math.inf,
-            max_ssim_drop=math.inf,
-            max_lpips_rise=math.inf,
-            end_with="last",
-        )
+        return at_equal_cost(recipe, iterations, keep_ratio, self.final_share)
+
+
+def at_equal_cost(recipe: Recipe, iterations: int, keep_ratio: float, final_share: float = FINAL_SHARE) -> Recipe:
+    """The recipe with so many iterations, as evenly as whole rounds allow, that keeps so many Gaussians at any loss."""
+    rounds = math.ceil(math.log(keep_ratio) / math.log(1.0 - recipe.prune_fraction) - 1e-9)
+    each = round((1.0 - final_share) * iterations) // (rounds + 1)
+    return replace(
+        recipe,
+        first_iterations=each,
+        round_iterations=each,
+        final_iterations=iterations - (rounds + 1) * each,
+        # Fractions are of whole Gaussians, so that a round more may be needed for the last few.
+        max_rounds=rounds + 1,
+        keep_ratio=keep_ratio,
+        target_count=None,
+        target_size=None,
+        max_psnr_drop=math.inf,
+        max_ssim_drop=math.inf,
+        max_lpips_rise=math.inf,
+        end_with="last",
+    )
 
 
 VARIANTS = {

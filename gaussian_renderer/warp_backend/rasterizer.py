@@ -1,13 +1,11 @@
 """The host's side of the Warp backend: memory, the order of the kernels, and the gradient for PyTorch.
 
-All memory comes from PyTorch and all work goes to its current stream, so that its allocator sees every byte and nothing
-waits for another stream. An image waits once, for the number of pairs of a Gaussian and a tile.
+All memory comes from PyTorch and all work goes to its current stream; see :mod:`gsz.warp_launch`. An image waits once,
+for the number of pairs of a Gaussian and a tile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +21,10 @@ from gaussian_renderer.warp_backend.harmonics import SH0
 from gaussian_renderer.warp_backend.splats import FLOATS, ScreenSplat
 from gaussian_renderer.warp_backend.view import View, view_of
 from gsz.errors import UserError
+from gsz.warp_launch import array, on_stream_of
 from scene.cameras import Camera
 
 __all__ = ["compile_kernels", "render", "render_statistics"]
-
-wp.config.log_level = wp.LOG_WARNING  # Else every module that is loaded says so on standard output.
-wp.config.enable_cpu_blocks = True  # On the CPU, too, a block has as many lanes as its launch says.
-wp.init()
 
 PARAMETERS = ("means", "log_scales", "quaternions", "opacity_logits", "sh_dc", "sh_rest")
 
@@ -51,15 +46,15 @@ class _Frame:
     def walk(self, kernel: Any, image: Tensor, columns: int, *more: Any) -> Tensor:
         """``(N, columns)`` sums over all pixels; ``image`` and ``more`` are what the kernel takes besides."""
         sums = torch.zeros(len(self.splats), columns, device=image.device)
-        with _on_stream_of(image.device) as device:
+        with on_stream_of(image.device) as device:
             _launch_blocks(
                 kernel,
                 self.view,
                 [
-                    *(_array(self.tile_start), _array(self.members), _splat_array(self.splats)),
-                    *(_array(self.background), self.view),
-                    *(_array(self.transmittance), _array(self.ends), _array(image, wp.vec3)),
-                    _array(sums, wp.types.vector(length=columns, dtype=wp.float32)),
+                    *(array(self.tile_start), array(self.members), _splat_array(self.splats)),
+                    *(array(self.background), self.view),
+                    *(array(self.transmittance), array(self.ends), array(image, wp.vec3)),
+                    array(sums, wp.types.vector(length=columns, dtype=wp.float32)),
                     *more,
                 ],
                 device,
@@ -73,24 +68,6 @@ def compile_kernels(device: torch.device) -> None:
     for module in (projection, tiles):
         wp.load_module(module, device=target)
     wp.load_module(blending, device=target, block_dim=blending.LANES)
-
-
-@contextmanager
-def _on_stream_of(device: torch.device) -> Iterator[wp.Device]:
-    """Let Warp's work go to PyTorch's current stream. Gives Warp's name of the device."""
-    if device.type == "cuda":
-        with wp.ScopedStream(wp.stream_from_torch(torch.cuda.current_stream(device)), sync_enter=False) as stream:
-            yield stream.device
-    else:
-        yield wp.device_from_torch(device)
-
-
-def _array(tensor: Tensor, dtype: Any = None) -> Any:
-    """A tensor as a kernel takes it, of vectors along the last axis where ``dtype`` is a vector."""
-    if tensor.numel() == 0:
-        # Warp takes no empty array. In its place goes one of which no kernel reads anything.
-        tensor = tensor.new_empty([max(1, side) for side in tensor.shape])
-    return wp.from_torch(tensor, dtype=dtype, requires_grad=False, return_ctype=True)
 
 
 def _splat_array(tensor: Tensor) -> wp.array:
@@ -118,12 +95,12 @@ def _arrays(parameters: tuple[Tensor, ...]) -> list[Any]:
     """The parameters, or their gradients, as kernels take them."""
     means, log_scales, quaternions, opacity_logits, sh_dc, sh_rest = parameters
     return [
-        _array(means, wp.vec3),
-        _array(log_scales, wp.vec3),
-        _array(quaternions, wp.vec4),
-        _array(opacity_logits),
-        _array(sh_dc, wp.vec3),
-        _array(sh_rest, wp.vec3),
+        array(means, wp.vec3),
+        array(log_scales, wp.vec3),
+        array(quaternions, wp.vec4),
+        array(opacity_logits),
+        array(sh_dc, wp.vec3),
+        array(sh_rest, wp.vec3),
     ]
 
 
@@ -131,7 +108,7 @@ def _forward(
     view: View, parameters: tuple[Tensor, ...], degree: int, background: Tensor
 ) -> tuple[Tensor, Tensor, _Frame]:
     """Image, radii, and what a walk back needs."""
-    with _on_stream_of(background.device) as device:
+    with on_stream_of(background.device) as device:
         splats, radii, pair_counts, tile_start, members = _project(view, parameters, degree, device)
         width, height = view.size
         image = torch.empty(height, width, 3, device=background.device)
@@ -141,8 +118,8 @@ def _forward(
             blending.blend,
             view,
             [
-                *(_array(tile_start), _array(members), _splat_array(splats), _array(background), view),
-                *(_array(image, wp.vec3), _array(transmittance), _array(ends)),
+                *(array(tile_start), array(members), _splat_array(splats), array(background), view),
+                *(array(image, wp.vec3), array(transmittance), array(ends)),
             ],
             device,
         )
@@ -162,8 +139,8 @@ def _project(view: View, parameters: tuple[Tensor, ...], degree: int, device: wp
         count,
         [*_arrays(parameters), degree, view],
         [
-            *(_splat_array(splats), _array(depths), _array(tile_rects, wp.vec4i)),
-            *(_array(pair_counts), _array(radii)),
+            *(_splat_array(splats), array(depths), array(tile_rects, wp.vec4i)),
+            *(array(pair_counts), array(radii)),
         ],
         device=device,
     )
@@ -189,10 +166,10 @@ def _sorted_into_tiles(
         tiles.list_pairs,
         len(order),
         [
-            *(_array(order), _array(pair_ends), _splat_array(splats), _array(tile_rects, wp.vec4i)),
-            *(_array(pair_counts), columns),
+            *(array(order), array(pair_ends), _splat_array(splats), array(tile_rects, wp.vec4i)),
+            *(array(pair_counts), columns),
         ],
-        [_array(pair_tiles), _array(members)],
+        [array(pair_tiles), array(members)],
         device=device,
     )
     bits = (columns * rows - 1).bit_length()
@@ -217,15 +194,15 @@ class _Rasterize(torch.autograd.Function):
         gradients = tuple(map(torch.zeros_like, parameters))
         d_centers = torch.zeros(len(sums), 2, device=sums.device)
         means, log_scales, quaternions, opacity_logits, _, sh_rest = _arrays(parameters)
-        with _on_stream_of(sums.device) as device:
+        with on_stream_of(sums.device) as device:
             wp.launch(
                 projection.project_backward,
                 len(sums),
                 [
                     *(means, log_scales, quaternions, opacity_logits, sh_rest, frame.degree, frame.view),
-                    *(_splat_array(frame.splats), _array(frame.pair_counts), _array(sums, projection.Sums)),
+                    *(_splat_array(frame.splats), array(frame.pair_counts), array(sums, projection.Sums)),
                 ],
-                [*_arrays(gradients), _array(d_centers, wp.vec2)],
+                [*_arrays(gradients), array(d_centers, wp.vec2)],
                 device=device,
             )
         shaped = (gradient.view(t.shape) for gradient, t in zip(gradients, ctx.saved_tensors, strict=True))
@@ -256,7 +233,7 @@ def render_statistics(
     residual, slopes = image, image.new_zeros(len(splats.means), 2)  # What they give is not told without a target.
     if target is not None:
         residual, slopes = image - target, ScreenAxes.of(camera, splats).slopes.contiguous()
-    sums = frame.walk(blending.measure_removals, residual, 8, _array(slopes, wp.vec2))
+    sums = frame.walk(blending.measure_removals, residual, 8, array(slopes, wp.vec2))
     weight, squared_weight, change, loss = sums[:, :4].unbind(1)
     return ViewStatistics(
         image=image,

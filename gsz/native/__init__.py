@@ -11,7 +11,7 @@ each other:
 - :mod:`~gsz.native.layer_coding` turns columns into streams of bits and back, :mod:`~gsz.native.sh_coding` does so for
   harmonics, :mod:`~gsz.native.layers` orders the Gaussians, and :mod:`~gsz.native.container` is the file.
 - :mod:`~gsz.native.grid` and :mod:`~gsz.native.codec` join them, and :mod:`~gsz.native.target` meets a size.
-- Fine-tuning alone needs PyTorch: :mod:`~gsz.native.device`, :mod:`~gsz.native.snap` and :mod:`~gsz.native.rate`, whose
+- Fine-tuning alone needs PyTorch: :mod:`~gsz.native.snap`, :mod:`~gsz.native.gpu` and :mod:`~gsz.native.rate`, whose
   kernels for the CPU are in :mod:`~gsz.native.price`.
 """
 

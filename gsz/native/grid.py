@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from gsz import nvidia_warp
 from gsz.contract import Correction, Grid, ModelT
 from gsz.errors import UserError
 from gsz.fast3dgs import Fast3dgsGrid
@@ -29,12 +32,33 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gsz.native.codec import GszCodec
-    from gsz.native.device import DeviceSteps
+    from gsz.native.gpu import GpuSteps
     from gsz.native.learning import LearnedSteps
     from gsz.native.rate import RateModel
+    from gsz.native.snap import Snapped, Workspace
+
+_log = logging.getLogger(__name__)
 
 RATE_LIFE = 200
 """For how many iterations of fine-tuning the same statistics of the rate are used."""
+
+
+@cache
+def rounds_on_gpu() -> bool:
+    """Whether a model on CUDA is rounded and priced there. Where it cannot be, a warning says what to install."""
+
+    def compile_kernels(device: torch.device) -> None:
+        from gsz.native import gpu
+
+        gpu.compile_kernels(device)
+
+    try:
+        problem = nvidia_warp.obstacle(compile_kernels)
+    except ImportError:
+        problem = f"the package {nvidia_warp.PACKAGE} is not installed; install it with: {nvidia_warp.INSTALL}"
+    if problem is not None:
+        _log.warning("The GPU's model is rounded to its format on the CPU, many times slower: %s", problem)
+    return problem is None
 
 
 class LayeredGrid(Grid):
@@ -102,9 +126,11 @@ class GszGrid(LayeredGrid):
         self.steps = steps
         self._codec = codec
         self._learned: LearnedSteps | None = None
-        self._on_device: DeviceSteps | None = None
+        self._on_gpu: GpuSteps | None = None
         self._rate: RateModel | None = None
         self._rate_age = 0
+        self._snapped: Snapped | None = None
+        self._workspace: Workspace | None = None
 
     def observe(self, splats: Splats) -> None:
         """Keep the statistics behind :meth:`estimated_bits` up to date, once it has been asked for an estimate.
@@ -115,7 +141,7 @@ class GszGrid(LayeredGrid):
         moved = self._learned is not None and self._learned.observe(splats)
         if moved:
             assert self._learned is not None
-            self.steps, self._on_device = self._learned.codec.fit_steps(splats), None
+            self.steps, self._on_gpu, self._snapped = self._learned.codec.fit_steps(splats), None, None
         if self._rate is not None:
             self._rate_age += 1
             if moved or self._rate_age >= RATE_LIFE or not self._rate.fits(splats):
@@ -157,7 +183,8 @@ class GszGrid(LayeredGrid):
         assert self._rate is not None
         if self._learned is not None:
             self._learned.pay(weight, len(splats))
-        return self._rate.pay(splats, weight, len(splats) if count is None else count)
+        finenesses = None if self._snapped is None else self._snapped.finenesses(splats)
+        return self._rate.pay(splats, weight, len(splats) if count is None else count, finenesses)
 
     def _take_statistics(self, splats: Splats) -> None:
         from gsz.native.rate import RateModel
@@ -170,24 +197,26 @@ class GszGrid(LayeredGrid):
 
         The axes of a snapped Gaussian are sorted by scale, largest first, and its quaternion is turned to match:
         the same Gaussian in other words. Gradients are turned back. A model on a CUDA device stays there and gets
-        the same values bit for bit; see :mod:`gsz.native.device`.
+        the same values bit for bit; see :mod:`gsz.native.gpu_kernels`.
         """
-        from gsz.native.snap import snap
+        from gsz.native.snap import Workspace, snap
 
-        snapped = snap(self.steps_on(splats.means.device), splats)
+        self._workspace = self._workspace or Workspace()
+        snapped, self._snapped = snap(self.steps_on(splats.means.device), splats, self._workspace)
         return snapped if self._learned is None else self._learned.felt(splats, snapped)
 
-    def steps_on(self, device: torch.device) -> Steps | DeviceSteps:
-        """The steps for models on a device: as they are for the kernels of the CPU, and in tensors for any other."""
-        from gsz.native.device import DeviceSteps
-
-        if device.type == "cpu":
+    def steps_on(self, device: torch.device) -> Steps | GpuSteps:
+        """The steps for models on a device: there on CUDA where Warp works, else as they are for kernels of the CPU."""
+        if device.type != "cuda" or not rounds_on_gpu():
             return self.steps
-        if self._on_device is None or self._on_device.device != device:
-            self._on_device = DeviceSteps(self.steps, device)
-        return self._on_device
+        from gsz.native.gpu import GpuSteps
+
+        if self._on_gpu is None or self._on_gpu.device != device:
+            self._on_gpu = GpuSteps(self.steps, device)
+        return self._on_gpu
 
     def _pack(self, splats: Splats) -> PackedNative:
+        self._workspace = None  # What is computed next takes memory of its own.
         return PackedNative.of(splats, self.steps)
 
 

@@ -296,4 +296,8 @@ def _shapes(scale, gap, thin, levels, rules, scales, fineness):
         third = ((second + 1) >> 1) - thin[i]
         for axis, symbol in enumerate((first, second, third)):
             scales[i, axis] = -limit if symbol < -limit else (limit if symbol > limit else symbol)
-        fineness_of(i, scales, levels, rules, fineness)
+        first, second, third = scales[i, 0], scales[i, 1], scales[i, 2]
+        opacity = rules.covered[levels[i]]
+        fineness.rotations[i] = fineness_of(0, first, second, third, opacity, rules.pivots[0], rules.ranges[0])
+        fineness.dc[i] = fineness_of(1, first, second, third, opacity, rules.pivots[1], rules.ranges[1])
+        fineness.sh[i] = fineness_of(2, first, second, third, opacity, rules.pivots[2], rules.ranges[2])

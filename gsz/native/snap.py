@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -13,9 +15,11 @@ from torch import Tensor
 
 from gsz.contract import ModelT
 from gsz.native import symbols
-from gsz.native.device import DeviceSteps, rows_of
 from gsz.native.steps import Steps
-from gsz.splats import Splats
+from gsz.splats import Splats, parameter_shapes
+
+if TYPE_CHECKING:
+    from gsz.native.gpu import GpuSteps
 
 ResultT = TypeVar("ResultT")
 
@@ -23,69 +27,143 @@ ROWS_AT_ONCE = 1 << 14
 """So many Gaussians are worth a thread's while, and what is computed on their way fits a processor's cache."""
 
 
-def snap(steps: Steps | DeviceSteps, splats: ModelT) -> ModelT:
+class Snapped:
+    """What was found out about a model when it was rounded, for as long as it stays as it was.
+
+    Args:
+        splats: a model of tensors.
+        finenesses: of some of its rows, and of the next ones.
+    """
+
+    def __init__(self, splats: Splats, finenesses: list[symbols.Finenesses]):
+        self._tensors = [(weakref.ref(tensor), tensor._version) for tensor in _of_fineness(splats)]
+        self._finenesses = finenesses
+
+    def finenesses(self, splats: Splats) -> symbols.Finenesses | None:
+        """Of all Gaussians, if this is the model."""
+        tensors = zip(self._tensors, _of_fineness(splats), strict=True)
+        if not self._finenesses or not all(
+            known() is tensor and version == tensor._version for (known, version), tensor in tensors
+        ):
+            return None
+        return symbols.Finenesses(*map(np.concatenate, zip(*self._finenesses, strict=True)))
+
+
+class Workspace:
+    """The memory of a snapped model, which serves the next one when nobody has it any more.
+
+    The system clears new memory before it hands it out, page by page. That takes longer than the rounding.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: list[np.ndarray] = []
+
+    def blank_model(self, count: int, sh_degree: int) -> Splats:
+        """A model whose values are yet to be filled in."""
+        shapes = list(parameter_shapes(count, sh_degree).values())
+        # A tensor or a view of an array keeps a reference to it; one is the list's, and one that of the argument.
+        in_use = any(sys.getrefcount(self._arrays[place]) > 2 for place in range(len(self._arrays)))
+        if in_use or [array.shape for array in self._arrays] != shapes:
+            self._arrays = [np.empty(shape, np.float32) for shape in shapes]
+        return Splats(*self._arrays)
+
+
+def _of_fineness(splats: Splats) -> tuple[Tensor, Tensor]:
+    """The tensors that it depends on."""
+    return splats.log_scales, splats.opacity_logits
+
+
+def snap(steps: Steps | GpuSteps, splats: ModelT, workspace: Workspace) -> tuple[ModelT, Snapped]:
     """``splats``, a model of tensors, as a decoder will return it; gradients go straight through the rounding.
 
     Args:
-        steps: of the device that the model is on.
+        steps: on the device of the model; or none's, for what is rounded on the CPU wherever it is.
+        workspace: where the snapped model comes to lie on the CPU.
     """
+    finenesses: list[symbols.Finenesses] = []
     tensors = [tensor for _, tensor in splats.named_parameters()]
-    return type(splats)(*_Snap.apply(steps, *tensors))
+    snapped = type(splats)(*_Snap.apply(steps, finenesses, workspace, *tensors))
+    return snapped, Snapped(splats, finenesses)
 
 
 class _Snap(torch.autograd.Function):
     """Round to the grid; in the backward pass, straight through the rounding."""
 
     @staticmethod
-    def forward(ctx: Any, steps: Steps | DeviceSteps, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any,
+        steps: Steps | GpuSteps,
+        finenesses: list[symbols.Finenesses],
+        workspace: Workspace,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
         model = Splats(*tensors)
-        ctx.save_for_backward(model.quaternions)
-        if isinstance(steps, DeviceSteps):
-            snapped, device_frames = steps.snap(model)
-            ctx.back = partial(steps.shape_gradients, device_frames)
+        ctx.save_for_backward(model.log_scales, model.quaternions)
+        if isinstance(steps, Steps):
+            snapped, parts = _snap_on_cpu(steps, model, workspace)
+            finenesses += [part.finenesses for part in parts]
+            ctx.back = partial(_shape_gradients, [part.frames for part in parts])
         else:
-            snapped, frames = _snap_on_cpu(steps, model)
-            ctx.back = partial(_shape_gradients, frames)
+            snapped = steps.snap(model)
+            ctx.back = steps.shape_gradients
         return tuple(tensor for _, tensor in snapped.named_parameters())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         means, log_scales, quaternions, *others = gradients
-        (original,) = ctx.saved_tensors
-        quaternions, log_scales = ctx.back(original, quaternions, log_scales)
-        return (None, means, log_scales, quaternions, *others)
+        log_scales, quaternions = ctx.back(*ctx.saved_tensors, log_scales, quaternions)
+        return (None, None, None, means, log_scales, quaternions, *others)
 
 
-def _snap_on_cpu(steps: Steps, splats: Splats) -> tuple[Splats, list[symbols.Frames]]:
-    """Rows by rows, so that symbols need not leave the processor's cache; and the frames of each."""
+class _Part(NamedTuple):
+    """What is kept of some rows that were rounded."""
+
+    finenesses: symbols.Finenesses
+    frames: symbols.Frames
+
+
+def _snap_on_cpu(steps: Steps, splats: Splats, workspace: Workspace) -> tuple[Splats, list[_Part]]:
+    """Rows by rows, so that symbols need not leave the processor's cache.
+
+    A model that is elsewhere goes to the CPU and back.
+    """
     model = splats.numpy()
-    snapped = symbols.blank_model(len(model), model.sh_degree)
+    snapped = workspace.blank_model(len(model), model.sh_degree)
 
-    def of_rows(rows: slice) -> symbols.Frames:
+    def of_rows(rows: slice) -> _Part:
         part, into = rows_of(model, rows), rows_of(snapped, rows)
         quantized = symbols.quantize(part, steps, with_sh=False)
         symbols.dequantize_into(into, quantized.symbols, quantized.finenesses, steps)
         symbols.snap_sh(part.sh_rest, quantized.finenesses.sh, steps, into.sh_rest)
-        return quantized.frames
+        return _Part(quantized.finenesses, quantized.frames)
 
-    frames = in_threads(of_rows, len(model))
-    return snapped.map(torch.from_numpy), frames
+    parts = in_threads(of_rows, len(model))
+    return snapped.map(lambda array: torch.from_numpy(array).to(splats.means.device)), parts
 
 
 def _shape_gradients(
-    frames: list[symbols.Frames], original: Tensor, quaternion_gradient: Tensor, log_scale_gradient: Tensor
+    frames: list[symbols.Frames],
+    log_scales: Tensor,
+    quaternions: Tensor,
+    log_scale_gradient: Tensor,
+    quaternion_gradient: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """:func:`gsz.native.symbols.shape_gradients` of tensors on the CPU."""
-    tensors = original, quaternion_gradient, log_scale_gradient
-    given = [tensor.detach().contiguous().numpy() for tensor in tensors]
+    """:func:`gsz.native.symbols.shape_gradients` of tensors, by kernels for the CPU."""
+    tensors = quaternions, quaternion_gradient, log_scale_gradient
+    given = [tensor.detach().cpu().contiguous().numpy() for tensor in tensors]
     found = np.empty_like(given[1]), np.empty_like(given[2])
 
     def of_rows(rows: slice) -> None:
         symbols.shape_gradients(frames[rows.start // ROWS_AT_ONCE], *(array[rows] for array in (*given, *found)))
 
-    in_threads(of_rows, len(original))
-    quaternions, log_scales = map(torch.from_numpy, found)
-    return quaternions, log_scales
+    in_threads(of_rows, len(quaternions))
+    d_quaternions, d_log_scales = (torch.from_numpy(array).to(quaternions.device) for array in found)
+    return d_log_scales, d_quaternions
+
+
+def rows_of(splats: ModelT, rows: slice) -> ModelT:
+    """Some of the Gaussians, in the same memory."""
+    return splats.map(lambda tensor: tensor[rows])
 
 
 def in_threads(work: Callable[[slice], ResultT], count: int) -> list[ResultT]:

@@ -3,7 +3,7 @@
 :func:`quantize` and :func:`dequantize` are the whole of it. ``snap`` is one after the other, ``encode`` the first and
 ``decode`` the second, so the law holds by construction. Both use nothing but comparisons, additions, multiplications,
 divisions and square roots, in a fixed order, and tables: every IEEE machine returns the same bits.
-:mod:`gsz.native.device` has the same arithmetic for models on a GPU.
+:mod:`gsz.native.gpu_kernels` has the same arithmetic for models on a GPU.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from gsz.native.steps import (
 )
 from gsz.splats import Splats, parameter_shapes
 
+ROWS_OF_ARITHMETIC = 256
+"""So many Gaussians go through a loop together, where it leaves something behind for the next."""
 ROWS_AT_ONCE = 1 << 12
 """Parameters of so many Gaussians stay in a processor's cache from one pass over them to the next."""
 
@@ -67,14 +69,13 @@ class Frames(NamedTuple):
     """What canonicalization did to each Gaussian, for the way back of gradients.
 
     Attributes:
-        turn: ``(N,)`` uint8, row of :data:`TURNS` that the unit quaternion was multiplied by from the right.
-        order: ``(N, 3)`` uint8, which original axis became the first, second and third.
+        turn: ``(N,)`` uint8, row of :data:`TURNS` that the unit quaternion was multiplied by from the right; a quarter
+            of it is the row of :data:`AXIS_ORDERS`.
         sign: ``(N,)`` int8, 1 or -1, by which the quaternion was multiplied.
         norm: ``(N,)`` float32 length of the original quaternion, 0 where it has none.
     """
 
     turn: np.ndarray
-    order: np.ndarray
     sign: np.ndarray
     norm: np.ndarray
 
@@ -138,6 +139,9 @@ def _multiply(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 TURNS = _turns()
+_REORDERS = tuple(map(tuple, TURNS[::4].T.tolist()))
+"""By component, of the turns that only reorder axes."""
+_PACKED_KINDS = sum(int(kind) << (4 * place) for place, kind in enumerate(KINDS))
 
 FLIPS = np.array([[1, 2, 3], [0, 3, 2], [3, 0, 1], [2, 1, 0]])
 FLIP_SIGNS = np.array([[1.0, 1, 1], [-1, -1, 1], [1, -1, -1], [-1, 1, -1]])
@@ -164,33 +168,24 @@ def quantize(model: Splats, steps: Steps, with_sh: bool = True) -> Quantized:
     fineness = Finenesses.blank(count)
     frames = Frames(
         turn=np.empty(count, np.uint8),
-        order=np.empty((count, 3), np.uint8),
         sign=np.empty(count, np.int8),
         norm=np.empty(count, np.float32),
     )
     model = model.numpy().map(_writable)
-    _quantize_points(
-        model.means,
-        model.opacity_logits.reshape(-1),
-        steps.center,
-        1 / steps.radius,
-        float(1 << steps.mean_bits),
-        padded_thresholds(steps),
-        symbols.means,
-        symbols.opacities,
+    _quantize_means(model.means, steps.center, 1 / steps.radius, float(1 << steps.mean_bits), symbols.means)
+    _quantize_shapes(
+        model.log_scales, model.opacity_logits, steps, symbols.scales, symbols.opacities, fineness, frames.turn
     )
-    _quantize_scales(
-        model.log_scales,
-        symbols.opacities,
-        steps.scale_pivot,
-        1 / steps.scale_steps,
-        FinenessRules.of(steps),
-        symbols.scales,
-        fineness,
+    _quantize_rotations(
+        model.quaternions.reshape(-1),
+        fineness.rotations,
+        1 / steps.rotation_steps,
+        np.empty(5 * ROWS_OF_ARITHMETIC),
+        symbols.rotations.reshape(-1),
         frames.turn,
-        frames.order,
+        frames.sign,
+        frames.norm,
     )
-    _quantize_rotations(model.quaternions, fineness.rotations, 1 / steps.rotation_steps, symbols.rotations, frames)
     _quantize_dc(model.sh_dc.reshape(count, 3), fineness.dc, 1 / steps.dc_steps, symbols.dc)
     if with_sh:
         in_steps = np.empty((ROWS_AT_ONCE, 3 * coefficients), np.float32)
@@ -198,6 +193,42 @@ def quantize(model: Splats, steps: Steps, with_sh: bool = True) -> Quantized:
             rows = slice(begin, begin + ROWS_AT_ONCE)
             quantize_sh(model.sh_rest[rows], fineness.sh[rows], steps, symbols.sh[rows], in_steps)
     return Quantized(symbols, fineness, frames)
+
+
+def finenesses(log_scales: np.ndarray, opacity_logits: np.ndarray, steps: Steps) -> Finenesses:
+    """What :func:`quantize` finds for ``(N, 3)`` log-scales and ``(N, 1)`` logits."""
+    count = len(log_scales)
+    fineness = Finenesses.blank(count)
+    _quantize_shapes(
+        _writable(log_scales),
+        _writable(opacity_logits),
+        steps,
+        np.empty((count, 3), np.int32),
+        np.empty(count, np.int32),
+        fineness,
+        np.empty(count, np.uint8),
+    )
+    return fineness
+
+
+def _quantize_shapes(
+    log_scales: np.ndarray,
+    opacity_logits: np.ndarray,
+    steps: Steps,
+    scales: np.ndarray,
+    levels: np.ndarray,
+    fineness: Finenesses,
+    turns: np.ndarray,
+) -> None:
+    """Fill in symbols of scales and levels of opacities, what follows from them, and the turns that reorder axes.
+
+    Args:
+        turns: are given the first of four each.
+    """
+    _quantize_scales(log_scales.reshape(-1), steps.scale_pivot, 1 / steps.scale_steps, scales.reshape(-1), turns)
+    opacities = np.empty(ROWS_OF_ARITHMETIC, np.int32)
+    rules, thresholds = FinenessRules.of(steps), padded_thresholds(steps)
+    _quantize_opacities(opacity_logits.reshape(-1), thresholds, scales.reshape(-1), rules, opacities, levels, fineness)
 
 
 def quantize_sh(
@@ -247,7 +278,8 @@ def dequantize_into(model: Splats, symbols: Symbols, fineness: Finenesses, steps
         model.quaternions,
     )
     _dequantize_colors(symbols.dc, fineness.dc, steps.dc_steps, model.sh_dc)
-    model.opacity_logits[:, 0] = steps.opacity_logits[symbols.opacities]
+    # All levels are in the table; to check that would take NumPy longer than to look them up.
+    np.take(steps.opacity_logits, symbols.opacities, out=model.opacity_logits.reshape(-1), mode="clip")
 
 
 def dequantize_sh(sh_rest: np.ndarray, symbols: np.ndarray, fineness: np.ndarray, steps: Steps) -> None:
@@ -284,6 +316,7 @@ def shape_gradients(
 
 
 FINENESS_RULES = np.array([ROTATION_RULE, DC_RULE, SH_RULE], np.int64)
+_RULES = tuple(map(tuple, FINENESS_RULES.tolist()))
 
 
 class FinenessRules(NamedTuple):
@@ -335,7 +368,7 @@ def _away_from_zero(value, rounding, limit):
 
 
 @inline
-def level_of(logit, thresholds):
+def _level_of(logit, thresholds):
     """How many thresholds are no larger: a binary search whose only condition becomes a conditional move."""
     level = 0
     for step in (128, 64, 32, 16, 8, 4, 2, 1):
@@ -344,7 +377,7 @@ def level_of(logit, thresholds):
 
 
 @kernel
-def _quantize_points(means, logits, center, per_radius, per_unit, thresholds, positions, levels):
+def _quantize_means(means, center, per_radius, per_unit, positions):
     for i in range(len(means)):
         for axis in range(3):
             # A piecewise linear logarithm: y within 1, and beyond it 2**e * (1 + f) becomes 1 + e + f.
@@ -354,96 +387,161 @@ def _quantize_points(means, logits, center, per_radius, per_unit, thresholds, po
                 fraction, exponent = math.frexp(size)  # size == fraction * 2**exponent, fraction in [1/2, 1)
                 size = exponent + (2.0 * fraction - 1.0)
             positions[i, axis] = _clamp(math.copysign(size, value) * per_unit, MEAN_LIMIT)
-        levels[i] = level_of(logits[i], thresholds)
 
 
 @inline
-def kind_of(first, second, third):
-    """Which row of :data:`AXIS_ORDERS` sorts three log-scales, the largest first.
-
-    Ties keep the axes' order, so that an already sorted Gaussian is not turned. There is nothing to mispredict.
-    """
-    return KINDS[4 * np.int64(first >= second) + 2 * np.int64(second >= third) + np.int64(first >= third)]
-
-
-@inline
-def octaves_of(log_scale, pivot):
-    """The binary logarithm of the power of a scale, within 60 of zero; of NaN -60."""
-    octaves = (np.float64(log_scale) - pivot) * POWER_OCTAVES
+def _power_of(octaves):
+    """2 to the power of ``octaves``, nearly: the inverse of :func:`_octaves`. Of NaN it is that of -60."""
     octaves = octaves if octaves > -60.0 else -60.0
-    return octaves if octaves < 60.0 else 60.0
-
-
-@inline
-def power_of(octaves):
-    """2 to the power of ``octaves``, nearly: the inverse of :func:`_octaves`. Returns its two factors."""
+    octaves = octaves if octaves < 60.0 else 60.0
     whole = np.floor(octaves)
-    return 3.0 - math.sqrt(4.0 - 3.0 * (octaves - whole)), POWERS[np.int64(whole) + 60]
+    power = np.int64((np.int64(np.int32(whole)) + 1023) << 52).view(np.float64)  # The bits of its exponent.
+    return (3.0 - math.sqrt(4.0 - 3.0 * (octaves - whole))) * power
 
 
 @inline
-def scale_symbol(in_steps):
+def _scale_symbol(in_steps):
     """The nearest whole number up to :data:`SCALE_LIMIT`."""
-    return int(np.rint(in_steps)) if in_steps < SCALE_LIMIT else SCALE_LIMIT
+    return np.int32(np.rint(in_steps if in_steps < SCALE_LIMIT else np.float64(SCALE_LIMIT)))
 
 
 @kernel
-def _quantize_scales(log_scales, levels, pivot, per_power, rules, scales, fineness, turns, orders):
-    """``turns`` are given the turns that reorder axes, the first of four each."""
-    for i in range(len(log_scales)):
-        kind = kind_of(log_scales[i, 0], log_scales[i, 1], log_scales[i, 2])
-        turns[i] = 4 * kind
-        for axis in range(3):
-            source = AXIS_ORDERS[kind, axis]
-            orders[i, axis] = source
-            fraction, whole = power_of(octaves_of(log_scales[i, source], pivot))
-            scales[i, axis] = scale_symbol(fraction * whole * per_power[axis])
-        fineness_of(i, scales, levels, rules, fineness)
+def _quantize_scales(log_scales, pivot, per_power, scales, turns):
+    """All computed in vectors: there are selections, but no branches and no look-ups."""
+    first_per_power, second_per_power, third_per_power = per_power[0], per_power[1], per_power[2]
+    for i in range(len(turns)):
+        u = at(i)
+        j = at(3) * u
+        x, y, z = log_scales[j], log_scales[j + at(1)], log_scales[j + at(2)]
+        # In the order of :data:`KINDS`.
+        x_y, y_z, x_z = x >= y, y >= z, x >= z
+        kind = 4 * np.int32(x_y) + 2 * np.int32(y_z) + np.int32(x_z)
+        turns[u] = 4 * ((_PACKED_KINDS >> (4 * kind)) & 15)
+        x_power = _power_of((np.float64(x) - pivot) * POWER_OCTAVES)
+        y_power = _power_of((np.float64(y) - pivot) * POWER_OCTAVES)
+        z_power = _power_of((np.float64(z) - pivot) * POWER_OCTAVES)
+        higher = x_power if x_y else y_power
+        first = higher if y_z or x_z else z_power
+        second = (
+            (y_power if y_z else (z_power if x_z else x_power))
+            if x_y
+            else (x_power if x_z else (z_power if y_z else y_power))
+        )
+        third = (z_power if y_z else y_power) if x_y else (z_power if x_z else x_power)
+        scales[j] = _scale_symbol(first * first_per_power)
+        scales[j + at(1)] = _scale_symbol(second * second_per_power)
+        scales[j + at(2)] = _scale_symbol(third * third_per_power)
 
 
 @kernel
-def _quantize_rotations(quaternions, fineness, per_rotation, rotations, frames):
-    for i in range(len(quaternions)):
-        # In Numba float() keeps single precision.
-        w, x = np.float64(quaternions[i, 0]), np.float64(quaternions[i, 1])
-        y, z = np.float64(quaternions[i, 2]), np.float64(quaternions[i, 3])
-        length = math.sqrt(w * w + x * x + y * y + z * z)
-        frames.norm[i] = length
-        if not (length > 1e-30 and length < 1e300):
-            frames.norm[i] = 0.0
-            w, x, y, z, length = 1.0, 0.0, 0.0, 0.0, 1.0
-        turn = frames.turn[i]
-        w, x, y, z = _times(w / length, x / length, y / length, z / length, TURNS[turn], 1.0)
-        # The largest component becomes the real one, as FLIPS and FLIP_SIGNS have it. There is nothing to mispredict.
-        largest, size = 0, abs(w)
-        larger = abs(x) > size
-        largest, size = 1 if larger else largest, abs(x) if larger else size
-        larger = abs(y) > size
-        largest, size = 2 if larger else largest, abs(y) if larger else size
-        largest = 3 if abs(z) > size else largest
-        real = w if largest == 0 else (x if largest == 1 else (y if largest == 2 else z))
-        first = x if largest == 0 else (-w if largest == 1 else (z if largest == 2 else -y))
-        second = y if largest == 0 else (-z if largest == 1 else (-w if largest == 2 else x))
-        third = z if largest == 0 else (y if largest == 1 else (-x if largest == 2 else -w))
-        frames.turn[i] = turn + largest
-        sign = 1 if real >= 0 else -1
-        frames.sign[i] = sign
-        per_unit = per_rotation[fineness[i]]
-        rotations[i, 0] = _away_from_zero(sign * first * per_unit, 0.5, ROTATION_LIMIT)
-        rotations[i, 1] = _away_from_zero(sign * second * per_unit, 0.5, ROTATION_LIMIT)
-        rotations[i, 2] = _away_from_zero(sign * third * per_unit, 0.5, ROTATION_LIMIT)
+def _quantize_opacities(logits, thresholds, scales, rules, opacities, levels, fineness):
+    """Fill in levels and :class:`Finenesses`, which are computed in vectors.
+
+    Args:
+        opacities: ``(ROWS_OF_ARITHMETIC,)`` int32 scratch memory.
+    """
+    for begin in range(0, len(levels), ROWS_OF_ARITHMETIC):
+        left = len(levels) - begin
+        rows = left if left < ROWS_OF_ARITHMETIC else ROWS_OF_ARITHMETIC
+        for t in range(rows):
+            level = _level_of(logits[at(begin) + at(t)], thresholds)
+            levels[at(begin) + at(t)] = level
+            opacities[at(t)] = rules.covered[level]
+        _find_fineness(0, at(begin), rows, scales, opacities, rules, fineness.rotations)
+        _find_fineness(1, at(begin), rows, scales, opacities, rules, fineness.dc)
+        _find_fineness(2, at(begin), rows, scales, opacities, rules, fineness.sh)
 
 
 @inline
-def _times(w, x, y, z, right, conjugate):
-    """Hamilton product of (w, x, y, z) and ``right``, or for a ``conjugate`` of -1 its conjugate."""
-    a, b, c, d = right[0], conjugate * right[1], conjugate * right[2], conjugate * right[3]
-    return (
-        w * a - x * b - y * c - z * d,
-        w * b + x * a + y * d - z * c,
-        w * c - x * d + y * a + z * b,
-        w * d + x * c - y * b + z * a,
+def _find_fineness(rule, begin, rows, scales, opacities, rules, fineness):
+    pivot, span = np.int32(rules.pivots[rule]), np.int32(rules.ranges[rule])
+    for t in range(rows):
+        i = begin + at(t)
+        first, second = scales[at(3) * i], scales[at(3) * i + at(1)]
+        fineness[i] = fineness_of(rule, first, second, scales[at(3) * i + at(2)], opacities[at(t)], pivot, span)
+
+
+@kernel
+def _quantize_rotations(quaternions, fineness, per_rotation, scratch, rotations, turns, signs, norms):
+    """``scratch`` has five rows: of unit quaternions, whose first row then has signs, and how fine they are."""
+    x_row, y_row, z_row, per_unit_row = (
+        at(ROWS_OF_ARITHMETIC),
+        at(2 * ROWS_OF_ARITHMETIC),
+        at(3 * ROWS_OF_ARITHMETIC),
+        at(4 * ROWS_OF_ARITHMETIC),
     )
+    for begin in range(0, len(norms), ROWS_OF_ARITHMETIC):
+        left = len(norms) - begin
+        rows = left if left < ROWS_OF_ARITHMETIC else ROWS_OF_ARITHMETIC
+        for t in range(rows):
+            u = at(t)
+            i = at(begin) + u
+            # In Numba float() keeps single precision.
+            w, x = np.float64(quaternions[at(4) * i]), np.float64(quaternions[at(4) * i + at(1)])
+            y, z = np.float64(quaternions[at(4) * i + at(2)]), np.float64(quaternions[at(4) * i + at(3)])
+            length = math.sqrt(w * w + x * x + y * y + z * z)
+            usable = length > 1e-30 and length < 1e300
+            norms[i] = np.float32(length) if usable else np.float32(0)
+            length = length if usable else 1.0
+            scratch[u] = (w if usable else 1.0) / length
+            scratch[x_row + u] = (x if usable else 0.0) / length
+            scratch[y_row + u] = (y if usable else 0.0) / length
+            scratch[z_row + u] = (z if usable else 0.0) / length
+        for t in range(rows):
+            u = at(t)
+            i = at(begin) + u
+            turn = np.int32(turns[i])
+            w, x, y, z = _turned(scratch[u], scratch[x_row + u], scratch[y_row + u], scratch[z_row + u], turn)
+            # The largest component becomes the real one, as FLIPS and FLIP_SIGNS have it.
+            largest, size = np.int32(0), abs(w)
+            larger = abs(x) > size
+            largest, size = np.int32(1) if larger else largest, abs(x) if larger else size
+            larger = abs(y) > size
+            largest, size = np.int32(2) if larger else largest, abs(y) if larger else size
+            largest = np.int32(3) if abs(z) > size else largest
+            real = w if largest == 0 else (x if largest == 1 else (y if largest == 2 else z))
+            first = x if largest == 0 else (-w if largest == 1 else (z if largest == 2 else -y))
+            second = y if largest == 0 else (-z if largest == 1 else (-w if largest == 2 else x))
+            third = z if largest == 0 else (y if largest == 1 else (-x if largest == 2 else -w))
+            turns[i] = turn + largest
+            scratch[u] = 1.0 if real >= 0 else -1.0
+            scratch[x_row + u], scratch[y_row + u], scratch[z_row + u] = first, second, third
+        for t in range(rows):
+            scratch[per_unit_row + at(t)] = per_rotation[fineness[at(begin) + at(t)]]
+        for t in range(rows):
+            signs[at(begin) + at(t)] = np.int32(scratch[at(t)])
+        for t in range(rows):
+            u = at(t)
+            j = at(3) * (at(begin) + u)
+            sign, per_unit = scratch[u], scratch[per_unit_row + u]
+            rotations[j] = _to_rotation(sign * scratch[x_row + u] * per_unit)
+            rotations[j + at(1)] = _to_rotation(sign * scratch[y_row + u] * per_unit)
+            rotations[j + at(2)] = _to_rotation(sign * scratch[z_row + u] * per_unit)
+
+
+@inline
+def _to_rotation(in_steps):
+    """As :func:`_away_from_zero`."""
+    size = abs(in_steps) + 0.5
+    symbol = np.int32(size if size < ROTATION_LIMIT else np.float64(ROTATION_LIMIT))
+    return np.int32(-symbol if in_steps < 0 else symbol)
+
+
+@inline
+def _turned(w, x, y, z, turn):
+    """The product with a row of :data:`TURNS` that only reorders axes."""
+    return _times(w, x, y, z, _part(0, turn), _part(1, turn), _part(2, turn), _part(3, turn))
+
+
+@inline
+def _part(component, turn):
+    """One number of that row, by selections instead of a look-up."""
+    value = _REORDERS[component][0]
+    value = _REORDERS[component][1] if turn == 4 else value
+    value = _REORDERS[component][2] if turn == 8 else value
+    value = _REORDERS[component][3] if turn == 12 else value
+    value = _REORDERS[component][4] if turn == 16 else value
+    return _REORDERS[component][5] if turn == 20 else value
 
 
 @inline
@@ -465,64 +563,51 @@ def _half_octaves(parts, span):
     return 0 if half < 0 else (half if half < 2 * span else 2 * span)
 
 
-def _size_of(symbol: int) -> int:
-    """The logarithm of a scale, in 1/32 octaves, up to a constant for each axis, all in integers."""
-    if symbol <= 0:
-        return SIZE_OF_NOTHING
-    above = (symbol << 9 >> symbol.bit_length()) - 256
-    # As :func:`_octaves`, in 1/256 octaves of the power: 85 / 65536 is a little less than 1 / 768.
-    octaves = 256 * (symbol.bit_length() - 1) + ((above * (1024 - above) * 85) >> 16)
-    return (5 * octaves) >> 4
-
-
-_SIZES = np.array([_size_of(symbol) for symbol in range(1 << 10)])
-
-
 @inline
 def _size(symbol):
-    """As :func:`_size_of`. All but a few scales are small."""
-    if symbol < len(_SIZES):
-        return _SIZES[symbol if symbol > 0 else 0]
-    fraction, exponent = math.frexp(np.float64(symbol))
-    above = np.int64(fraction * 512.0) - 256
-    return (5 * (256 * (np.int64(exponent) - 1) + ((above * (1024 - above) * 85) >> 16))) >> 4
+    """The logarithm of a scale, in 1/32 octaves, up to a constant for each axis, all in integers.
+
+    A symbol is below 2**24, so that it is a float32 number, whose bits are its exponent and what is above that power.
+    """
+    bits = np.float32(symbol).view(np.int32)
+    above = np.int32(np.int32(bits >> 15) & 255)
+    # As :func:`_octaves`, in 1/256 octaves of the power: 85 / 65536 is a little less than 1 / 768.
+    part = np.int32(np.int32(np.int32(above * np.int32(1024 - above)) * 85) >> 16)
+    octaves = np.int32(256 * np.int32(np.int32(bits >> 23) - 127) + part)
+    return np.int32(np.int32(5 * octaves) >> 4) if symbol > 0 else np.int32(SIZE_OF_NOTHING)
 
 
 @inline
 def _fineness_measure(rule, first, second, third, opacity):
     """What the logarithm of a step is to fall with, in 1/32 octaves. ``rule`` is a row of :data:`FINENESS_RULES`."""
-    weights = FINENESS_RULES[rule]
-    return (weights[0] * first + weights[1] * second + weights[2] * third + weights[3] * opacity) >> 8
+    weights = _RULES[rule]
+    scales = np.int32(weights[0] * _size(first)) + np.int32(weights[1] * _size(second))
+    return np.int32(np.int32(scales + np.int32(weights[2] * _size(third)) + np.int32(weights[3] * opacity)) >> 8)
 
 
 @inline
-def _fineness(rule, first, second, third, opacity, rules):
-    measure = _fineness_measure(rule, first, second, third, opacity)
-    return _half_octaves(measure - rules.pivots[rule], rules.ranges[rule])
-
-
-@inline
-def fineness_of(i, scales, levels, rules, fineness):
-    """Fill in the :class:`Finenesses` of Gaussian ``i``, by its opacity and scales and all in integers.
+def fineness_of(rule, first, second, third, opacity, pivot, span):
+    """A fineness of a Gaussian, by the symbols of its scales and what it covers, and all in integers.
 
     An error shows in proportion to what a Gaussian covers, and one of rotation the more, the longer a Gaussian is
     besides. Where bits are scarce, the step should fall with the square root of that; how it does so best was
-    measured, see ``docs/experiments/gsz-steps.md``.
+    measured, see ``docs/experiments/gsz-steps.md``. The nearest number of half octaves within ``span`` of zero, plus
+    ``span``.
     """
-    first, second, third = _size(scales[i, 0]), _size(scales[i, 1]), _size(scales[i, 2])
-    opacity = rules.covered[levels[i]]
-    # A loop over the three would take three times as long.
-    fineness.rotations[i] = _fineness(0, first, second, third, opacity, rules)
-    fineness.dc[i] = _fineness(1, first, second, third, opacity, rules)
-    fineness.sh[i] = _fineness(2, first, second, third, opacity, rules)
+    measure = _fineness_measure(rule, first, second, third, opacity)
+    half = np.int32(np.int32(np.int32(measure - pivot + 8) >> 4) + span)
+    half = half if half > 0 else np.int32(0)
+    return half if half < np.int32(2 * span) else np.int32(2 * span)
 
 
 @kernel
 def _measure(scales, levels, covered, measured):
     for i in range(len(scales)):
-        first, second, third = _size(scales[i, 0]), _size(scales[i, 1]), _size(scales[i, 2])
-        for rule in range(len(measured)):
-            measured[rule, i] = _fineness_measure(rule, first, second, third, covered[levels[i]])
+        first, second, third = scales[i, 0], scales[i, 1], scales[i, 2]
+        opacity = covered[levels[i]]
+        measured[0, i] = _fineness_measure(0, first, second, third, opacity)
+        measured[1, i] = _fineness_measure(1, first, second, third, opacity)
+        measured[2, i] = _fineness_measure(2, first, second, third, opacity)
 
 
 @kernel
@@ -582,11 +667,8 @@ ROWS_OF_VECTORS = 16
 """Harmonics of so many Gaussians make whole vectors, while memory still brings the next ones."""
 COEFFICIENTS = 16
 """At least as many as a Gaussian has above degree 0. A loop of so many steps is one vector."""
-
-
-def vectors_of(coefficients: int, number: int, kind: type[np.generic]) -> np.ndarray:
-    """``(number, n)`` uninitialized numbers, one for each coefficient of :data:`ROWS_OF_VECTORS` Gaussians."""
-    return np.empty((number, ROWS_OF_VECTORS * coefficients + COEFFICIENTS), kind)
+SPACE_OF_VECTORS = (ROWS_OF_VECTORS + 1) * COEFFICIENTS
+"""Memory for a number of each coefficient of those, and a vector more."""
 
 
 @kernel
@@ -605,7 +687,6 @@ def snap_sh(sh_rest: np.ndarray, fineness: np.ndarray, steps: Steps, snapped: np
         fineness: ``(N,)`` uint8.
         snapped: ``(N, K, 3)``, is filled in.
     """
-    coefficients = sh_rest.shape[1]
     _snap_sh(
         _writable(sh_rest).reshape(-1),
         fineness,
@@ -613,56 +694,58 @@ def snap_sh(sh_rest: np.ndarray, fineness: np.ndarray, steps: Steps, snapped: np
         np.float32(1 - steps.sh_threshold),
         steps.sh_steps,
         steps.sh_values,
-        coefficients,
-        vectors_of(coefficients, 3, np.float32),
-        vectors_of(coefficients, 3, np.float64),
+        sh_rest.shape[1],
+        np.zeros(3 * SPACE_OF_VECTORS, np.float32),
+        np.empty(3 * SPACE_OF_VECTORS),
         snapped.reshape(-1),
     )
 
 
-@inline
-def spread(table, row, begin, vectors):
-    """Write the three numbers of a row into three vectors, once for each coefficient of a Gaussian or more often."""
-    for color in range(3):
-        value = table[row, color]
-        for k in range(COEFFICIENTS):
-            vectors[color, at(begin) + at(k)] = value
-
-
 @kernel
-def _snap_sh(harmonics, fineness, per_unit, rounding, steps, stored, coefficients, scales, back, values):
-    """Loops over all coefficients of some Gaussians at once, of nothing but selections, are computed in vectors."""
-    none, one, two, three = stored[0], stored[1], stored[2], stored[3]
-    y_scale, co_scale, cg_scale = scales[0], scales[1], scales[2]
-    y_step, co_step, cg_step = back[0], back[1], back[2]
+def _snap_sh(harmonics, fineness, per_unit, rounding, steps, stored, coefficients, sums, values, snapped):
+    """Sums of colors are computed for all coefficients of some Gaussians at once, and what they are rounded to for a
+    Gaussian at a time, in whole vectors: the next Gaussian overwrites what is too much.
+
+    Args:
+        sums, values: ``(3 * SPACE_OF_VECTORS,)`` float32 and float64 scratch memory.
+    """
+    co_row, cg_row = at(SPACE_OF_VECTORS), at(2 * SPACE_OF_VECTORS)
     for first in range(0, len(fineness), ROWS_OF_VECTORS):
         left = len(fineness) - first
         rows = left if left < ROWS_OF_VECTORS else ROWS_OF_VECTORS
-        for i in range(rows):
-            spread(per_unit, fineness[first + i], i * coefficients, scales)
-            spread(steps, fineness[first + i], i * coefficients, back)
         begin = at(3 * coefficients * first)
         for t in range(rows * coefficients):
             u = at(t)
             j = begin + at(3) * u
             r, g, b = harmonics[j], harmonics[j + at(1)], harmonics[j + at(2)]
-            y = _rounded((r + g + b) * y_scale[u], rounding, none, one, two, three) * y_step[u]
-            co = _rounded((r - b) * co_scale[u], rounding, none, one, two, three) * co_step[u]
-            cg = _rounded((r - np.float32(2) * g + b) * cg_scale[u], rounding, none, one, two, three) * cg_step[u]
-            values[j], values[j + at(1)], values[j + at(2)] = (y + cg) + co, y - 2.0 * cg, (y + cg) - co
+            sums[u], sums[co_row + u], sums[cg_row + u] = r + g + b, r - b, r - np.float32(2) * g + b
+        for i in range(rows):
+            row = at(i * coefficients)
+            scales, back = per_unit[fineness[at(first + i)]], steps[fineness[at(first + i)]]
+            _snap_color(sums, values, row, scales[0], back[0], rounding, stored)
+            _snap_color(sums, values, co_row + row, scales[1], back[1], rounding, stored)
+            _snap_color(sums, values, cg_row + row, scales[2], back[2], rounding, stored)
+        for t in range(rows * coefficients):
+            u = at(t)
+            j = begin + at(3) * u
+            y, co, cg = values[u], values[co_row + u], values[cg_row + u]
+            snapped[j], snapped[j + at(1)], snapped[j + at(2)] = (y + cg) + co, y - 2.0 * cg, (y + cg) - co
 
 
 @inline
-def _rounded(in_steps, rounding, none, one, two, three):
-    """What the symbol of a number of steps stands for, in steps."""
-    size = abs(in_steps) + rounding
-    whole = np.int32(size if size < np.float32(SH_LIMIT) else np.float32(SH_LIMIT))
-    value = np.float64(whole)
-    value = none if whole == 0 else value
-    value = one if whole == 1 else value
-    value = two if whole == 2 else value
-    value = three if whole == 3 else value
-    return (-value if in_steps < 0 else value) + 0.0  # Never -0.
+def _snap_color(sums, values, row, scale, step, rounding, stored):
+    """What the symbols of a Gaussian's coefficients stand for, of one color."""
+    none, one, two, three = stored[0], stored[1], stored[2], stored[3]
+    for k in range(COEFFICIENTS):
+        in_steps = sums[row + at(k)] * scale
+        size = abs(in_steps) + rounding
+        whole = np.int32(size if size < np.float32(SH_LIMIT) else np.float32(SH_LIMIT))
+        value = np.float64(whole)
+        value = none if whole == 0 else value
+        value = one if whole == 1 else value
+        value = two if whole == 2 else value
+        value = three if whole == 3 else value
+        values[row + at(k)] = ((-value if in_steps < 0 else value) + 0.0) * step  # Never -0.
 
 
 @inline
@@ -692,13 +775,14 @@ def _dequantize_sh(symbols, fineness, steps, stored, values):
 @kernel
 def _turn_back(frames, original, gradient, scale_gradient, quaternions, log_scales):
     for i in range(len(gradient)):
+        order = frames.turn[i] >> 2
         for axis in range(3):
-            log_scales[i, frames.order[i, axis]] = scale_gradient[i, axis]
+            log_scales[i, AXIS_ORDERS[order, axis]] = scale_gradient[i, axis]
         if frames.norm[i] == 0.0:
             quaternions[i, :] = 0.0
             continue
-        g = gradient[i]
-        product = _times(g[0], g[1], g[2], g[3], TURNS[frames.turn[i]], -1.0)
+        g, turn = gradient[i], TURNS[frames.turn[i]]
+        product = _times(g[0], g[1], g[2], g[3], turn[0], -turn[1], -turn[2], -turn[3])
         length = np.float64(frames.norm[i])  # Its square would not be a float32.
         along = 0.0
         for k in range(4):
@@ -706,3 +790,14 @@ def _turn_back(frames, original, gradient, scale_gradient, quaternions, log_scal
         along /= length * length
         for k in range(4):
             quaternions[i, k] = (product[k] * frames.sign[i] - along * original[i, k]) / length
+
+
+@inline
+def _times(w, x, y, z, a, b, c, d):
+    """Hamilton product of two quaternions."""
+    return (
+        w * a - x * b - y * c - z * d,
+        w * b + x * a + y * d - z * c,
+        w * c - x * d + y * a + z * b,
+        w * d + x * c - y * b + z * a,
+    )

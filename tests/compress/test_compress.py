@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -471,6 +471,15 @@ def test_a_target_beyond_the_quality_budget_gives_the_nearest_model_with_a_warni
     assert "where 3,000 were asked for" in said
 
 
+@pytest.mark.parametrize("target", [{"target_count": 60}, {"keep_ratio": 0.4}, {"target_size": 3000}])
+def test_a_target_takes_the_place_of_limits_of_quality_that_are_not_given(target: dict[str, Any]):
+    much_worse = Loss(psnr_drop=30.0, ssim_drop=0.5)
+    assert Recipe().budget(150).is_spent(much_worse)
+    assert not replace(Recipe(), **target).budget(150).is_spent(much_worse)
+    assert replace(Recipe(), max_psnr_drop=0.1, **target).budget(150).is_spent(much_worse)
+    assert Recipe().budget(150).is_spent(Loss(0.0, 0.011)) and not Recipe().budget(150).is_spent(Loss(0.9, 0.009))
+
+
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
@@ -551,7 +560,7 @@ def test_the_journal_survives_a_crash_between_stages(tmp_path: Path):
 def test_the_default_recipe_is_the_one_without_any_settings():
     assert train.parse(["-m", "out"]).recipe == Recipe() == Recipe.from_yaml(CONFIGS / "default.yaml")
     published = Recipe.from_yaml(CONFIGS / "fast3dgs.yaml")
-    assert Recipe().max_ssim_drop <= 0.01 and Recipe().end_with == "best"
+    assert Recipe().budget(1000).max_ssim_drop <= 0.01 and Recipe().end_with == "best"
     for name in ("first_iterations", "round_iterations", "final_iterations"):
         assert getattr(Recipe(), name) <= getattr(published, name)
 

@@ -330,6 +330,43 @@ def test_estimates_change_with_what_is_observed_and_not_with_how_often_they_are_
     assert abs(float(grid.estimated_bits(moved)) - actual) < 1e-3 * actual < abs(before - actual)
 
 
+def test_a_snapped_model_keeps_its_values_while_anything_of_it_is_there() -> None:
+    """Its memory serves the next one afterwards, and only then."""
+    first, second = random_model(300, seed=1), random_model(300, seed=2)
+    grid = GszCodec().fit(first)
+    part = grid.snap(first).sh_rest[10:20]
+    expected, address = part.clone(), part.untyped_storage().data_ptr()
+    for _ in range(2):
+        other = grid.snap(second)
+    assert torch.equal(part, expected)
+    assert other.sh_rest.untyped_storage().data_ptr() != address
+    address = other.sh_rest.untyped_storage().data_ptr()
+    del other
+    assert grid.snap(first).sh_rest.untyped_storage().data_ptr() == address
+
+
+def test_the_price_is_that_of_the_model_as_it_is_and_not_as_it_was_when_it_was_rounded() -> None:
+    splats = random_model(3000, seed=3)
+    grid = GszCodec().fit(splats)
+
+    def paid(leaves: GaussianModel, snaps: bool) -> list[Tensor]:
+        if snaps:
+            grid.snap(leaves)
+        for _, leaf in leaves.named_parameters():
+            leaf.grad = None
+        bits = grid.pay(leaves, 1.0)
+        return [bits, *(leaf.grad for _, leaf in leaves.named_parameters() if leaf.grad is not None)]
+
+    leaves = splats.clone().requires_grad_()
+    known, unknown = paid(leaves, snaps=True), paid(splats.clone().requires_grad_(), snaps=False)
+    assert all(map(torch.equal, known, unknown))
+    with torch.no_grad():
+        leaves.log_scales += 0.7
+    moved = paid(leaves, snaps=False)
+    assert not torch.equal(known[3], moved[3])  # Colors cost more where larger scales have made their steps finer.
+    assert all(map(torch.equal, moved, paid(leaves.detach().clone().requires_grad_(), snaps=False)))
+
+
 def test_settings_out_of_range_are_named() -> None:
     with pytest.raises(UserError, match="quality 'superb' is unknown; choose one of best, high"):
         GszCodec(quality="superb")

@@ -32,7 +32,7 @@ from gsz.rounding.arrays import Float64s
 from gsz.rounding.levels import OPACITY_LOGITS, OPACITY_MIDPOINTS
 from gsz.sog.levels import Ranges
 from gsz.spz.levels import TABLES
-from tests.gsz.test_codec_device import as_elsewhere, assert_same_bits, models, same_bits, snap_and_pull
+from tests.gsz.test_codec_device import as_elsewhere, models, same_bits, snap_and_pull
 
 COUNT = 1_000_000
 ROOT = Path(__file__).parents[2]
@@ -193,16 +193,13 @@ def test_wrong_square_roots_are_noticed_and_corrected(wrong_roots: list[int]) ->
     assert_all("square_root", in_torch(tensors.square_root)(values), roots, values)
 
 
-@pytest.mark.parametrize("name", ["sog", "spz", "spz:version=2", "gsz"])
+@pytest.mark.parametrize("name", ["sog", "spz", "spz:version=2"])
 def test_grids_do_not_notice_wrong_square_roots(
     name: str, monkeypatch: pytest.MonkeyPatch, wrong_roots: list[int]
 ) -> None:
     """In tensors as on a device whose library is as careless as that of some processors."""
     for case, splats in models().items():
         grid = registry.codec(name).fit(splats)
-        if name == "gsz":
-            assert_same_bits(grid, splats, case)  # type: ignore[arg-type]
-            continue
         kernels = snap_and_pull(grid, splats)
         with monkeypatch.context() as patched:
             as_elsewhere(patched)
@@ -278,7 +275,6 @@ LIBRARY_FUNCTIONS = frozenset(" ".join([TRANSCENDENTAL, RANDOM, SUMS, CONTRACTED
 ALLOWED = {
     # An estimate of a file's size, for a loss.
     "gsz/native/rate.py": {"exp2", "log2", "sigmoid", "lerp"},
-    "gsz/native/price.py": {"exp"},
     # Gradients by learned steps, of which a grid has what is rounded to sixteenths of an octave.
     "gsz/native/learning.py": {"exp", "matmul", "mean", "sigmoid"},
     # Unit quaternions times units: of each sum only one term is not 0.
