@@ -178,7 +178,7 @@ def _columns(steps: Steps, model: Splats, dc_fineness: np.ndarray) -> Tensor:
 
 
 def _rows(finenesses: Finenesses | None, rows: slice) -> Finenesses | None:
-    return None if finenesses is None else Finenesses(*(array[rows] for array in finenesses))
+    return None if finenesses is None else finenesses.rows(rows)
 
 
 def _priced(splats: Splats) -> Priced:

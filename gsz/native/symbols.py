@@ -60,6 +60,22 @@ class Symbols(NamedTuple):
     dc: np.ndarray
     sh: np.ndarray
 
+    @staticmethod
+    def blank(count: int, coefficients: int) -> Symbols:
+        """To be filled in."""
+        return Symbols(
+            means=np.empty((count, 3), np.int32),
+            scales=np.empty((count, 3), np.int32),
+            opacities=np.empty(count, np.int32),
+            rotations=np.empty((count, 3), np.int32),
+            dc=np.empty((count, 3), np.int32),
+            sh=np.empty((count, 3 * coefficients), np.int16),
+        )
+
+    def rows(self, rows: slice) -> Symbols:
+        """Those of some Gaussians, in the same memory."""
+        return Symbols(*(array[rows] for array in self))
+
     def take(self, index: np.ndarray) -> Symbols:
         """The Gaussians that ``index`` names."""
         return Symbols(*(np.take(array, index, axis=0) for array in self))
@@ -79,6 +95,15 @@ class Frames(NamedTuple):
     sign: np.ndarray
     norm: np.ndarray
 
+    @staticmethod
+    def blank(count: int) -> Frames:
+        """To be filled in."""
+        return Frames(np.empty(count, np.uint8), np.empty(count, np.int8), np.empty(count, np.float32))
+
+    def rows(self, rows: slice) -> Frames:
+        """Those of some Gaussians, in the same memory."""
+        return Frames(*(array[rows] for array in self))
+
 
 class Finenesses(NamedTuple):
     """Rows of :attr:`Steps.rotation_steps`, :attr:`Steps.dc_steps` and :attr:`Steps.sh_steps`, each ``(N,)`` uint8."""
@@ -91,6 +116,10 @@ class Finenesses(NamedTuple):
     def blank(count: int) -> Finenesses:
         """To be filled in."""
         return Finenesses(*(np.empty(count, np.uint8) for _ in Finenesses._fields))
+
+    def rows(self, rows: slice) -> Finenesses:
+        """Those of some Gaussians, in the same memory."""
+        return Finenesses(*(array[rows] for array in self))
 
 
 @dataclass(frozen=True)
@@ -151,26 +180,22 @@ The scalar part becomes the component ``flip``.
 """
 
 
-def quantize(model: Splats, steps: Steps, with_sh: bool = True) -> Quantized:
-    """The symbols of a model, in its order. NaN becomes some symbol or other; nothing is raised.
-
-    Without ``with_sh`` there is no telling what the symbols of harmonics are.
-    """
+def quantize(model: Splats, steps: Steps) -> Quantized:
+    """The symbols of a model, in its order. NaN becomes some symbol or other; nothing is raised."""
     count, coefficients = model.sh_rest.shape[:2]
-    symbols = Symbols(
-        means=np.empty((count, 3), np.int32),
-        scales=np.empty((count, 3), np.int32),
-        opacities=np.empty(count, np.int32),
-        rotations=np.empty((count, 3), np.int32),
-        dc=np.empty((count, 3), np.int32),
-        sh=np.empty((count, 3 * coefficients), np.int16),
-    )
-    fineness = Finenesses.blank(count)
-    frames = Frames(
-        turn=np.empty(count, np.uint8),
-        sign=np.empty(count, np.int8),
-        norm=np.empty(count, np.float32),
-    )
+    quantized = Quantized(Symbols.blank(count, coefficients), Finenesses.blank(count), Frames.blank(count))
+    quantize_into(quantized, model, steps)
+    symbols, fineness = quantized.symbols, quantized.finenesses
+    in_steps = np.empty((ROWS_AT_ONCE, 3 * coefficients), np.float32)
+    for begin in range(0, count, ROWS_AT_ONCE):
+        rows = slice(begin, begin + ROWS_AT_ONCE)
+        quantize_sh(model.sh_rest[rows], fineness.sh[rows], steps, symbols.sh[rows], in_steps)
+    return quantized
+
+
+def quantize_into(quantized: Quantized, model: Splats, steps: Steps) -> None:
+    """As :func:`quantize`, into memory for as many Gaussians; all but the harmonics."""
+    count, symbols, fineness, frames = len(model), quantized.symbols, quantized.finenesses, quantized.frames
     model = model.numpy().map(_writable)
     _quantize_means(model.means, steps.center, 1 / steps.radius, float(1 << steps.mean_bits), symbols.means)
     _quantize_shapes(
@@ -187,12 +212,6 @@ def quantize(model: Splats, steps: Steps, with_sh: bool = True) -> Quantized:
         frames.norm,
     )
     _quantize_dc(model.sh_dc.reshape(count, 3), fineness.dc, 1 / steps.dc_steps, symbols.dc)
-    if with_sh:
-        in_steps = np.empty((ROWS_AT_ONCE, 3 * coefficients), np.float32)
-        for begin in range(0, count, ROWS_AT_ONCE):
-            rows = slice(begin, begin + ROWS_AT_ONCE)
-            quantize_sh(model.sh_rest[rows], fineness.sh[rows], steps, symbols.sh[rows], in_steps)
-    return Quantized(symbols, fineness, frames)
 
 
 def finenesses(log_scales: np.ndarray, opacity_logits: np.ndarray, steps: Steps) -> Finenesses:
