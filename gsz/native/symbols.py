@@ -135,6 +135,8 @@ AXIS_ORDERS = np.array([[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 2, 1], [1, 0, 2], [
 """The orders of three axes; the last three are odd."""
 KINDS = np.array([5, 4, 1, 4, 2, 3, 0, 0], np.uint8)
 """Rows of them, by three bits: whether the first is at least the second, the second the third, the first the third."""
+_FRACTION, _BITS_OF_ONE = (1 << 52) - 1, 1023 << 52
+"""Of a float64: the bits of the fraction, and what its bits are without one from 1 to 2."""
 POWERS = np.ldexp(1.0, np.arange(-60, 61))
 """2 to the powers -60 to 60."""
 
@@ -168,6 +170,7 @@ def _multiply(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 TURNS = _turns()
+_FLAT_TURNS = TURNS.reshape(-1)
 _REORDERS = tuple(map(tuple, TURNS[::4].T.tolist()))
 """By component, of the turns that only reorder axes."""
 _PACKED_KINDS = sum(int(kind) << (4 * place) for place, kind in enumerate(KINDS))
@@ -197,7 +200,8 @@ def quantize_into(quantized: Quantized, model: Splats, steps: Steps) -> None:
     """As :func:`quantize`, into memory for as many Gaussians; all but the harmonics."""
     count, symbols, fineness, frames = len(model), quantized.symbols, quantized.finenesses, quantized.frames
     model = model.numpy().map(_writable)
-    _quantize_means(model.means, steps.center, 1 / steps.radius, float(1 << steps.mean_bits), symbols.means)
+    per_unit = float(1 << steps.mean_bits)
+    _quantize_means(model.means.reshape(-1), steps.center, 1 / steps.radius, per_unit, symbols.means.reshape(-1))
     _quantize_shapes(
         model.log_scales, model.opacity_logits, steps, symbols.scales, symbols.opacities, fineness, frames.turn
     )
@@ -247,7 +251,10 @@ def _quantize_shapes(
     _quantize_scales(log_scales.reshape(-1), steps.scale_pivot, 1 / steps.scale_steps, scales.reshape(-1), turns)
     opacities = np.empty(ROWS_OF_ARITHMETIC, np.int32)
     rules, thresholds = FinenessRules.of(steps), padded_thresholds(steps)
-    _quantize_opacities(opacity_logits.reshape(-1), thresholds, scales.reshape(-1), rules, opacities, levels, fineness)
+    # To tell what kind of a named tuple it is given takes Numba longer than to round a thousand Gaussians.
+    _quantize_opacities(
+        opacity_logits.reshape(-1), thresholds, scales.reshape(-1), *rules, opacities, levels, *fineness
+    )
 
 
 def quantize_sh(
@@ -284,7 +291,8 @@ def blank_model(count: int, sh_degree: int) -> Splats:
 
 def dequantize_into(model: Splats, symbols: Symbols, fineness: Finenesses, steps: Steps) -> None:
     """As :func:`dequantize`, into a model or some rows of one; all but the harmonics. Any symbols are allowed."""
-    _dequantize_means(symbols.means, steps.center, steps.radius, 1.0 / (1 << steps.mean_bits), model.means)
+    step = 1.0 / (1 << steps.mean_bits)
+    _dequantize_means(symbols.means.reshape(-1), steps.center, steps.radius, step, model.means.reshape(-1))
     _dequantize_shapes(
         symbols.scales,
         symbols.rotations,
@@ -331,7 +339,16 @@ def shape_gradients(
     Args:
         original: ``(N, 4)`` float32, the original quaternions (of any length).
     """
-    _turn_back(frames, original, quaternion_gradient, log_scale_gradient, quaternions, log_scales)
+    _turn_back(
+        *frames,
+        original.reshape(-1),
+        quaternion_gradient.reshape(-1),
+        log_scale_gradient.reshape(-1),
+        _FLAT_TURNS,
+        np.empty(4 * ROWS_OF_ARITHMETIC),
+        quaternions.reshape(-1),
+        log_scales.reshape(-1),
+    )
 
 
 FINENESS_RULES = np.array([ROTATION_RULE, DC_RULE, SH_RULE], np.int64)
@@ -373,12 +390,6 @@ def padded_thresholds(steps: Steps) -> np.ndarray:
 
 
 @inline
-def _clamp(value, limit):
-    """``value`` rounded to the nearest integer within ``limit`` of zero; NaN becomes ``-limit``."""
-    return int(np.rint(value)) if -limit < value <= limit else (limit if value > limit else -limit)
-
-
-@inline
 def _away_from_zero(value, rounding, limit):
     """``value`` as an integer within ``limit`` of zero: fractions of at least ``1 - rounding`` are rounded up."""
     size = abs(value) + rounding
@@ -397,15 +408,25 @@ def _level_of(logit, thresholds):
 
 @kernel
 def _quantize_means(means, center, per_radius, per_unit, positions):
-    for i in range(len(means)):
-        for axis in range(3):
-            # A piecewise linear logarithm: y within 1, and beyond it 2**e * (1 + f) becomes 1 + e + f.
-            value = (np.float64(means[i, axis]) - center[axis]) * per_radius
-            size = abs(value)
-            if size > 1.0:
-                fraction, exponent = math.frexp(size)  # size == fraction * 2**exponent, fraction in [1/2, 1)
-                size = exponent + (2.0 * fraction - 1.0)
-            positions[i, axis] = _clamp(math.copysign(size, value) * per_unit, MEAN_LIMIT)
+    for i in range(len(means) // 3):
+        j = at(3) * at(i)
+        positions[j] = _mean_symbol(means[j], center[0], per_radius, per_unit)
+        positions[j + at(1)] = _mean_symbol(means[j + at(1)], center[1], per_radius, per_unit)
+        positions[j + at(2)] = _mean_symbol(means[j + at(2)], center[2], per_radius, per_unit)
+
+
+@inline
+def _mean_symbol(mean, center, per_radius, per_unit):
+    """A piecewise linear logarithm: y within 1, and beyond it 2**e * (1 + f) becomes 1 + e + f."""
+    value = (np.float64(mean) - center) * per_radius
+    size = abs(value)
+    bits = np.float64(size).view(np.int64)  # 52 bits of the fraction, then the exponent.
+    exponent = np.float64(np.int32(bits >> 52) - 1022)
+    logarithm = exponent + (np.int64((bits & _FRACTION) | _BITS_OF_ONE).view(np.float64) - 1.0)
+    size = logarithm if 1.0 < size < np.inf else size
+    symbol = math.copysign(size, value) * per_unit
+    symbol = symbol if symbol > -MEAN_LIMIT else np.float64(-MEAN_LIMIT)  # So does NaN become.
+    return np.int32(np.rint(symbol if symbol < MEAN_LIMIT else np.float64(MEAN_LIMIT)))
 
 
 @inline
@@ -453,10 +474,13 @@ def _quantize_scales(log_scales, pivot, per_power, scales, turns):
 
 
 @kernel
-def _quantize_opacities(logits, thresholds, scales, rules, opacities, levels, fineness):
+def _quantize_opacities(
+    logits, thresholds, scales, covered, pivots, ranges, opacities, levels, of_rotations, of_dc, of_sh
+):
     """Fill in levels and :class:`Finenesses`, which are computed in vectors.
 
     Args:
+        covered, pivots, ranges: see :class:`FinenessRules`.
         opacities: ``(ROWS_OF_ARITHMETIC,)`` int32 scratch memory.
     """
     for begin in range(0, len(levels), ROWS_OF_ARITHMETIC):
@@ -465,15 +489,15 @@ def _quantize_opacities(logits, thresholds, scales, rules, opacities, levels, fi
         for t in range(rows):
             level = _level_of(logits[at(begin) + at(t)], thresholds)
             levels[at(begin) + at(t)] = level
-            opacities[at(t)] = rules.covered[level]
-        _find_fineness(0, at(begin), rows, scales, opacities, rules, fineness.rotations)
-        _find_fineness(1, at(begin), rows, scales, opacities, rules, fineness.dc)
-        _find_fineness(2, at(begin), rows, scales, opacities, rules, fineness.sh)
+            opacities[at(t)] = covered[level]
+        _find_fineness(0, at(begin), rows, scales, opacities, pivots, ranges, of_rotations)
+        _find_fineness(1, at(begin), rows, scales, opacities, pivots, ranges, of_dc)
+        _find_fineness(2, at(begin), rows, scales, opacities, pivots, ranges, of_sh)
 
 
 @inline
-def _find_fineness(rule, begin, rows, scales, opacities, rules, fineness):
-    pivot, span = np.int32(rules.pivots[rule]), np.int32(rules.ranges[rule])
+def _find_fineness(rule, begin, rows, scales, opacities, pivots, ranges, fineness):
+    pivot, span = np.int32(pivots[rule]), np.int32(ranges[rule])
     for t in range(rows):
         i = begin + at(t)
         first, second = scales[at(3) * i], scales[at(3) * i + at(1)]
@@ -651,16 +675,23 @@ def _quantize_sh(harmonics, fineness, per_unit, rounding, symbols, in_steps):
 
 @kernel
 def _dequantize_means(symbols, center, radius, step, means):
-    for i in range(len(means)):
-        for axis in range(3):
-            size = abs(symbols[i, axis]) * step
-            if size > 1.0:
-                exponent = int(size) - 1 if size < LARGEST_EXPONENT + 1 else LARGEST_EXPONENT
-                size = math.ldexp(size - exponent, exponent)
-            value = math.copysign(size, symbols[i, axis]) * radius + center[axis]
-            means[i, axis] = (
-                -LARGEST_MEAN if value < -LARGEST_MEAN else (value if value < LARGEST_MEAN else LARGEST_MEAN)
-            )
+    for i in range(len(symbols) // 3):
+        j = at(3) * at(i)
+        means[j] = _mean_of(symbols[j], center[0], radius, step)
+        means[j + at(1)] = _mean_of(symbols[j + at(1)], center[1], radius, step)
+        means[j + at(2)] = _mean_of(symbols[j + at(2)], center[2], radius, step)
+
+
+@inline
+def _mean_of(symbol, center, radius, step):
+    """The inverse of :func:`_mean_symbol`."""
+    size = abs(np.float64(symbol)) * step
+    whole = np.int32(size if size < LARGEST_EXPONENT + 1.0 else LARGEST_EXPONENT + 1.0) - 1
+    power = np.int64((np.int64(whole) + 1023) << 52).view(np.float64)
+    size = (size - np.float64(whole)) * power if size > 1.0 else size
+    value = (-size if symbol < 0 else size) * radius + center
+    value = -LARGEST_MEAN if value < -LARGEST_MEAN else value
+    return np.float32(value if value < LARGEST_MEAN else LARGEST_MEAN)
 
 
 @kernel
@@ -792,23 +823,48 @@ def _dequantize_sh(symbols, fineness, steps, stored, values):
 
 
 @kernel
-def _turn_back(frames, original, gradient, scale_gradient, quaternions, log_scales):
-    for i in range(len(gradient)):
-        order = frames.turn[i] >> 2
-        for axis in range(3):
-            log_scales[i, AXIS_ORDERS[order, axis]] = scale_gradient[i, axis]
-        if frames.norm[i] == 0.0:
-            quaternions[i, :] = 0.0
-            continue
-        g, turn = gradient[i], TURNS[frames.turn[i]]
-        product = _times(g[0], g[1], g[2], g[3], turn[0], -turn[1], -turn[2], -turn[3])
-        length = np.float64(frames.norm[i])  # Its square would not be a float32.
-        along = 0.0
-        for k in range(4):
-            along += product[k] * frames.sign[i] * original[i, k]
-        along /= length * length
-        for k in range(4):
-            quaternions[i, k] = (product[k] * frames.sign[i] - along * original[i, k]) / length
+def _turn_back(turns, signs, norms, original, gradient, scale_gradient, all_turns, scratch, quaternions, log_scales):
+    """``scratch`` has four rows, of the turns that are looked up; all else is computed in vectors."""
+    b_row, c_row, d_row = at(ROWS_OF_ARITHMETIC), at(2 * ROWS_OF_ARITHMETIC), at(3 * ROWS_OF_ARITHMETIC)
+    for begin in range(0, len(norms), ROWS_OF_ARITHMETIC):
+        left = len(norms) - begin
+        rows = left if left < ROWS_OF_ARITHMETIC else ROWS_OF_ARITHMETIC
+        for t in range(rows):
+            u, turn = at(t), at(4) * at(turns[at(begin) + at(t)])
+            scratch[u], scratch[b_row + u] = all_turns[turn], all_turns[turn + at(1)]
+            scratch[c_row + u], scratch[d_row + u] = all_turns[turn + at(2)], all_turns[turn + at(3)]
+        for t in range(rows):
+            u = at(t)
+            i = at(begin) + u
+            j = at(4) * i
+            g_w, g_x = np.float64(gradient[j]), np.float64(gradient[j + at(1)])
+            g_y, g_z = np.float64(gradient[j + at(2)]), np.float64(gradient[j + at(3)])
+            w, x, y, z = _times(
+                g_w, g_x, g_y, g_z, scratch[u], -scratch[b_row + u], -scratch[c_row + u], -scratch[d_row + u]
+            )
+            sign, norm = np.float64(np.int32(signs[i])), norms[i]
+            w, x, y, z = w * sign, x * sign, y * sign, z * sign
+            o_w, o_x = np.float64(original[j]), np.float64(original[j + at(1)])
+            o_y, o_z = np.float64(original[j + at(2)]), np.float64(original[j + at(3)])
+            length = np.float64(norm)  # Its square would not be a float32.
+            along = (w * o_w + x * o_x + y * o_y + z * o_z) / (length * length)
+            usable = norm != np.float32(0)
+            quaternions[j] = np.float32((w - along * o_w) / length) if usable else np.float32(0)
+            quaternions[j + at(1)] = np.float32((x - along * o_x) / length) if usable else np.float32(0)
+            quaternions[j + at(2)] = np.float32((y - along * o_y) / length) if usable else np.float32(0)
+            quaternions[j + at(3)] = np.float32((z - along * o_z) / length) if usable else np.float32(0)
+        for t in range(rows):
+            i = at(begin) + at(t)
+            j = at(3) * i
+            order = np.int32(np.int32(turns[i]) >> 2)
+            first, second, third = scale_gradient[j], scale_gradient[j + at(1)], scale_gradient[j + at(2)]
+            # AXIS_ORDERS, the other way around.
+            by_x = first if order == 0 or order == 3 else (third if order == 1 or order == 5 else second)
+            by_y = second if order == 0 or order == 5 else (first if order == 1 or order == 4 else third)
+            log_scales[j], log_scales[j + at(1)] = by_x, by_y
+            log_scales[j + at(2)] = (
+                third if order == 0 or order == 4 else (second if order == 1 or order == 3 else first)
+            )
 
 
 @inline
