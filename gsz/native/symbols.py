@@ -170,7 +170,6 @@ def _multiply(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 TURNS = _turns()
-_FLAT_TURNS = TURNS.reshape(-1)
 _REORDERS = tuple(map(tuple, TURNS[::4].T.tolist()))
 """By component, of the turns that only reorder axes."""
 _PACKED_KINDS = sum(int(kind) << (4 * place) for place, kind in enumerate(KINDS))
@@ -339,16 +338,7 @@ def shape_gradients(
     Args:
         original: ``(N, 4)`` float32, the original quaternions (of any length).
     """
-    _turn_back(
-        *frames,
-        original.reshape(-1),
-        quaternion_gradient.reshape(-1),
-        log_scale_gradient.reshape(-1),
-        _FLAT_TURNS,
-        np.empty(4 * ROWS_OF_ARITHMETIC),
-        quaternions.reshape(-1),
-        log_scales.reshape(-1),
-    )
+    _turn_back(*frames, original, quaternion_gradient, log_scale_gradient, quaternions, log_scales)
 
 
 FINENESS_RULES = np.array([ROTATION_RULE, DC_RULE, SH_RULE], np.int64)
@@ -823,48 +813,24 @@ def _dequantize_sh(symbols, fineness, steps, stored, values):
 
 
 @kernel
-def _turn_back(turns, signs, norms, original, gradient, scale_gradient, all_turns, scratch, quaternions, log_scales):
-    """``scratch`` has four rows, of the turns that are looked up; all else is computed in vectors."""
-    b_row, c_row, d_row = at(ROWS_OF_ARITHMETIC), at(2 * ROWS_OF_ARITHMETIC), at(3 * ROWS_OF_ARITHMETIC)
-    for begin in range(0, len(norms), ROWS_OF_ARITHMETIC):
-        left = len(norms) - begin
-        rows = left if left < ROWS_OF_ARITHMETIC else ROWS_OF_ARITHMETIC
-        for t in range(rows):
-            u, turn = at(t), at(4) * at(turns[at(begin) + at(t)])
-            scratch[u], scratch[b_row + u] = all_turns[turn], all_turns[turn + at(1)]
-            scratch[c_row + u], scratch[d_row + u] = all_turns[turn + at(2)], all_turns[turn + at(3)]
-        for t in range(rows):
-            u = at(t)
-            i = at(begin) + u
-            j = at(4) * i
-            g_w, g_x = np.float64(gradient[j]), np.float64(gradient[j + at(1)])
-            g_y, g_z = np.float64(gradient[j + at(2)]), np.float64(gradient[j + at(3)])
-            w, x, y, z = _times(
-                g_w, g_x, g_y, g_z, scratch[u], -scratch[b_row + u], -scratch[c_row + u], -scratch[d_row + u]
-            )
-            sign, norm = np.float64(np.int32(signs[i])), norms[i]
-            w, x, y, z = w * sign, x * sign, y * sign, z * sign
-            o_w, o_x = np.float64(original[j]), np.float64(original[j + at(1)])
-            o_y, o_z = np.float64(original[j + at(2)]), np.float64(original[j + at(3)])
-            length = np.float64(norm)  # Its square would not be a float32.
-            along = (w * o_w + x * o_x + y * o_y + z * o_z) / (length * length)
-            usable = norm != np.float32(0)
-            quaternions[j] = np.float32((w - along * o_w) / length) if usable else np.float32(0)
-            quaternions[j + at(1)] = np.float32((x - along * o_x) / length) if usable else np.float32(0)
-            quaternions[j + at(2)] = np.float32((y - along * o_y) / length) if usable else np.float32(0)
-            quaternions[j + at(3)] = np.float32((z - along * o_z) / length) if usable else np.float32(0)
-        for t in range(rows):
-            i = at(begin) + at(t)
-            j = at(3) * i
-            order = np.int32(np.int32(turns[i]) >> 2)
-            first, second, third = scale_gradient[j], scale_gradient[j + at(1)], scale_gradient[j + at(2)]
-            # AXIS_ORDERS, the other way around.
-            by_x = first if order == 0 or order == 3 else (third if order == 1 or order == 5 else second)
-            by_y = second if order == 0 or order == 5 else (first if order == 1 or order == 4 else third)
-            log_scales[j], log_scales[j + at(1)] = by_x, by_y
-            log_scales[j + at(2)] = (
-                third if order == 0 or order == 4 else (second if order == 1 or order == 3 else first)
-            )
+def _turn_back(turns, signs, norms, original, gradient, scale_gradient, quaternions, log_scales):
+    # In vectors it would take longer, since turns are looked up and nearly all numbers change their places.
+    for i in range(len(gradient)):
+        order = turns[i] >> 2
+        for axis in range(3):
+            log_scales[i, AXIS_ORDERS[order, axis]] = scale_gradient[i, axis]
+        if norms[i] == 0.0:
+            quaternions[i, :] = 0.0
+            continue
+        g, turn = gradient[i], TURNS[turns[i]]
+        product = _times(g[0], g[1], g[2], g[3], turn[0], -turn[1], -turn[2], -turn[3])
+        length = np.float64(norms[i])  # Its square would not be a float32.
+        along = 0.0
+        for k in range(4):
+            along += product[k] * signs[i] * original[i, k]
+        along /= length * length
+        for k in range(4):
+            quaternions[i, k] = (product[k] * signs[i] - along * original[i, k]) / length
 
 
 @inline
