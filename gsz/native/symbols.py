@@ -369,7 +369,7 @@ class FinenessRules(NamedTuple):
 
 def _writable(array: np.ndarray) -> np.ndarray:
     """The array, or a copy of one that may not be written: kernels are compiled for such as may."""
-    return np.require(array, requirements="W")
+    return array if array.flags.writeable else array.copy()
 
 
 def padded_thresholds(steps: Steps) -> np.ndarray:
