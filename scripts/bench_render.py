@@ -53,10 +53,9 @@ from compress.recipe import Recipe
 from compress.regrow import Change
 from compress.views import Views
 from gaussian_renderer import cpu, render
-from gaussian_renderer.cpu import blending, projection, tiles
+from gaussian_renderer.cpu import blending, lanes, projection, tiles
 from gaussian_renderer.cpu.compiled import njit
 from gaussian_renderer.cpu.lanes import CHUNK, PARTS
-from gaussian_renderer.cpu.lanes import lanes as simd
 from gaussian_renderer.cpu.layout import ALPHA_MIN, TILE
 from gsz import registry
 from gsz.files import atomic_path, write_text
@@ -69,6 +68,10 @@ from utils import cli
 from utils.cli import say
 from utils.kernels import SERIAL
 from utils.tables import cell, format_table
+
+# Another checkout may know of no blocks, and of one kind of lanes only.
+simd, BLOCK = getattr(lanes, "pixels", lanes.lanes), getattr(lanes, "BLOCK", CHUNK)
+blocks_of = getattr(blending, "blocks_of", None) or njit(**SERIAL)(lambda chunks: chunks)
 
 DEMO = ROOT / "demo" / "snowmiku" / "pretrained"
 RANDOM_SCENES = {  # Gaussians, width, height.
@@ -276,12 +279,12 @@ def vector_rates(steps: int = 300_000) -> dict[str, float]:
     """Operations on whole vectors a CPU-second, in registers: the best of five tries."""
     rates = {}
     for name, kernel in (("simple", _multiply_and_add), ("divisions", _divide), ("exponentials", _exponentiate)):
-        values = np.full(CHUNK, 1.5, np.float32)
+        values = np.full(BLOCK, 1.5, np.float32)
         kernel(1, values)  # Compiles it.
         best = math.inf
         for _ in range(5):
             start = time.process_time()
-            kernel(steps, np.full(CHUNK, 1.5, np.float32))
+            kernel(steps, np.full(BLOCK, 1.5, np.float32))
             best = min(best, time.process_time() - start)
         rates[name] = CHAINS * steps / best
     return rates
@@ -290,24 +293,24 @@ def vector_rates(steps: int = 300_000) -> dict[str, float]:
 @njit(**SERIAL)
 def _count_blends(tile_start, members, records, tiles_x, pixel_ends, counts):
     """Vectors of pixels that blending and its gradient work on, and pixels in them that a Gaussian contributes to."""
-    visited = np.empty(CHUNK, np.float32)
+    visited = np.empty(BLOCK, np.float32)
     for tile in range(tile_start.shape[0] - 1):
         ends, begin = pixel_ends[tile], tile_start[tile]
         x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         for position in range(tile_start[tile + 1] - begin):
             record = records[members[begin + position]]
-            todo = blending.reached_chunks(record, x0, y0)
+            todo = blocks_of(blending.reached_chunks(record, x0, y0))
             while todo != 0:
-                chunk = simd.trailing_zeros(todo)
+                chunk = lanes.lanes.trailing_zeros(todo)
                 todo &= todo - 1
                 first = chunk * CHUNK
-                last_end = ends[first : first + CHUNK].max()
+                last_end = ends[first : first + BLOCK].max()
                 counts[0] += PARTS if position <= last_end else 0
                 counts[1] += PARTS if position < last_end else 0
                 for part in range(PARTS):
                     _, _, alpha = blending.falloff(blending.footprint(record, x0, y0, part), chunk)
                     simd.store(visited, part * simd.LANES, alpha)
-                for lane in range(CHUNK):
+                for lane in range(BLOCK):
                     counts[2] += visited[lane] >= ALPHA_MIN and position < ends[first + lane]
 
 
