@@ -113,4 +113,6 @@ def finetune(
     ranks.check_same("fine-tuning", trained)
     tensors = [tensor.detach() for tensor in trained] if average is None else average.tensors
     grid.corrections = [Correction(*offset[0].tolist()) for offset in tensors[len(PARAMETERS) :]]
-    return splats.replace(**dict(zip(PARAMETERS, tensors, strict=False))), grid
+    tuned = splats.replace(**dict(zip(PARAMETERS, tensors, strict=False)))
+    grid.settle(tuned)
+    return tuned, grid
