@@ -447,13 +447,19 @@ def _quantize_opacities(logits, thresholds, scales, rules, opacities, levels, fi
             level = _level_of(logits[at(begin) + at(t)], thresholds)
             levels[at(begin) + at(t)] = level
             opacities[at(t)] = rules.covered[level]
-        _find_fineness(0, at(begin), rows, scales, opacities, rules, fineness.rotations)
-        _find_fineness(1, at(begin), rows, scales, opacities, rules, fineness.dc)
-        _find_fineness(2, at(begin), rows, scales, opacities, rules, fineness.sh)
+        find_fineness(0, at(begin), rows, scales, opacities, rules, fineness.rotations)
+        find_fineness(1, at(begin), rows, scales, opacities, rules, fineness.dc)
+        find_fineness(2, at(begin), rows, scales, opacities, rules, fineness.sh)
 
 
 @inline
-def _find_fineness(rule, begin, rows, scales, opacities, rules, fineness):
+def find_fineness(rule, begin, rows, scales, opacities, rules, fineness):
+    """Fill in :func:`fineness_of` ``rows`` Gaussians from ``begin`` on, in vectors.
+
+    Args:
+        scales: ``(3 N,)`` int32.
+        opacities: ``(rows,)`` int32, what they cover.
+    """
     pivot, span = np.int32(rules.pivots[rule]), np.int32(rules.ranges[rule])
     for t in range(rows):
         i = begin + at(t)
