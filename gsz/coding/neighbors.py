@@ -238,6 +238,12 @@ class Leaning(NamedTuple):
         _gather(rows, weights, signs.shape[2], own, places)
         return Leaning(signs, own, places)
 
+    def fill_in(self, signs: np.ndarray) -> None:
+        """Take the ``(n, K)`` signs of the chunk."""
+        whole = np.zeros((self.signs.shape[2] - SIGNS_BEFORE, LANES, signs.shape[1]), np.int8)
+        whole.reshape(-1, signs.shape[1])[: len(signs)] = signs
+        self.signs[:, :, SIGNS_BEFORE:] = whole.transpose(2, 1, 0)
+
     @property
     def flat(self) -> tuple[npt.NDArray[np.int8], int, Floats, npt.NDArray[np.uint32]]:
         """The signs in a row and how many a coefficient has, the weights and the places."""

@@ -133,7 +133,7 @@ class ShCoding:
         triples, values = np.empty(len(members), np.int64), np.empty((3, len(members)), np.int64)
         count = _triples_of(sh, rows, members, bounds, triples, values)
         near = Leaning.of(self._signs, len(sh), rows, weights)
-        _fill_signs(sh, near.signs)
+        near.fill_in(np.sign(sh[:, ::3]))
         lean(members, bounds, *near.flat, KINDS, contexts)
         self._signs = near.signs[:, :, -SIGNS_BEFORE:]
         escapes = _Escapes.of(kinds, members, coder.integers(self._triples, triples, contexts))
@@ -286,14 +286,6 @@ def _beside(kinds, y, contexts):
     for j in range(len(kinds)):
         steps = np.int64(y[j]) >> kinds[j]
         contexts[j] = 5 * np.int64(kinds[j]) + (0 if steps < -2 else (4 if steps > 2 else steps + 2))
-
-
-@kernel
-def _fill_signs(sh, signs):
-    """The signs of Y, of a chunk's harmonics."""
-    for i in range(len(sh)):
-        for k in range(len(signs)):
-            signs[k, i & (LANES - 1), SIGNS_BEFORE + i // LANES] = np.sign(sh[i, 3 * k])
 
 
 @kernel
