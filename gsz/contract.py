@@ -53,7 +53,8 @@ class Grid(ABC):
     """The values one file can hold: ranges, steps and codebooks, fitted to a model.
 
     :meth:`encode` computes in NumPy. :meth:`observe`, :meth:`settle`, :meth:`snap`, :meth:`estimated_bits` and
-    :meth:`pay` are for fine-tuning: they take models of PyTorch tensors, on any device, and are the only methods that import PyTorch.
+    :meth:`pay` are for fine-tuning: they take models of PyTorch tensors, on any device, and are the only methods that
+    import PyTorch.
 
     Attributes:
         corrections: what a file in layers is given that ends with the first of them, the second, and so on.
