@@ -203,7 +203,9 @@ class _Loop:
         if self.stages_done == 1:
             log.info("first: all Gaussians are fine-tuned on the values that a %s file can hold", self.codec.name)
             if self.roles.placed and self.recipe.regrow_fraction is None:
-                log.info("no Gaussians are split (regrow_fraction: 0): placed cameras also see what nobody photographed")
+                log.info(
+                    "no Gaussians are split (regrow_fraction: 0): placed cameras also see what nobody photographed"
+                )
             self._stage("first", self.splats, self.recipe.first_iterations)
         while not self.state.rounds_ended and self.rounds_done < self.recipe.max_rounds:
             self._round()
@@ -388,6 +390,7 @@ class _Loop:
                 corrections=corrections if progressive else None,
                 prefix_iterations=max(0, round(self.recipe.prefix_end * self.recipe.final_iterations) - done),
                 learning=max(0, settled - done) if self.recipe.learn_steps else 0,
+                averaged=done,
             )
 
         if progressive:
