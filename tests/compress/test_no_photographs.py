@@ -462,12 +462,13 @@ def test_gaussians_are_split_by_default_only_where_cameras_are_known(
         return choose(scores, costs, gains, dropped, at_most)
 
     monkeypatch.setattr(regrow, "choose", watched)
-    compress(tmp_path / "placed", "--pretrained_ply", str(ply_of(checkpoint)))
+    one_round = ["--max_rounds", "1"]
+    compress(tmp_path / "placed", "--pretrained_ply", str(ply_of(checkpoint)), *one_round)
     assert not shares and "no Gaussians are split (regrow_fraction: 0)" in capsys.readouterr().out
-    compress(tmp_path / "given", "--pretrained_ply", str(ply_of(checkpoint)), "--regrow_fraction", "0.1")
-    assert len(shares) == 2
-    compress(tmp_path / "known", "--pretrained_dir", str(checkpoint))
-    assert len(shares) == 4 and shares[:2] == shares[2:]
+    compress(tmp_path / "given", "--pretrained_ply", str(ply_of(checkpoint)), "--regrow_fraction", "0.1", *one_round)
+    assert shares == [15]
+    compress(tmp_path / "known", "--pretrained_dir", str(checkpoint), *one_round)
+    assert shares == [15, 15]
     assert "no Gaussians are split" not in capsys.readouterr().out
 
 

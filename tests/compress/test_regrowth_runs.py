@@ -123,7 +123,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("target", [{}, {"target_size": 2500}])
+@pytest.mark.parametrize("target", [{}, {"target_size": 2000}])
 def test_a_killed_run_resumes_to_the_same_bytes(
     coarse: tuple[Path, Path],
     tmp_path: Path,
@@ -192,8 +192,8 @@ def test_the_average_goes_on_after_a_size_is_met(
             super().__init__(tensors, decay, updates)
 
     monkeypatch.setattr("compress.finetune.RunningAverage", Watched)
-    size = compress(coarse, tmp_path, target_size=2500, final_iterations=50).path.stat().st_size
-    assert 2_450 <= size <= 2_500 and begun_after[-2:] == [0, 40] and not any(begun_after[:-1])
+    size = compress(coarse, tmp_path, target_size=2000, final_iterations=50).path.stat().st_size
+    assert 1_960 <= size <= 2_000 and begun_after[-2:] == [0, 40] and not any(begun_after[:-1])
 
 
 def test_the_factor_speeds_up_all_but_positions_and_view_dependence(views: Views):
