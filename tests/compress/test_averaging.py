@@ -62,6 +62,20 @@ def test_what_it_began_with_is_forgotten_even_by_a_short_stage(iterations):
     assert moved.means.requires_grad and not average.tensors[0].requires_grad
 
 
+def test_an_average_goes_on_where_another_one_ended():
+    generator = torch.Generator().manual_seed(0)
+    path = [[torch.randn(4, 3, generator=generator)] for _ in range(100)]
+    whole, first = RunningAverage(path[0], 0.998), RunningAverage(path[0], 0.998)
+    for tensors in path:
+        whole.update(tensors)
+    for tensors in path[:80]:
+        first.update(tensors)
+    second = RunningAverage(first.tensors, 0.998, updates=80)
+    for tensors in path[80:]:
+        second.update(tensors)
+    assert torch.equal(second.tensors[0], whole.tensors[0])
+
+
 def test_a_model_without_gaussians_has_an_average():
     average = RunningAverage(tensors_of(random_model(0)), 0.998)
     average.update(tensors_of(random_model(0)))
