@@ -18,14 +18,19 @@ class RunningAverage:
     An update weighs the tensors with ``1 - min(decay, (1 + n) / (10 + n))`` after ``n`` updates, so that the start of
     the stage is soon forgotten, however long it is.
 
+    Args:
+        tensors: What it begins with.
+        decay: Fraction of itself that it keeps at most.
+        updates: How many iterations ``tensors`` are the average of already, where it goes on from an earlier one.
+
     Attributes:
         tensors: The average; a copy of what it began with before the first update.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], decay: float) -> None:
+    def __init__(self, tensors: Sequence[Tensor], decay: float, updates: int = 0) -> None:
         self.tensors = [tensor.detach().clone() for tensor in tensors]
         self._decay = decay
-        self._updates = 0
+        self._updates = updates
 
     @torch.no_grad()
     def update(self, tensors: Sequence[Tensor]) -> None:

@@ -36,6 +36,7 @@ def finetune(
     corrections: Sequence[Correction] | None = None,
     prefix_iterations: int | None = None,
     learning: int = 0,
+    averaged: int = 0,
 ) -> tuple[GaussianModel, Grid]:
     """Fine-tune a model on a codec's grid.
 
@@ -56,6 +57,7 @@ def finetune(
             important Gaussians being the first rows, and these are the layers' corrections to begin with, if any.
         prefix_iterations: After so many iterations the whole is trained alone; ``None`` is never.
         learning: For so many iterations, from the first one, the grid's steps are learned; then they stay.
+        averaged: Iterations of the same stage that ``splats`` are the average of; it then goes on.
 
     Returns:
         The fine-tuned model, or its average, and the grid to encode it with.
@@ -82,7 +84,8 @@ def finetune(
     steps = math.ceil(iterations / ranks.count())
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, recipe.lr_decay, total_iters=max(steps - 1, 1))
     trained = [*(tensor for _, tensor in splats.named_parameters()), *prefixes.offsets]
-    average = RunningAverage(trained, recipe.average ** ranks.count()) if recipe.average else None
+    decay_of_average, updates = recipe.average ** ranks.count(), averaged // ranks.count()
+    average = RunningAverage(trained, decay_of_average, updates) if recipe.average else None
     # For the file's estimated bits, or where there is no estimate for sh_rest.
     pays = recipe.rate_weight > 0.0 and grid.has_estimate
     for step, camera in zip(range(steps), ranks.dealt(views.shuffled(seed)), strict=False):
@@ -114,4 +117,6 @@ def finetune(
     ranks.check_same("fine-tuning", trained)
     tensors = [tensor.detach() for tensor in trained] if average is None else average.tensors
     grid.corrections = [Correction(*offset[0].tolist()) for offset in tensors[len(PARAMETERS) :]]
-    return splats.replace(**dict(zip(PARAMETERS, tensors, strict=False))), grid
+    tuned = splats.replace(**dict(zip(PARAMETERS, tensors, strict=False)))
+    grid.settle(tuned)
+    return tuned, grid

@@ -90,10 +90,12 @@ class Roles:
     Attributes:
         training: To score and fine-tune on.
         judge: Measures the budget.
+        placed: Whether the cameras were placed, and do not stand where photographs were taken.
     """
 
     training: Views
     judge: Judge
+    placed: bool = False
 
     @property
     def everything(self) -> Views:

@@ -202,6 +202,10 @@ class _Loop:
             self._record_uncompressed(original_bytes)
         if self.stages_done == 1:
             log.info("first: all Gaussians are fine-tuned on the values that a %s file can hold", self.codec.name)
+            if self.roles.placed and self.recipe.regrow_fraction is None:
+                log.info(
+                    "no Gaussians are split (regrow_fraction: 0): placed cameras also see what nobody photographed"
+                )
             self._stage("first", self.splats, self.recipe.first_iterations)
         while not self.state.rounds_ended and self.rounds_done < self.recipe.max_rounds:
             self._round()
@@ -242,7 +246,7 @@ class _Loop:
 
     def _change(self, scores: Scores, dropped: int) -> Change:
         """Which Gaussians go and which become two."""
-        at_most = int(self.recipe.regrow_fraction * len(scores.gaussians))
+        at_most = int(self.recipe.regrowth(placed=self.roles.placed) * len(scores.gaussians))
         if at_most == 0:
             return regrow.prune_only(scores.gaussians, dropped)
         weighed = self._exchange(scores)
@@ -386,6 +390,7 @@ class _Loop:
                 corrections=corrections if progressive else None,
                 prefix_iterations=max(0, round(self.recipe.prefix_end * self.recipe.final_iterations) - done),
                 learning=max(0, settled - done) if self.recipe.learn_steps else 0,
+                averaged=done,
             )
 
         if progressive:

@@ -32,6 +32,8 @@ MAX_PSNR_DROP = 1.0
 """dB that a run without a target may lose, where it is not said."""
 MAX_SSIM_DROP = 0.01
 """The same for SSIM."""
+REGROW_FRACTION = 0.1
+"""At most so many are split in a round, where it is not said and cameras are not placed."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,11 @@ class Recipe:
     prune_fraction: Number = 0.1
     """Fraction of the Gaussians that goes in a round, the least important first."""
 
-    regrow_fraction: Number = 0.1
+    regrow_fraction: OptionalNumber = None
     """At most this fraction of the Gaussians is split in two in a round, where the images are wrong; as many more are
     dropped. A split takes place only if it promises to lower the squared error by more than the Gaussian dropped for it
-    contributes. 0 splits none, as published."""
+    contributes. 0 splits none, as published. By default 0.1, and 0 where cameras are placed, since these also see what
+    nobody photographed."""
 
     sh_prune_fraction: Number = 0.0
     """Fraction of the Gaussians with view-dependent color (sh_rest) whose view dependence is removed in a round,
@@ -161,8 +164,10 @@ class Recipe:
             require(name, getattr(self, name) is None or getattr(self, name) >= 0.0, "must not be negative")
         for name in ("sh_rest_penalty", "rate_weight", "correction_lr", "steps_lr", *_LEARNING_RATES.values()):
             require(name, 0.0 <= getattr(self, name) < math.inf, "must be a number that is not negative")
-        for name in ("sh_prune_fraction", "dssim_weight", "regrow_fraction", "prefix_share", "prefix_end"):
+        for name in ("sh_prune_fraction", "dssim_weight", "prefix_share", "prefix_end"):
             require(name, 0.0 <= getattr(self, name) <= 1.0, "must lie between 0 and 1")
+        if self.regrow_fraction is not None:
+            require("regrow_fraction", 0.0 <= self.regrow_fraction <= 1.0, "must lie between 0 and 1")
         require("prune_fraction", 0.0 < self.prune_fraction < 1.0, "must lie between 0 and 1")
         require("lr_decay", 0.0 < self.lr_decay <= 1.0, "must be above 0 and at most 1")
         require("final_lr_factor", 0.0 < self.final_lr_factor < math.inf, "must be a number above 0")
@@ -215,6 +220,12 @@ class Recipe:
             min(targets, default=None),
             self.target_size,
         )
+
+    def regrowth(self, *, placed: bool) -> float:
+        """The ``regrow_fraction``, for views whose cameras were ``placed`` or stood where photographs were taken."""
+        if self.regrow_fraction is not None:
+            return self.regrow_fraction
+        return 0.0 if placed else REGROW_FRACTION
 
     def fewest_left(self, count: int) -> int:
         """How many of ``count`` Gaussians are left if quality lets all rounds be done."""

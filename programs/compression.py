@@ -26,7 +26,7 @@ from gsz.files import write_text
 from gsz.ply_header import abridged
 from programs.label import label_of
 from programs.options import CompressOptions, Inputs
-from programs.own_renders import ASSUMED_QUALITY, scene_without_photographs
+from programs.own_renders import ASSUMED_QUALITY, has_cameras, scene_without_photographs
 from programs.provenance import how_it_is_made
 from programs.tensorboard import WatchedRunDir
 from quality.lpips import HOW_TO_GET_LPIPS, Lpips, load_lpips
@@ -268,8 +268,10 @@ def roles_of_views(
     has_photographs = options.scene.source_path is not None
     if has_photographs and not by_test:
         return assign_roles(training, scene.validation, original, lpips)
-    assumed = None if has_photographs else ASSUMED_QUALITY
-    return Roles(training, Judge(training.at(scene.test if by_test else scene.validation), lpips, assumed))
+    judge = Judge(
+        training.at(scene.test if by_test else scene.validation), lpips, None if has_photographs else ASSUMED_QUALITY
+    )
+    return Roles(training, judge, placed=not has_photographs and not has_cameras(options.pretrained_dir))
 
 
 def load_run_lpips(options: CompressOptions) -> Lpips | None:

@@ -80,7 +80,8 @@ def scene_without_photographs(
     Raises:
         UserError: ``cameras.json`` is damaged, empty, or names two views the same; or no views of the model are found.
     """
-    if model_dir is not None and (model_dir / CAMERAS_FILE).is_file():
+    if has_cameras(model_dir):
+        assert model_dir is not None
         source = model_dir / CAMERAS_FILE
         cameras = known_cameras(model_dir)
         log.info(
@@ -104,6 +105,11 @@ def scene_without_photographs(
     device = choose_backend(backend).device
     images = OwnRenders(splats, background(options, device), backend, image_cache(options))
     return scene_of_cameras(cameras, images, options, source, validation_every, device)
+
+
+def has_cameras(model_dir: Path | None) -> bool:
+    """Whether a model comes with the cameras of its photographs, so that none are placed."""
+    return model_dir is not None and (model_dir / CAMERAS_FILE).is_file()
 
 
 def known_cameras(path: Path) -> list[Camera]:

@@ -24,6 +24,9 @@ if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no 
     from _root import watch
 
     watch()
+    from utils.cli import settle_threads
+
+    settle_threads()
 
 import json
 import math

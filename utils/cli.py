@@ -178,6 +178,7 @@ def run(main: Callable[[], object], spare_memory: str = "use a smaller model") -
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     show_messages()
+    settle_threads()
     _let_cuda_memory_grow()
     try:
         main()
@@ -205,6 +206,20 @@ def meet_others() -> None:
         from utils import ranks
 
         ranks.start()
+
+
+def settle_threads() -> None:
+    """Have PyTorch's threads and those of our kernels take turns on the processors, unless the user has set them up.
+
+    Both do a few milliseconds of work at a time, one after the other. OpenMP's threads wait for more by spinning, and
+    would take the processors from the others. Numba's portable threads are woken too late for so little work, so that
+    OpenMP's come first where there are any. It has to be called before PyTorch is imported, and is for programs of our
+    own: OpenMP's threads do not survive a fork.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    if "NUMBA_THREADING_LAYER" not in os.environ:
+        os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp workqueue tbb")
 
 
 def _let_cuda_memory_grow() -> None:

@@ -1,7 +1,8 @@
 """The Numba kernels of the renderer and of image quality: how they are compiled, and on how many threads they run.
 
-Importing this module chooses Numba's threading layer for the process. The package ``gsz`` leaves it alone, and Numba's
-other settings too; what :mod:`gsz.kernels` says of options and of compiled code holds here as well.
+Importing this module chooses Numba's threading layer for the process, where no program has. The package ``gsz``
+leaves it alone, and Numba's other settings too; what :mod:`gsz.kernels` says of options and of compiled code holds here
+as well.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from gsz.kernels import INLINE, SERIAL, Kernels
 
 __all__ = ["INLINE", "PARALLEL", "SERIAL", "Kernels", "match_torch_threads"]
 
-if "NUMBA_THREADING_LAYER" not in os.environ:
+if not {"NUMBA_THREADING_LAYER", "NUMBA_THREADING_LAYER_PRIORITY"} & os.environ.keys():
     # The portable layer: unlike OpenMP's, it survives fork(), and its idle threads sleep.
     numba.config.THREADING_LAYER = "workqueue"
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -175,8 +177,33 @@ def in_threads(work: Callable[[slice], ResultT], count: int) -> list[ResultT]:
     Kernels run without Python's lock. Which rows go together does not depend on the number of threads.
     """
     parts = [slice(first, min(first + ROWS_AT_ONCE, count)) for first in range(0, count, ROWS_AT_ONCE)]
-    threads = min(torch.get_num_threads(), len(parts))
-    if threads <= 1:
+    helpers = min(torch.get_num_threads(), len(parts)) - 1
+    if helpers < 1:
         return list(map(work, parts))
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, parts))
+    waiting = deque(enumerate(parts))
+    results: dict[int, ResultT] = {}
+
+    def take_parts() -> None:
+        while waiting:
+            try:
+                number, rows = waiting.popleft()
+            except IndexError:  # Another thread took the last one in the meantime.
+                return
+            results[number] = work(rows)
+
+    # The calling thread works as well: waking another one takes as long as a few rows do.
+    pool = _threads(helpers, os.getpid())
+    helping = [pool.submit(take_parts) for _ in range(helpers)]
+    try:
+        take_parts()
+    finally:
+        wait(helping)
+    for helper in helping:
+        helper.result()
+    return [results[number] for number in range(len(parts))]
+
+
+@cache
+def _threads(count: int, process: int) -> ThreadPoolExecutor:
+    """Threads that stay between calls. A process that was forked has none of its parent's, and gets its own."""
+    return ThreadPoolExecutor(count, thread_name_prefix=f"gsz-{process}")

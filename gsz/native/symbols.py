@@ -480,13 +480,20 @@ def _quantize_opacities(
             level = _level_of(logits[at(begin) + at(t)], thresholds)
             levels[at(begin) + at(t)] = level
             opacities[at(t)] = covered[level]
-        _find_fineness(0, at(begin), rows, scales, opacities, pivots, ranges, of_rotations)
-        _find_fineness(1, at(begin), rows, scales, opacities, pivots, ranges, of_dc)
-        _find_fineness(2, at(begin), rows, scales, opacities, pivots, ranges, of_sh)
+        find_fineness(0, at(begin), rows, scales, opacities, pivots, ranges, of_rotations)
+        find_fineness(1, at(begin), rows, scales, opacities, pivots, ranges, of_dc)
+        find_fineness(2, at(begin), rows, scales, opacities, pivots, ranges, of_sh)
 
 
 @inline
-def _find_fineness(rule, begin, rows, scales, opacities, pivots, ranges, fineness):
+def find_fineness(rule, begin, rows, scales, opacities, pivots, ranges, fineness):
+    """Fill in :func:`fineness_of` ``rows`` Gaussians from ``begin`` on, in vectors.
+
+    Args:
+        scales: ``(3 N,)`` int32.
+        opacities: ``(rows,)`` int32, what they cover.
+        pivots, ranges: see :class:`FinenessRules`.
+    """
     pivot, span = np.int32(pivots[rule]), np.int32(ranges[rule])
     for t in range(rows):
         i = begin + at(t)

@@ -22,6 +22,7 @@ from scipy.spatial.transform import Rotation
 
 import render
 import train
+from compress import regrow
 from compress.judging import Judge, against_photographs
 from compress.loop import Result
 from compress.views import Views
@@ -447,6 +448,28 @@ def test_a_directory_without_cameras_is_like_a_lone_ply(checkpoint: Path, tmp_pa
     first = compress(tmp_path / "a", "--pretrained_dir", str(bare))
     second = compress(tmp_path / "b", "--pretrained_ply", str(ply_of(checkpoint)))
     assert first.path.read_bytes() == second.path.read_bytes()
+
+
+def test_gaussians_are_split_by_default_only_where_cameras_are_known(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Placed cameras also see what nobody photographed, and a split there costs what photographs show."""
+    shares: list[int] = []
+    choose = regrow.choose
+
+    def watched(scores, costs, gains, dropped, at_most) -> regrow.Change:
+        shares.append(at_most)
+        return choose(scores, costs, gains, dropped, at_most)
+
+    monkeypatch.setattr(regrow, "choose", watched)
+    one_round = ["--max_rounds", "1"]
+    compress(tmp_path / "placed", "--pretrained_ply", str(ply_of(checkpoint)), *one_round)
+    assert not shares and "no Gaussians are split (regrow_fraction: 0)" in capsys.readouterr().out
+    compress(tmp_path / "given", "--pretrained_ply", str(ply_of(checkpoint)), "--regrow_fraction", "0.1", *one_round)
+    assert shares == [15]
+    compress(tmp_path / "known", "--pretrained_dir", str(checkpoint), *one_round)
+    assert shares == [15, 15]
+    assert "no Gaussians are split" not in capsys.readouterr().out
 
 
 def test_the_checkpoints_background_is_kept(checkpoint: Path, tmp_path: Path):

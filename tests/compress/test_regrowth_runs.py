@@ -6,15 +6,18 @@ ends with the bytes of one that was not, another size can be picked.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 import train
 from compress import regrow
+from compress.averaging import RunningAverage
 from compress.finetune import finetune
 from compress.loop import Result
 from compress.recipe import Recipe
@@ -120,10 +123,15 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.parametrize("target", [{}, {"target_size": 2000}])
 def test_a_killed_run_resumes_to_the_same_bytes(
-    coarse: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, splits: list[int]
+    coarse: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    splits: list[int],
+    target: dict[str, int],
 ):
-    whole = compress(coarse, tmp_path / "whole")
+    whole = compress(coarse, tmp_path / "whole", **target)
     assert any(splits)
     save = RunDir.save_state
 
@@ -135,8 +143,8 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     with monkeypatch.context() as patch:
         patch.setattr(RunDir, "save_state", save_then_die)
         with pytest.raises(Killed):
-            compress(coarse, tmp_path / "killed")
-    resumed = compress(coarse, tmp_path / "killed", resume=True)
+            compress(coarse, tmp_path / "killed", **target)
+    resumed = compress(coarse, tmp_path / "killed", resume=True, **target)
     assert resumed.path.read_bytes() == whole.path.read_bytes()
 
 
@@ -170,6 +178,22 @@ def test_a_stage_ends_with_the_average_of_its_models(views: Views):
         expected = weight * expected + (1 - weight) * model.means.double()
     torch.testing.assert_close(averaged.means.double(), expected, rtol=1e-5, atol=1e-7)
     assert np.array_equal(table(tune(splats, views, recipe.with_settings({"average": 0.9}, "test"), 0)), table(splats))
+
+
+def test_the_average_goes_on_after_a_size_is_met(
+    coarse: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The last fifth of the final iterations, from where the size was met, belongs to the average of all of them."""
+    begun_after: list[int] = []
+
+    class Watched(RunningAverage):
+        def __init__(self, tensors: Sequence[Tensor], decay: float, updates: int = 0) -> None:
+            begun_after.append(updates)
+            super().__init__(tensors, decay, updates)
+
+    monkeypatch.setattr("compress.finetune.RunningAverage", Watched)
+    size = compress(coarse, tmp_path, target_size=2000, final_iterations=50).path.stat().st_size
+    assert 1_960 <= size <= 2_000 and begun_after[-2:] == [0, 40] and not any(begun_after[:-1])
 
 
 def test_the_factor_speeds_up_all_but_positions_and_view_dependence(views: Views):
