@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ResultT = TypeVar("ResultT")
 
-ROWS_AT_ONCE = 1 << 14
+ROWS_AT_ONCE = 1 << 15
 """So many Gaussians are worth a thread's while, and what is computed on their way fits a processor's cache."""
 
 

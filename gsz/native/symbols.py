@@ -170,6 +170,7 @@ def _multiply(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 TURNS = _turns()
+_FLAT_ORDERS, _FLAT_TURNS = AXIS_ORDERS.reshape(-1), TURNS.reshape(-1)
 _REORDERS = tuple(map(tuple, TURNS[::4].T.tolist()))
 """By component, of the turns that only reorder axes."""
 _PACKED_KINDS = sum(int(kind) << (4 * place) for place, kind in enumerate(KINDS))
@@ -186,7 +187,7 @@ def quantize(model: Splats, steps: Steps) -> Quantized:
     """The symbols of a model, in its order. NaN becomes some symbol or other; nothing is raised."""
     count, coefficients = model.sh_rest.shape[:2]
     quantized = Quantized(Symbols.blank(count, coefficients), Finenesses.blank(count), Frames.blank(count))
-    quantize_into(quantized, model, steps)
+    quantize_into(quantized, model.numpy().map(_writable), steps)
     symbols, fineness = quantized.symbols, quantized.finenesses
     in_steps = np.empty((ROWS_AT_ONCE, 3 * coefficients), np.float32)
     for begin in range(0, count, ROWS_AT_ONCE):
@@ -196,9 +197,8 @@ def quantize(model: Splats, steps: Steps) -> Quantized:
 
 
 def quantize_into(quantized: Quantized, model: Splats, steps: Steps) -> None:
-    """As :func:`quantize`, into memory for as many Gaussians; all but the harmonics."""
+    """As :func:`quantize`, of arrays that may be written, into memory for as many Gaussians; all but the harmonics."""
     count, symbols, fineness, frames = len(model), quantized.symbols, quantized.finenesses, quantized.frames
-    model = model.numpy().map(_writable)
     per_unit = float(1 << steps.mean_bits)
     _quantize_means(model.means.reshape(-1), steps.center, 1 / steps.radius, per_unit, symbols.means.reshape(-1))
     _quantize_shapes(
@@ -207,14 +207,14 @@ def quantize_into(quantized: Quantized, model: Splats, steps: Steps) -> None:
     _quantize_rotations(
         model.quaternions.reshape(-1),
         fineness.rotations,
-        1 / steps.rotation_steps,
+        steps.per_rotation,
         np.empty(5 * ROWS_OF_ARITHMETIC),
         symbols.rotations.reshape(-1),
         frames.turn,
         frames.sign,
         frames.norm,
     )
-    _quantize_dc(model.sh_dc.reshape(count, 3), fineness.dc, 1 / steps.dc_steps, symbols.dc)
+    _quantize_dc(model.sh_dc.reshape(count, 3), fineness.dc, steps.per_dc, symbols.dc)
 
 
 def finenesses(log_scales: np.ndarray, opacity_logits: np.ndarray, steps: Steps) -> Finenesses:
@@ -247,12 +247,12 @@ def _quantize_shapes(
     Args:
         turns: are given the first of four each.
     """
-    _quantize_scales(log_scales.reshape(-1), steps.scale_pivot, 1 / steps.scale_steps, scales.reshape(-1), turns)
+    _quantize_scales(log_scales.reshape(-1), steps.scale_pivot, steps.per_scale, scales.reshape(-1), turns)
     opacities = np.empty(ROWS_OF_ARITHMETIC, np.int32)
-    rules, thresholds = FinenessRules.of(steps), padded_thresholds(steps)
     # To tell what kind of a named tuple it is given takes Numba longer than to round a thousand Gaussians.
+    rules = FinenessRules.of(steps)
     _quantize_opacities(
-        opacity_logits.reshape(-1), thresholds, scales.reshape(-1), *rules, opacities, levels, *fineness
+        opacity_logits.reshape(-1), steps.padded_thresholds, scales.reshape(-1), *rules, opacities, levels, *fineness
     )
 
 
@@ -338,7 +338,8 @@ def shape_gradients(
     Args:
         original: ``(N, 4)`` float32, the original quaternions (of any length).
     """
-    _turn_back(*frames, original, quaternion_gradient, log_scale_gradient, quaternions, log_scales)
+    arrays = original, quaternion_gradient, log_scale_gradient, quaternions, log_scales
+    _turn_back(*frames, *(array.reshape(-1) for array in arrays))
 
 
 FINENESS_RULES = np.array([ROTATION_RULE, DC_RULE, SH_RULE], np.int64)
@@ -360,23 +361,12 @@ class FinenessRules(NamedTuple):
 
     @staticmethod
     def of(steps: Steps) -> FinenessRules:
-        return FinenessRules(
-            steps.covered,
-            np.array([steps.rotation_pivot, steps.dc_pivot, steps.sh_pivot]),
-            np.array([steps.rotation_range, steps.dc_range, steps.sh_range]),
-        )
+        return FinenessRules(steps.covered, steps.pivots, steps.ranges)
 
 
 def _writable(array: np.ndarray) -> np.ndarray:
     """The array, or a copy of one that may not be written: kernels are compiled for such as may."""
     return array if array.flags.writeable else array.copy()
-
-
-def padded_thresholds(steps: Steps) -> np.ndarray:
-    """``(255,)`` thresholds of opacity levels. Those beyond the last are NaN, which nothing reaches."""
-    thresholds = np.full(255, np.nan, np.float32)
-    thresholds[: steps.opacity_levels - 1] = steps.opacity_thresholds
-    return thresholds
 
 
 @inline
@@ -822,22 +812,26 @@ def _dequantize_sh(symbols, fineness, steps, stored, values):
 @kernel
 def _turn_back(turns, signs, norms, original, gradient, scale_gradient, quaternions, log_scales):
     # In vectors it would take longer, since turns are looked up and nearly all numbers change their places.
-    for i in range(len(gradient)):
-        order = turns[i] >> 2
+    for i in range(len(norms)):
+        u = at(i)
+        order, row = at(3) * (at(turns[u]) >> at(2)), at(3) * u
         for axis in range(3):
-            log_scales[i, AXIS_ORDERS[order, axis]] = scale_gradient[i, axis]
-        if norms[i] == 0.0:
-            quaternions[i, :] = 0.0
+            log_scales[row + at(_FLAT_ORDERS[order + at(axis)])] = scale_gradient[row + at(axis)]
+        row, turn = at(4) * u, at(4) * at(turns[u])
+        if norms[u] == 0.0:
+            for k in range(4):
+                quaternions[row + at(k)] = 0.0
             continue
-        g, turn = gradient[i], TURNS[turns[i]]
-        product = _times(g[0], g[1], g[2], g[3], turn[0], -turn[1], -turn[2], -turn[3])
-        length = np.float64(norms[i])  # Its square would not be a float32.
-        along = 0.0
-        for k in range(4):
-            along += product[k] * signs[i] * original[i, k]
-        along /= length * length
-        for k in range(4):
-            quaternions[i, k] = (product[k] * signs[i] - along * original[i, k]) / length
+        w, x, y, z = _times(
+            gradient[row], gradient[row + at(1)], gradient[row + at(2)], gradient[row + at(3)],
+            _FLAT_TURNS[turn], -_FLAT_TURNS[turn + at(1)], -_FLAT_TURNS[turn + at(2)], -_FLAT_TURNS[turn + at(3)],
+        )  # fmt: skip
+        sign, length = np.float64(signs[u]), np.float64(norms[u])  # The square of a length would not be a float32.
+        w, x, y, z = w * sign, x * sign, y * sign, z * sign
+        o_w, o_x, o_y, o_z = original[row], original[row + at(1)], original[row + at(2)], original[row + at(3)]
+        along = (w * o_w + x * o_x + y * o_y + z * o_z) / (length * length)
+        quaternions[row], quaternions[row + at(1)] = (w - along * o_w) / length, (x - along * o_x) / length
+        quaternions[row + at(2)], quaternions[row + at(3)] = (y - along * o_y) / length, (z - along * o_z) / length
 
 
 @inline
