@@ -52,8 +52,9 @@ class Correction(NamedTuple):
 class Grid(ABC):
     """The values one file can hold: ranges, steps and codebooks, fitted to a model.
 
-    :meth:`encode` computes in NumPy. :meth:`observe`, :meth:`snap`, :meth:`estimated_bits` and :meth:`pay` are for
-    fine-tuning: they take models of PyTorch tensors, on any device, and are the only methods that import PyTorch.
+    :meth:`encode` computes in NumPy. :meth:`observe`, :meth:`settle`, :meth:`snap`, :meth:`estimated_bits` and
+    :meth:`pay` are for fine-tuning: they take models of PyTorch tensors, on any device, and are the only methods that
+    import PyTorch.
 
     Attributes:
         corrections: what a file in layers is given that ends with the first of them, the second, and so on.
@@ -74,7 +75,14 @@ class Grid(ABC):
         """Let the grid follow the parameters; called once before every :meth:`snap` of fine-tuning.
 
         All that changes between iterations changes here, such as ranges that move with the model and the statistics
-        behind :meth:`estimated_bits`. No other method changes the grid.
+        behind :meth:`estimated_bits`. No other method but :meth:`settle` changes the grid.
+        """
+
+    def settle(self, splats: Splats) -> None:  # noqa: B027
+        """Let the grid come to rest on the model that is to be encoded, which may never have been observed.
+
+        Fine-tuning ends with the average of the models that it had, and calls this once. What holds parameters
+        themselves, as SOG's palette does, takes those of ``splats``; ranges and steps stay as they were trained on.
         """
 
     def rebind(self, splats: Splats) -> Grid:
@@ -109,16 +117,17 @@ class Grid(ABC):
         """
         raise NotImplementedError
 
-    def pay(self, splats: Splats, weight: float, count: int | None = None) -> Tensor:
+    def pay(self, splats: Splats, weight: float, count: int | None = None, counted: bool = True) -> Tensor:
         """Add the gradient of ``weight * estimated_bits(splats)`` to the gradients that ``splats``, leaves, have.
 
         A term in the loss would do the same, with tensors as large as the model in between.
 
         Args:
             count: only the first ``count`` Gaussians are given gradients; all of them by default.
+            counted: whether the bits are asked for; without them it is faster.
 
         Returns:
-            The bits of all, a scalar without gradients.
+            The bits of all, a scalar without gradients; any number where they are not asked for.
 
         Raises:
             NotImplementedError: the format :attr:`has_estimate` of none.

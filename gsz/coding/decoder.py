@@ -14,7 +14,17 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gsz.coding.alphabet import CHUNK, LANES, PROBABILITY_BITS
-from gsz.coding.neighbors import HISTORY, known, leaning, look_around, look_back, place_in_map
+from gsz.coding.neighbors import (
+    HISTORY,
+    NEIGHBORS,
+    SIGNS_BEFORE,
+    Leaning,
+    known,
+    leaning,
+    look_around,
+    look_back,
+    place_in_map,
+)
 from gsz.coding.tables import GUIDE_BITS, LOW, NO_GUIDE, ONE, Column, StreamError, at
 from gsz.kernels import inline, kernel
 
@@ -145,16 +155,13 @@ class Decoder:
         self,
         column: Column,
         members: np.ndarray,
-        rows: np.ndarray,
         bounds: np.ndarray,
         contexts: np.ndarray,
-        weights: np.ndarray,
-        signs: np.ndarray,
+        near: Leaning,
         signs_of_tokens: np.ndarray,
-        limits: np.ndarray,
-        strides: int,
+        stride: int,
     ) -> np.ndarray:
-        """The next ``(m,)`` uint8 tokens of triples, see :mod:`gsz.native.sh_coding`; fills in ``signs``."""
+        """The next ``(m,)`` uint8 tokens of triples, see :mod:`gsz.native.sh_coding`; fills in the signs."""
         tokens = np.empty(len(members), np.uint8)
         tables = column.tables
         if tables.flat_guide is NO_GUIDE:
@@ -163,14 +170,11 @@ class Decoder:
             self._words,
             self._states,
             members,
-            rows,
             bounds,
             contexts,
-            weights,
-            signs,
+            *near.flat,
             signs_of_tokens,
-            limits,
-            strides,
+            stride,
             tokens,
             tables.flat_counts,
             tables.flat_symbols,
@@ -310,13 +314,13 @@ def _decode_triples(
     words,
     states,
     members,
-    rows,
     bounds,
     contexts,
-    weights,
     signs,
+    length,
+    weights,
+    places,
     signs_of_tokens,
-    limits,
     stride,
     tokens,
     counts,
@@ -326,17 +330,17 @@ def _decode_triples(
 ):
     size = at(size)
     position, last, lane = states[_POSITION], at(len(words) - LANES), states[_LANE]
-    for k in range(len(bounds) - 1):
-        of_coefficient = signs[k]
-        for j in range(bounds[k], bounds[k + 1]):
-            if j & (LANES - 1) == 0:
+    for k in range(at(len(bounds) - 1)):
+        for j in range(at(bounds[k]), at(bounds[k + at(1)])):
+            if j & at(LANES - 1) == at(0):
                 position = position if position < last else last
-            row = rows[members[j]]
-            context = at(contexts[j] + stride * leaning(row, weights, of_coefficient, limits))
+            member = at(members[j])
+            place = k * at(length) + at(places[member])
+            context = at(contexts[j]) + at(stride) * leaning(signs, place, weights, member * at(NEIGHBORS))
             token, position = _next_token(words, position, states, lane, context, counts, symbols, guide, size)
             lane = (lane + at(1)) & at(LANES - 1)
             tokens[j] = token
-            of_coefficient[row + HISTORY] = signs_of_tokens[token]
+            signs[place + at(SIGNS_BEFORE)] = signs_of_tokens[token]
     states[_POSITION], states[_LANE] = position, lane
 
 

@@ -7,6 +7,8 @@ distance. Everything here is arithmetic in float64 in a fixed order, so that it 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
@@ -203,23 +205,85 @@ def known(kind, level, whole, unit):
     return (level + whole) * unit
 
 
+LEANINGS = (-0.6, -0.3, -0.08, 0.08, 0.3, 0.6)
+"""Limits of the mean of neighbors' signs."""
+SIGNS_BEFORE = NEIGHBORS + 1
+"""Signs of a lane that stand before the first of a chunk: those of the neighbors, and one so that eight may be read."""
+
+
+class Leaning(NamedTuple):
+    """What the mean of neighbors' signs is made of, for some Gaussians of a chunk.
+
+    Attributes:
+        signs: ``(K, LANES, SIGNS_BEFORE + n / LANES)`` int8 of ``K`` coefficients: -1, 0 or 1. Those of a lane stand
+            side by side, and so do those of a Gaussian's neighbors.
+        weights: ``(m, NEIGHBORS)`` float64 in a row, of the neighbors of each: the nearest, then the others from the
+            farthest on.
+        places: ``(m,)`` uint32, where the signs of a coefficient have the one before the farthest neighbor's.
+    """
+
+    signs: npt.NDArray[np.int8]
+    weights: Floats
+    places: npt.NDArray[np.uint32]
+
+    @staticmethod
+    def of(before: npt.NDArray[np.int8], count: int, rows: npt.NDArray[np.uint16], weights: Floats) -> Leaning:
+        """That of ``rows`` of a chunk of ``count``, whose ``weights`` are those of :func:`weights_of`.
+
+        ``before`` are the last :data:`SIGNS_BEFORE` of each lane; the signs of the chunk are 0 and to be filled in.
+        """
+        signs = np.zeros((*before.shape[:2], SIGNS_BEFORE + -(-count // LANES)), np.int8)
+        signs[:, :, :SIGNS_BEFORE] = before
+        own, places = np.empty(len(rows) * NEIGHBORS), np.empty(len(rows), np.uint32)
+        _gather(rows, weights, signs.shape[2], own, places)
+        return Leaning(signs, own, places)
+
+    def fill_in(self, signs: np.ndarray) -> None:
+        """Take the ``(n, K)`` signs of the chunk."""
+        whole = np.zeros((self.signs.shape[2] - SIGNS_BEFORE, LANES, signs.shape[1]), np.int8)
+        whole.reshape(-1, signs.shape[1])[: len(signs)] = signs
+        self.signs[:, :, SIGNS_BEFORE:] = whole.transpose(2, 1, 0)
+
+    @property
+    def flat(self) -> tuple[npt.NDArray[np.int8], int, Floats, npt.NDArray[np.uint32]]:
+        """The signs in a row and how many a coefficient has, the weights and the places."""
+        return self.signs.reshape(-1), self.signs.shape[1] * self.signs.shape[2], self.weights, self.places
+
+
+@kernel
+def _gather(rows, weights, width, own, places):
+    for j in range(at(len(rows))):
+        row = at(rows[j])
+        lane = row & at(LANES - 1)
+        first = (row - lane) * at(NEIGHBORS) + lane
+        place = j * at(NEIGHBORS)
+        own[place] = weights[first]
+        for behind in range(at(1), at(NEIGHBORS)):
+            own[place + behind] = weights[first + at(LANES) * (at(NEIGHBORS) - behind)]
+        places[j] = lane * at(width) + row // at(LANES)
+
+
 @inline
-def leaning(i, weights, signs, limits):
-    """In which of the parts that ``limits`` make the mean of the neighbors' signs is."""
+def leaning(signs, place, weights, first):
+    """In which of the parts that :data:`LEANINGS` make the mean of the neighbors' signs is.
+
+    ``place`` and ``first`` are where those of the Gaussian begin, see :class:`Leaning`.
+    """
     mean = 0.0
-    lane = at(i) & at(LANES - 1)
-    first = (at(i) - lane) * at(NEIGHBORS) + lane
-    for behind in range(at(NEIGHBORS)):
-        mean += weights[first + at(LANES * (NEIGHBORS - 1)) - at(LANES) * behind] * signs[at(i) + at(LANES) * behind]
-    part = 0
-    for limit in limits:
-        part += 1 if mean >= limit else 0
+    for behind in range(at(1), at(NEIGHBORS)):
+        mean += weights[first + behind] * signs[place + behind]
+    mean += weights[first] * signs[place + at(NEIGHBORS)]
+    part = at(0)
+    for limit in LEANINGS:
+        part += at(mean >= limit)
     return part
 
 
 @kernel
-def lean(members, rows, bounds, weights, signs, limits, stride, contexts):
-    """Add to the contexts of triples what their neighbors' signs tell; ``signs`` are ``(K, HISTORY + n)``."""
-    for k in range(len(bounds) - 1):
-        for j in range(bounds[k], bounds[k + 1]):
-            contexts[j] += stride * leaning(rows[members[j]], weights, signs[k], limits)
+def lean(members, bounds, signs, length, weights, places, stride, contexts):
+    """Add to the contexts of triples what their neighbors' signs tell; for these see :attr:`Leaning.flat`."""
+    for k in range(at(len(bounds) - 1)):
+        for j in range(at(bounds[k]), at(bounds[k + at(1)])):
+            member = at(members[j])
+            place = k * at(length) + at(places[member])
+            contexts[j] += at(stride) * leaning(signs, place, weights, member * at(NEIGHBORS))

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from gsz.coding.alphabet import LANES, MAX_TOKENS, PROBABILITY_BITS, Alphabet
-from gsz.kernels import kernel
+from gsz.kernels import inline, kernel
 
 ONE = 1 << PROBABILITY_BITS
 """What the frequencies of a context sum to."""
@@ -20,6 +20,8 @@ _PARENT_WEIGHT = 24
 """How many counted symbols the shared distribution weighs in that of a context."""
 _MEMORY = 1 << 14
 """Counted symbols a context keeps when a new stream begins, so that it can follow a change of statistics."""
+_RUN = 16
+"""Pieces of a guide that are written at once."""
 _NEVER = np.uint64(1 << 63)
 """The number of symbols at which a context that was never built was built."""
 
@@ -49,6 +51,7 @@ class Tables:
         self.symbols = np.zeros((contexts, size), np.uint32)
         self._built_at = np.full((contexts, 3), _NEVER)
         self._scratch = np.empty(2 * size, np.uint64)
+        self._line = np.empty((1 << GUIDE_BITS) + _RUN, np.uint8)
         # Kernels take these views, which compile and are passed faster.
         self.flat_counts, self.flat_symbols = self.counts.reshape(-1), self.symbols.reshape(-1)
         self.flat_guide = NO_GUIDE
@@ -65,7 +68,7 @@ class Tables:
     def rebuild(self) -> None:
         """Bring the distributions of those contexts up to the counts that have learnt enough since they were."""
         built_at = self._built_at.reshape(-1)
-        _rebuild(self.flat_counts, built_at, self.flat_symbols, self.flat_guide, self._scratch, self.size)
+        _rebuild(self.flat_counts, built_at, self.flat_symbols, self.flat_guide, self._line, self._scratch, self.size)
 
     def fade(self) -> None:
         """Weaken old counts, at the start of a stream with statistics of its own."""
@@ -108,12 +111,56 @@ class Column:
         self.tables.fade()
 
 
+@inline
+def _share(scratch, begin, size):
+    """Turn ``size`` weights into frequencies in proportion to them, that sum to :data:`ONE`."""
+    total = most = at(0)
+    for place in range(begin, begin + size):
+        total += scratch[place]
+        most = scratch[place] if scratch[place] > most else most
+    heaviest = begin
+    while scratch[heaviest] < most:
+        heaviest += at(1)
+    # A processor divides integers one by one and slowly. A product with the reciprocal, of at most ONE, is at most one
+    # from the quotient, which the remainder tells.
+    spare = at(ONE) - size
+    rate = np.float64(spare) / np.float64(total)
+    left = spare
+    for place in range(begin, begin + size):
+        weight = scratch[place]
+        quotient = at(np.int64(np.int32(np.float64(weight) * rate)))
+        remainder = np.int64(weight * spare - quotient * total)
+        quotient += at(remainder >= np.int64(total)) - at(remainder < 0)
+        scratch[place] = at(1) + quotient
+        left -= quotient
+    scratch[heaviest] += left
+
+
+@inline
+def _lay_guide(symbols, row, size, line):
+    """Fill in, for each piece of a context's slots, the token that its first slot belongs to.
+
+    ``line`` has room for :data:`_RUN` pieces more. Most tokens have so few that writing too many, which the next tokens
+    write over, is faster than to see where to stop.
+    """
+    width = at(PROBABILITY_BITS - GUIDE_BITS)
+    for symbol in range(size):
+        cell = at(symbols[row + symbol])
+        start = (cell >> at(16)) + (at(1) << width) - at(1)
+        piece, end = start >> width, (start + (cell & at(0xFFFF))) >> width
+        for place in range(piece, piece + at(_RUN)):
+            line[place] = symbol
+        for place in range(piece + at(_RUN), end):
+            line[place] = symbol
+
+
 @kernel
-def _rebuild(counts, built_at, symbols, guide, scratch, size):
+def _rebuild(counts, built_at, symbols, guide, line, scratch, size):
     """Bring ``symbols``, and ``guide`` where there are any, up to ``counts``. All arrays are flat.
 
     Of a context, ``built_at`` has its number of symbols, the same when it was last built, and that of all contexts
-    then. ``scratch`` has room for ``2 * size`` numbers: the parent, and the context at hand.
+    then. ``scratch`` has room for ``2 * size`` numbers: the parent, and the context at hand; for ``line`` see
+    :func:`_lay_guide`.
     """
     size = at(size)
     contexts = at(len(counts)) // size
@@ -140,33 +187,19 @@ def _rebuild(counts, built_at, symbols, guide, scratch, size):
             for other in range(contexts):
                 for symbol in range(size):
                     scratch[symbol] += counts[other * size + symbol]
-        for turn in range(at(parent_is_known), at(2)):
-            total = heaviest = most = at(0)
             for symbol in range(size):
-                if turn == at(0):
-                    weight = scratch[symbol] * at(256) + at(4096) // (symbol + at(2))
-                else:
-                    weight = counts[row + symbol] * at(ONE) + scratch[symbol] * at(_PARENT_WEIGHT)
-                scratch[size + symbol] = weight
-                total += weight
-                if weight > most:
-                    heaviest, most = symbol, weight
-            left = at(ONE)
-            for symbol in range(size):
-                frequency = at(1) + scratch[size + symbol] * (at(ONE) - size) // total
-                scratch[turn * size + symbol] = frequency
-                left -= frequency
-            scratch[turn * size + heaviest] += left
-        parent_is_known = True
+                scratch[symbol] = scratch[symbol] * at(256) + at(4096) // (symbol + at(2))
+            _share(scratch, at(0), size)
+            parent_is_known = True
+        for symbol in range(size):
+            scratch[size + symbol] = counts[row + symbol] * at(ONE) + scratch[symbol] * at(_PARENT_WEIGHT)
+        _share(scratch, size, size)
         start = at(0)
         for symbol in range(size):
             frequency = scratch[size + symbol]
             symbols[row + symbol] = start << at(16) | frequency
-            if len(guide) > 0:
-                # Slots from ``start`` on are this symbol's, and so are those of every piece of the guide that begins
-                # within.
-                width = at(PROBABILITY_BITS - GUIDE_BITS)
-                first, end = (start + (at(1) << width) - at(1)) >> width, (start + frequency - at(1)) >> width
-                for piece in range(first, end + at(1)):
-                    guide[(context << at(GUIDE_BITS)) | piece] = symbol
             start += frequency
+        if len(guide) > 0:
+            _lay_guide(symbols, row, size, line)
+            for piece in range(at(1) << at(GUIDE_BITS)):
+                guide[(context << at(GUIDE_BITS)) | piece] = line[piece]

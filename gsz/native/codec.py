@@ -27,9 +27,8 @@ from gsz.native.native_packing import NativePacking
 from gsz.native.packings import packing_of
 from gsz.native.settings import DEFAULT_QUALITY, GRIDS, GridSettings, preset
 from gsz.native.steps import Steps
-from gsz.native.symbols import blank_model
 from gsz.native.target import settings_for_size
-from gsz.splats import Splats
+from gsz.splats import Splats, parameter_shapes
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +116,7 @@ class GszCodec(Codec):
         header = Header.parse(data, source)
         packing = packing_of(header, source)
         layers = _whole_layers(header, len(data), source)
-        model = blank_model(sum(header.counts[:layers]), header.sh_degree)
+        model = _model_of_zeros(sum(header.counts[:layers]), header.sh_degree)
         coding = LayerCoding(packing, header.coefficients, header.column_sizes)
         begin = 0
         for layer, count in enumerate(header.counts[:layers]):
@@ -193,6 +192,11 @@ class GszCodec(Codec):
         if header.metadata:
             said["metadata"] = header.metadata
         return said
+
+
+def _model_of_zeros(count: int, sh_degree: int) -> Splats:
+    """A model to be filled in. Most harmonics are 0 and left so: the system hands out its memory that way."""
+    return Splats(**{name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(count, sh_degree).items()})
 
 
 def _correct(model: Splats, header: Header, layers: int) -> None:

@@ -149,7 +149,7 @@ class LayerCoding:
         """Fill in the Gaussians of a layer, block by block: all streams advance together.
 
         Args:
-            layer: as many Gaussians as the layer has; NumPy arrays that are written to.
+            layer: as many Gaussians as the layer has; NumPy arrays that are written to. Its harmonics are 0.
 
         Raises:
             StreamError: a stream does not end where its symbols do. The message begins with the attribute's name.

@@ -12,8 +12,8 @@ import numpy as np
 from gsz.coding.alphabet import Alphabet, buckets
 from gsz.coding.morton import deinterleave, interleave
 from gsz.coding.neighbors import BELOW, LEVEL
-from gsz.coding.tables import StreamError
-from gsz.kernels import kernel
+from gsz.coding.tables import StreamError, at
+from gsz.kernels import inline, kernel
 from gsz.native.layout import (
     AS_IT_IS,
     DC_COLUMNS,
@@ -30,12 +30,13 @@ from gsz.native.layout import (
 from gsz.native.packing import Packed, Packing
 from gsz.native.steps import MEAN_LIMIT, RECONSTRUCTED, SCALE_LIMIT, Steps
 from gsz.native.symbols import (
+    ROWS_OF_ARITHMETIC,
     Finenesses,
     FinenessRules,
     Symbols,
     dequantize_into,
     dequantize_sh,
-    fineness_of,
+    find_fineness,
     quantize,
 )
 from gsz.splats import Splats
@@ -231,7 +232,8 @@ class NativePacking(Packing):
             scales = np.empty((count, 3), np.int32)
             fineness = Finenesses.blank(count)
             symbols = (columns[name].astype(np.int64, copy=False) for name in ("scale", "gap", "thin"))
-            _shapes(*symbols, hints["opacity_level"], FinenessRules.of(self.steps), scales, fineness)
+            rules, opacities = FinenessRules.of(self.steps), np.empty(ROWS_OF_ARITHMETIC, np.int32)
+            _shapes(*symbols, hints["opacity_level"], rules, opacities, scales.reshape(-1), fineness)
             return hints | {
                 "scales": scales,
                 "rotation_fineness": fineness.rotations,
@@ -287,17 +289,28 @@ def _side_by_side(first: np.ndarray, second: np.ndarray, third: np.ndarray) -> n
 
 
 @kernel
-def _shapes(scale, gap, thin, levels, rules, scales, fineness):
-    """Fill in ``(N, 3)`` scale symbols and what follows from them. Those of a strange file are cut off."""
+def _shapes(scale, gap, thin, levels, rules, opacities, scales, fineness):
+    """Fill in ``(3 N,)`` scale symbols and what follows from them. Those of a strange file are cut off.
+
+    ``opacities`` is :data:`ROWS_OF_ARITHMETIC` int32 of scratch memory.
+    """
+    for begin in range(0, len(scale), ROWS_OF_ARITHMETIC):
+        left = len(scale) - begin
+        rows = left if left < ROWS_OF_ARITHMETIC else ROWS_OF_ARITHMETIC
+        for t in range(rows):
+            i = at(begin) + at(t)
+            opacities[at(t)] = rules.covered[levels[i]]
+            first = scale[i]
+            second = first - gap[i]
+            scales[at(3) * i] = _cut_off(first)
+            scales[at(3) * i + at(1)] = _cut_off(second)
+            scales[at(3) * i + at(2)] = _cut_off(((second + 1) >> 1) - thin[i])
+        find_fineness(0, at(begin), rows, scales, opacities, rules.pivots, rules.ranges, fineness.rotations)
+        find_fineness(1, at(begin), rows, scales, opacities, rules.pivots, rules.ranges, fineness.dc)
+        find_fineness(2, at(begin), rows, scales, opacities, rules.pivots, rules.ranges, fineness.sh)
+
+
+@inline
+def _cut_off(symbol):
     limit = 4 * SCALE_LIMIT
-    for i in range(len(scale)):
-        first = scale[i]
-        second = first - gap[i]
-        third = ((second + 1) >> 1) - thin[i]
-        for axis, symbol in enumerate((first, second, third)):
-            scales[i, axis] = -limit if symbol < -limit else (limit if symbol > limit else symbol)
-        first, second, third = scales[i, 0], scales[i, 1], scales[i, 2]
-        opacity = rules.covered[levels[i]]
-        fineness.rotations[i] = fineness_of(0, first, second, third, opacity, rules.pivots[0], rules.ranges[0])
-        fineness.dc[i] = fineness_of(1, first, second, third, opacity, rules.pivots[1], rules.ranges[1])
-        fineness.sh[i] = fineness_of(2, first, second, third, opacity, rules.pivots[2], rules.ranges[2])
+    return np.int32(-limit if symbol < -limit else (limit if symbol > limit else symbol))

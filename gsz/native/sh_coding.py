@@ -12,10 +12,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from gsz.coding.alphabet import Alphabet, buckets
+from gsz.coding.alphabet import LANES, Alphabet, buckets
 from gsz.coding.decoder import Decoder
 from gsz.coding.encoder import Encoder
-from gsz.coding.neighbors import HISTORY, lean
+from gsz.coding.neighbors import LEANINGS, SIGNS_BEFORE, Leaning, lean
 from gsz.coding.tables import Column, at
 from gsz.kernels import kernel
 
@@ -29,8 +29,6 @@ ESCAPE = 26
 """The first of three tokens of triples that hold a magnitude above 1, of which Y is negative, zero or positive; the
 tokens of the others are below."""
 TRIPLES = ESCAPE + 3
-LEANINGS = np.array([-0.6, -0.3, -0.08, 0.08, 0.3, 0.6])
-"""Limits of the mean of the neighbors' signs of Y."""
 CROWDS = 3
 """Of a Gaussian's escapes: one, up to four, or more."""
 VALUE_KINDS = 7
@@ -110,7 +108,7 @@ class ShCoding:
             Column(_MAGNITUDE, contexts=VALUE_KINDS * CROWDS + 1),
             *(Column(_VALUE, contexts=5 * VALUE_KINDS) for _ in range(2)),
         ]
-        self._signs = np.zeros((coefficients, HISTORY), np.int8)
+        self._signs = np.zeros((coefficients, LANES, SIGNS_BEFORE), np.int8)
 
     def begin(self) -> None:
         """Start a new stream."""
@@ -134,9 +132,10 @@ class ShCoding:
         members, contexts, bounds = self._members_of(kinds, masks)
         triples, values = np.empty(len(members), np.int64), np.empty((3, len(members)), np.int64)
         count = _triples_of(sh, rows, members, bounds, triples, values)
-        signs = np.hstack([self._signs, np.sign(sh[:, ::3]).T.astype(np.int8)])
-        lean(members, rows, bounds, weights, signs, LEANINGS, KINDS, contexts)
-        self._signs = signs[:, -HISTORY:]
+        near = Leaning.of(self._signs, len(sh), rows, weights)
+        near.fill_in(np.sign(sh[:, ::3]))
+        lean(members, bounds, *near.flat, KINDS, contexts)
+        self._signs = near.signs[:, :, -SIGNS_BEFORE:]
         escapes = _Escapes.of(kinds, members, coder.integers(self._triples, triples, contexts))
         y, co, cg = values[:, :count]
         coder.integers(self._values[0], np.abs(y), escapes.contexts)
@@ -147,7 +146,7 @@ class ShCoding:
     def decode(
         self, coder: Decoder, sh_rest: np.ndarray, fineness: np.ndarray, weights: np.ndarray, palette: Palette
     ) -> None:
-        """Fill in a chunk of ``(n, K, 3)`` float32 harmonics of ``(n,)`` uint8 ``fineness``."""
+        """Fill in a chunk of ``(n, K, 3)`` float32 harmonics, zeros till now, of ``(n,)`` uint8 ``fineness``."""
         classes = coder.tokens(self._classes, len(sh_rest), fineness * np.uint8(KINDS))
         rows = np.flatnonzero(classes > 0).astype(np.uint16)
         kinds, masks = classes[rows], np.zeros(len(rows), np.uint16)
@@ -156,9 +155,9 @@ class ShCoding:
             group = coder.tokens(column, len(rows), contexts)
             masks |= group.astype(np.uint16) << begin
         members, contexts, bounds = self._members_of(kinds, masks)
-        signs = np.hstack([self._signs, np.zeros((len(self._signs), len(sh_rest)), np.int8)])
-        tokens = coder.triples(self._triples, members, rows, bounds, contexts, weights, signs, _SIGNS, LEANINGS, KINDS)
-        self._signs = signs[:, -HISTORY:]
+        near = Leaning.of(self._signs, len(sh_rest), rows, weights)
+        tokens = coder.triples(self._triples, members, bounds, contexts, near, _SIGNS, KINDS)
+        self._signs = near.signs[:, :, -SIGNS_BEFORE:]
         escapes = _Escapes.of(kinds, members, tokens)
         symbols = np.empty((len(escapes.contexts), 3), np.int16)
         symbols[:, 0], _ = coder.integers(self._values[0], len(symbols), escapes.contexts)
@@ -168,7 +167,6 @@ class ShCoding:
             symbols[:, color], _ = coder.integers(column, len(symbols), beside)
         colors, escapes_begin = palette.extended(symbols, fineness[rows[escapes.masks]])
         flat, width = sh_rest.reshape(-1), 3 * sh_rest.shape[1]
-        flat[:] = 0.0
         _place(flat, width, rows, members, tokens, bounds, fineness, colors.reshape(-1), escapes_begin)
 
     def _members_of(self, kinds: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ class SogGrid(Grid):
     """The range of positions, three codebooks and the palette of one model.
 
     A grid with a palette belongs to the Gaussians it was fitted to, in their order: each keeps its palette vector, and
-    :meth:`observe` moves the vectors to the means of their Gaussians. A model of another count is a
+    :meth:`observe` and :meth:`settle` move the vectors to the means of their Gaussians. A model of another count is a
     :class:`ValueError`; other Gaussians, or the same in another order, need :meth:`rebind` or a fit of their own.
 
     Attributes:
@@ -39,6 +39,12 @@ class SogGrid(Grid):
 
         if self.sh is not None:
             self.sh.observe(arrays_of(splats).sh_rest)
+
+    def settle(self, splats: Splats) -> None:
+        from gsz.rounding.tensors import arrays_of
+
+        if self.sh is not None:
+            self.sh.follow(arrays_of(splats).sh_rest)
 
     def rebind(self, splats: Splats) -> SogGrid:
         """The same values for other Gaussians: each has the palette vector that is nearest to its coefficients.

@@ -72,12 +72,16 @@ class ShPalette:
         self._observed = 0
 
     def observe(self, sh_rest: Array) -> None:
-        """Now and then move the vectors to the means of the ``(N, K, 3)`` coefficients of their Gaussians."""
-        fixed = self._of(sh_rest)
+        """Now and then move the vectors as :meth:`follow` does."""
         self._observed += 1
         if self._observed % FOLLOW_EVERY == 1:
-            previous = self._vectors.beside(sh_rest).centroids
-            self._vectors = self._rounded(centroids_of(rows_of(sh_rest), fixed.weights, fixed.labels, previous))
+            self.follow(sh_rest)
+
+    def follow(self, sh_rest: Array) -> None:
+        """Move the vectors to the means of the ``(N, K, 3)`` coefficients of their Gaussians."""
+        fixed = self._of(sh_rest)
+        previous = self._vectors.beside(sh_rest).centroids
+        self._vectors = self._rounded(centroids_of(rows_of(sh_rest), fixed.weights, fixed.labels, previous))
 
     def rebound(self, splats: Splats[Float32s]) -> ShPalette:
         """The same vectors for other Gaussians: each has the nearest, unrounded, to its coefficients."""

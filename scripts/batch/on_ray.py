@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -130,6 +131,9 @@ class _Board:
 def _run_remotely(job: SceneJob, board: Any, cpus: int) -> str | None:
     """A job on whatever machine it was sent to: ``None``, or one line that says why it failed."""
     os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = str(max(1, cpus))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A cluster that was started in the background ignores Ctrl-C, and so would the programs of a cancelled task.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     here = socket.gethostname()
     try:
         run_job(job, lambda words: board.put.remote(job.name, f"{words} on {here}"))

@@ -136,6 +136,17 @@ def test_a_palette_vector_is_kept_and_follows_its_gaussians() -> None:
     assert_same_up_to_order(SogCodec().decode(grid.encode(moved)), grid.snap(moved))
 
 
+def test_a_palette_settles_on_a_model_it_has_not_observed() -> None:
+    """Fine-tuning ends with an average of its models; its file once had the palette of one of the last of them."""
+    splats = random_model(2000, sh_degree=1)
+    grid = SogCodec(quality="best").fit(splats)
+    grid.observe(splats)  # The next ones of FOLLOW_EVERY leave the palette where it is.
+    averaged = splats.map(lambda tensor: tensor + 0.05)
+    grid.settle(averaged)
+    torch.testing.assert_close(grid.snap(averaged).sh_rest, averaged.sh_rest, rtol=0, atol=0.51 / 128)
+    assert_same_up_to_order(SogCodec().decode(grid.encode(averaged)), grid.snap(averaged))
+
+
 def test_gaussians_have_vectors_of_their_own_whose_numbers_are_multiples() -> None:
     """Up to 65,536 Gaussians share no vector, and a vector has the finer steps the more its Gaussian shows."""
     splats = random_model(2000)
@@ -208,7 +219,7 @@ def test_a_grid_that_is_bound_to_other_gaussians_matches_them_anew(change: str) 
 def test_a_grid_refuses_a_model_of_another_count_and_names_the_remedy() -> None:
     splats = random_model(50, sh_degree=1)
     grid, pruned = SogCodec().fit(splats), splats.select(torch.arange(49))
-    for use in (grid.observe, grid.snap, grid.encode):
+    for use in (grid.observe, grid.settle, grid.snap, grid.encode):
         with pytest.raises(ValueError, match=r"to the 50 Gaussians .* given 49; .*rebind"):
             use(pruned)
 
