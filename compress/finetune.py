@@ -103,7 +103,8 @@ def finetune(
         del snapped, image  # What is computed next takes memory of its own.
         if pays:
             price = recipe.rate_weight / len(splats)
-            loss = loss.detach() + price * grid.pay(splats, price, prefixes.end(prefix))
+            bits = grid.pay(splats, price, prefixes.end(prefix), counted=step % _LOSS_EVERY == 0)
+            loss = loss.detach() + price * bits
         ranks.average_gradients(trained if learned is None else [*trained, learned])
         if without_sh_rest is not None and splats.sh_rest.grad is not None:
             splats.sh_rest.grad[without_sh_rest] = 0.0  # What was pruned stays pruned.

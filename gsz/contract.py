@@ -117,16 +117,17 @@ class Grid(ABC):
         """
         raise NotImplementedError
 
-    def pay(self, splats: Splats, weight: float, count: int | None = None) -> Tensor:
+    def pay(self, splats: Splats, weight: float, count: int | None = None, counted: bool = True) -> Tensor:
         """Add the gradient of ``weight * estimated_bits(splats)`` to the gradients that ``splats``, leaves, have.
 
         A term in the loss would do the same, with tensors as large as the model in between.
 
         Args:
             count: only the first ``count`` Gaussians are given gradients; all of them by default.
+            counted: whether the bits are asked for; without them it is faster.
 
         Returns:
-            The bits of all, a scalar without gradients.
+            The bits of all, a scalar without gradients; any number where they are not asked for.
 
         Raises:
             NotImplementedError: the format :attr:`has_estimate` of none.

@@ -7,7 +7,7 @@
 
 Two steps are measured. The bare step is render, L1 + SSIM, backward and fused Adam. The step is an iteration of
 ``compress.finetune`` with the default recipe: it rounds to the grid of ``.gsz`` and pays for the rate as well; beside
-it stands the same with the codec ``ply``, which neither rounds nor pays.
+it stands the same with the codec ``ply``, which neither rounds nor pays, and how many times as much the former costs.
 
 CPU time is that of the process, so it hardly depends on who else uses the machine; wall time does. The peer is
 metal-gauss' ``torch_ref`` (PyTorch; ``pip install -r requirements-bench.txt``), the one renderer on PyPI that runs on a
@@ -56,10 +56,9 @@ from compress.recipe import Recipe
 from compress.regrow import Change
 from compress.views import Views
 from gaussian_renderer import cpu, render
-from gaussian_renderer.cpu import blending, projection, tiles
+from gaussian_renderer.cpu import blending, lanes, projection, tiles
 from gaussian_renderer.cpu.compiled import njit
 from gaussian_renderer.cpu.lanes import CHUNK, PARTS
-from gaussian_renderer.cpu.lanes import lanes as simd
 from gaussian_renderer.cpu.layout import ALPHA_MIN, TILE
 from gsz import registry
 from gsz.files import atomic_path, write_text
@@ -72,6 +71,10 @@ from utils import cli
 from utils.cli import say
 from utils.kernels import SERIAL
 from utils.tables import cell, format_table
+
+# Another checkout may know of no blocks, and of one kind of lanes only.
+simd, BLOCK = getattr(lanes, "pixels", lanes.lanes), getattr(lanes, "BLOCK", CHUNK)
+blocks_of = getattr(blending, "blocks_of", None) or njit(**SERIAL)(lambda chunks: chunks)
 
 DEMO = ROOT / "demo" / "snowmiku" / "pretrained"
 RANDOM_SCENES = {  # Gaussians, width, height.
@@ -111,6 +114,7 @@ COLUMNS = {
     "bare step": "bare_step_cpu_ms",
     "step": "step_cpu_ms",
     "step, ply": "ply_step_cpu_ms",
+    "step / ply": "step_over_ply_step",
     "peer's bare step": "peer_step_cpu_ms",
     "wall: bare step": "bare_step_wall_ms",
     "wall: step": "step_wall_ms",
@@ -128,6 +132,8 @@ STAGES = {
 }
 """The kernels of a bare step, and where they are."""
 
+PEER_SCENES = ("S", "L", "demo")  # The peer would take many minutes for the others.
+TURNS = 3  # Of steps with the grid and steps with ply, so that what else the machine does in the meantime slows both.
 CHAINS = 10  # Independent chains of operations, so that none waits for the one before.
 
 
@@ -139,7 +145,7 @@ class Options:
         json: Write the figures to this file as well.
         threads: Threads of our renderer and of PyTorch.
         repetitions: Runs of ours that the medians are taken over, after one that is not counted.
-        peer_repetitions: The same for the peer, which is slow; 0 leaves it out.
+        peer_repetitions: The same for the peer, which is slow, on S, L and demo; 0 leaves it out.
         scenes: Which scenes: S (30,000 random Gaussians, 320x214), L (100,000, 640x427), XL (1,000,000, 1600x1064),
             demo (59,956, 400x300), dense (the demo's, split until they are 400,000, 800x533).
         against: A checkout of another commit: each of the two is measured in turns, in processes of its own.
@@ -156,7 +162,7 @@ class Options:
     threads: int = 1
     repetitions: int = 15
     peer_repetitions: int = 2
-    scenes: tuple[Literal["S", "L", "XL", "demo", "dense"], ...] = ("S", "L", "demo", "dense")
+    scenes: tuple[Literal["S", "L", "XL", "demo", "dense"], ...] = ("S", "L", "demo", "dense", "XL")
     against: Path | None = None
     rounds: int = 3
     scaling: bool = False
@@ -276,12 +282,12 @@ def vector_rates(steps: int = 300_000) -> dict[str, float]:
     """Operations on whole vectors a CPU-second, in registers: the best of five tries."""
     rates = {}
     for name, kernel in (("simple", _multiply_and_add), ("divisions", _divide), ("exponentials", _exponentiate)):
-        values = np.full(CHUNK, 1.5, np.float32)
+        values = np.full(BLOCK, 1.5, np.float32)
         kernel(1, values)  # Compiles it.
         best = math.inf
         for _ in range(5):
             start = time.process_time()
-            kernel(steps, np.full(CHUNK, 1.5, np.float32))
+            kernel(steps, np.full(BLOCK, 1.5, np.float32))
             best = min(best, time.process_time() - start)
         rates[name] = CHAINS * steps / best
     return rates
@@ -290,24 +296,24 @@ def vector_rates(steps: int = 300_000) -> dict[str, float]:
 @njit(**SERIAL)
 def _count_blends(tile_start, members, records, tiles_x, pixel_ends, counts):
     """Vectors of pixels that blending and its gradient work on, and pixels in them that a Gaussian contributes to."""
-    visited = np.empty(CHUNK, np.float32)
+    visited = np.empty(BLOCK, np.float32)
     for tile in range(tile_start.shape[0] - 1):
         ends, begin = pixel_ends[tile], tile_start[tile]
         x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         for position in range(tile_start[tile + 1] - begin):
             record = records[members[begin + position]]
-            todo = blending.reached_chunks(record, x0, y0)
+            todo = blocks_of(blending.reached_chunks(record, x0, y0))
             while todo != 0:
-                chunk = simd.trailing_zeros(todo)
+                chunk = lanes.lanes.trailing_zeros(todo)
                 todo &= todo - 1
                 first = chunk * CHUNK
-                last_end = ends[first : first + CHUNK].max()
+                last_end = ends[first : first + BLOCK].max()
                 counts[0] += PARTS if position <= last_end else 0
                 counts[1] += PARTS if position < last_end else 0
                 for part in range(PARTS):
                     _, _, alpha = blending.falloff(blending.footprint(record, x0, y0, part), chunk)
                     simd.store(visited, part * simd.LANES, alpha)
-                for lane in range(CHUNK):
+                for lane in range(BLOCK):
                     counts[2] += visited[lane] >= ALPHA_MIN and position < ends[first + lane]
 
 
@@ -399,24 +405,35 @@ def stages_timed(watch: Stopwatch) -> Iterator[None]:
 
 
 def time_training(scene: BenchScene, repetitions: int) -> dict[str, float]:
-    """Medians of an iteration of fine-tuning, after one that is not counted, with the grid and rate of the default
-    recipe and with neither."""
+    """Medians of an iteration of fine-tuning with the grid and rate of the default recipe and with neither, in turns of
+    which the first iteration is not counted."""
     recipes = {"step": Recipe(), "ply_step": replace(Recipe(), codec="ply", rate_weight=0.0, sh_rest_penalty=0.0)}
+    turns = min(TURNS, repetitions)
+    seconds: dict[str, list[np.ndarray]] = {name: [] for name in recipes}
+    for turn in range(turns):
+        iterations = repetitions // turns + (turn < repetitions % turns)
+        for name, recipe in recipes.items():
+            seconds[name].append(time_iterations(scene, recipe, iterations, f"{name}, turn {turn + 1}"))
+    figures = {}
+    for name, of_turns in seconds.items():
+        cpu_seconds, wall_seconds = np.median(np.concatenate(of_turns), axis=0).tolist()
+        figures |= {f"{name}_cpu_ms": 1e3 * cpu_seconds, f"{name}_wall_ms": 1e3 * wall_seconds}
+    return {**figures, "step_over_ply_step": figures["step_cpu_ms"] / figures["ply_step_cpu_ms"]}
+
+
+def time_iterations(scene: BenchScene, recipe: Recipe, iterations: int, name: str) -> np.ndarray:
+    """``(iterations, 2)`` CPU and wall seconds of iterations of fine-tuning, after a first one."""
     targets = {camera.name: target for camera, target in zip(scene.cameras, scene.targets, strict=True)}
     views = Views(scene.cameras, lambda camera: targets[camera.name], scene.background, extent=1.0, backend="cpu")
-    figures = {}
-    for name, recipe in recipes.items():
-        ticks: list[tuple[float, float]] = []
-        with tqdm(total=repetitions + 1, desc=name, leave=False) as bar:
+    ticks: list[tuple[float, float]] = []
+    with tqdm(total=iterations + 1, desc=name, leave=False) as bar:
 
-            def tick(_loss: float | None, ticks: list[tuple[float, float]] = ticks, bar: Any = bar) -> None:
-                ticks.append((time.process_time(), time.perf_counter()))
-                bar.update()
+        def tick(_loss: float | None) -> None:
+            ticks.append((time.process_time(), time.perf_counter()))
+            bar.update()
 
-            finetune(scene.model.detach(), recipe.make_codec(), views, recipe, repetitions + 1, (0,), tick)
-        cpu_seconds, wall_seconds = np.median(np.diff(np.array(ticks), axis=0), axis=0).tolist()
-        figures |= {f"{name}_cpu_ms": 1e3 * cpu_seconds, f"{name}_wall_ms": 1e3 * wall_seconds}
-    return figures
+        finetune(scene.model.detach(), recipe.make_codec(), views, recipe, iterations + 1, (0,), tick)
+    return np.diff(np.array(ticks), axis=0)
 
 
 def time_peer(scene: BenchScene, repetitions: int) -> float | None:
@@ -488,6 +505,11 @@ def make_scene(name: str) -> BenchScene | None:
     return BenchScene.of(model, cameras, torch.zeros(3))
 
 
+def digits(key: str) -> str:
+    """How a figure is printed."""
+    return ".2f" if key == "step_over_ply_step" else ".1f"
+
+
 def bench(options: Options) -> dict[str, Any]:
     """All scenes; prints a table."""
     results: dict[str, dict[str, float | None]] = {}
@@ -499,7 +521,8 @@ def bench(options: Options) -> dict[str, Any]:
             continue
         ours = {**time_ours(scene, options.repetitions), **time_training(scene, options.repetitions)}
         forward, backward, pairs = count_blends(scene)
-        peer = time_peer(scene, options.peer_repetitions) if options.peer_repetitions else None
+        peer_repetitions = options.peer_repetitions if name in PEER_SCENES else 0
+        peer = time_peer(scene, peer_repetitions) if peer_repetitions else None
         step = ours["bare_step_cpu_ms"]
         result = {
             **ours,
@@ -514,7 +537,9 @@ def bench(options: Options) -> dict[str, Any]:
         results[name] = result
         camera = scene.cameras[0]
         of_scene = [name, f"{len(scene.model):,}", f"{camera.width}x{camera.height}"]
-        rows.append(of_scene + [cell(result[key], ".1f") for key in COLUMNS.values()] + [cell(result["ratio"], ".0f")])
+        rows.append(
+            of_scene + [cell(result[key], digits(key)) for key in COLUMNS.values()] + [cell(result["ratio"], ".0f")]
+        )
         stage_rows.append([name] + [cell(result[f"{stage}_cpu_ms"], ".1f") for stage in STAGES])
     say(f"{cpu.DESCRIPTION}; CPU-ms and wall-ms, medians; {options.threads} thread(s)")
     say(format_table(["scene", "Gaussians", "pixels", *COLUMNS, "ratio"], rows))
@@ -524,7 +549,8 @@ def bench(options: Options) -> dict[str, Any]:
         f"millions of vectors of {simd.LANES} a CPU-second: {million['simple']} multiplications with additions, "
         f"{million['divisions']} divisions, {million['exponentials']} exponentials"
     )
-    if any(result["peer_step_cpu_ms"] is None for result in results.values()) and options.peer_repetitions:
+    without_peer = [name for name in PEER_SCENES if name in results and results[name]["peer_step_cpu_ms"] is None]
+    if without_peer and options.peer_repetitions:
         say("the peer is left out; install it with: pip install -r requirements-bench.txt")
     return {
         "threads": options.threads,
@@ -552,6 +578,9 @@ def bench_against(options: Options, other: Path) -> dict[str, Any]:
         for name in names:
             figures = [there[name], here[name], there[name] / here[name]]
             rows.append([scene, name.replace("_", " "), *(f"{x:.1f}" for x in figures[:2]), f"{figures[2]:.2f}"])
+        for of_place in (there, here):
+            of_place["step_over_ply_step"] = of_place["step"] / of_place["ply_step"]
+        rows.append([scene, "step / ply step", *(f"{x['step_over_ply_step']:.2f}" for x in (there, here)), ""])
     say(f"CPU-ms, medians; {options.rounds} turns of {options.repetitions}; {options.threads} thread(s)")
     say(format_table(["scene", "", f"{other}", "here", "times as fast"], rows))
     return {"threads": options.threads, **results}

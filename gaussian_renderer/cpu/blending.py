@@ -1,9 +1,10 @@
 """Front-to-back alpha blending of the tiles, and its gradient.
 
 A tile is cut into 32 chunks of 4 x 2 pixels, the lanes of a vector (where there is one lane only, its pixels are the
-parts of a chunk). For each Gaussian of a tile a 32-bit mask names the chunks its alpha >= 1/255 ellipse can reach; only
-those are blended. The rules are INRIA's: alpha is capped at 0.99, skipped below 1/255, and a pixel ends before the
-Gaussian that would bring its transmittance below 1e-4.
+parts of a chunk; where there are sixteen, two chunks that lie below each other are a block). For each Gaussian of a
+tile a 32-bit mask names the chunks its alpha >= 1/255 ellipse can reach; only those are blended. The rules are INRIA's:
+alpha is capped at 0.99, skipped below 1/255, and a pixel ends before the Gaussian that would bring its transmittance
+below 1e-4.
 
 Chunk ``c`` is the one at column ``c // 8`` of four pixels and row ``c % 8`` of two; within a tile, pixels are stored
 chunk by chunk, and in a chunk row by row.
@@ -17,7 +18,7 @@ import numpy as np
 from numba import prange
 
 from gaussian_renderer.cpu.compiled import njit
-from gaussian_renderer.cpu.lanes import CHUNK, PARTS
+from gaussian_renderer.cpu.lanes import BLOCK, CHUNK, PARTS, pixels
 from gaussian_renderer.cpu.lanes import lanes as simd
 from gaussian_renderer.cpu.layout import (
     ALPHA_MIN,
@@ -49,6 +50,8 @@ _SLACK = f32(1e-3)  # Pixels by which the ellipse is widened against rounding.
 _FAR = f32(1e30)
 AHEAD = 6  # Members by which the reading of records runs ahead.
 _ZERO, _ONE, _TWO = f32(0), f32(1), f32(2)
+CHUNKS_OF_BLOCK = BLOCK // CHUNK
+_FIRST_CHUNKS = sum(1 << chunk for chunk in range(0, CHUNKS, CHUNKS_OF_BLOCK))
 
 
 @njit(**INLINE)
@@ -85,7 +88,7 @@ def _row_spans(record, x0, dy):
 def reached_chunks(record, x0, y0):
     """Mask of the chunks of the tile at pixel (x0, y0) that the ellipse alpha = 1/255 may reach."""
     mask = 0
-    for part in range(PARTS):
+    for part in range(CHUNK // simd.LANES):
         # A lane is a row of chunks, which is two rows of pixels.
         upper_dy = simd.splat(record[V] - f32(y0)) - simd.lane_numbers(part) * simd.splat(_TWO)
         upper_low, upper_high = _row_spans(record, f32(x0), upper_dy)
@@ -99,43 +102,49 @@ def reached_chunks(record, x0, y0):
     return mask
 
 
+@njit(**INLINE)
+def blocks_of(chunks):
+    """Of each block that has a chunk in the mask, the first chunk."""
+    return (chunks | chunks >> (CHUNKS_OF_BLOCK - 1)) & _FIRST_CHUNKS
+
+
 Footprint = namedtuple("Footprint", "u v slope_x slope_y t_step falloff_y log2_opacity lane_y")
 """What the fall-off of a Gaussian over the chunks of a tile needs; the centre is relative to the tile."""
 
 
 @njit(**INLINE)
 def footprint(record, x0, y0, part):
-    """The footprint of a Gaussian in the tile at pixel (x0, y0), for the lanes of a part of the chunks."""
-    slope_x, slope_y, lane_y = record[SLOPE_X], record[SLOPE_Y], simd.lane_rows(part)
+    """The footprint of a Gaussian in the tile at pixel (x0, y0), for the lanes of a part of the blocks."""
+    slope_x, slope_y, lane_y = record[SLOPE_X], record[SLOPE_Y], pixels.lane_rows(part)
     return Footprint(
         record[U] - f32(x0),
         record[V] - f32(y0),
         slope_x,
         slope_y,
-        simd.splat(slope_x) * simd.lane_columns(part) + simd.splat(slope_y) * lane_y,
-        simd.splat(record[FALLOFF_Y]),
-        simd.splat(record[LOG2_OPACITY]),
+        pixels.splat(slope_x) * pixels.lane_columns(part) + pixels.splat(slope_y) * lane_y,
+        pixels.splat(record[FALLOFF_Y]),
+        pixels.splat(record[LOG2_OPACITY]),
         lane_y,
     )
 
 
 @njit(**INLINE)
 def falloff(shape, chunk):
-    """``t``, ``dy`` and the alpha, not yet capped, of a Gaussian on the lanes of a chunk."""
+    """``t``, ``dy`` and the alpha, not yet capped, of a Gaussian on the lanes of the block of a chunk."""
     first_dx, first_dy = shape.u - f32((chunk >> 3) * 4), shape.v - f32((chunk & 7) * 2)
-    dy = simd.splat(first_dy) - shape.lane_y
-    t = simd.splat(shape.slope_x * first_dx + shape.slope_y * first_dy) - shape.t_step
-    exponent = simd.subtract_product(shape.log2_opacity, shape.falloff_y * dy, dy)
-    exponent = simd.subtract_product(exponent, t, t)
-    exponent_min = simd.splat(_EXPONENT_MIN)
-    return t, dy, simd.exp2(simd.select(exponent > exponent_min, exponent, exponent_min))
+    dy = pixels.splat(first_dy) - shape.lane_y
+    t = pixels.splat(shape.slope_x * first_dx + shape.slope_y * first_dy) - shape.t_step
+    exponent = pixels.subtract_product(shape.log2_opacity, shape.falloff_y * dy, dy)
+    exponent = pixels.subtract_product(exponent, t, t)
+    exponent_min = pixels.splat(_EXPONENT_MIN)
+    return t, dy, pixels.exp2(pixels.select(exponent > exponent_min, exponent, exponent_min))
 
 
 @njit(**INLINE)
 def _has_open_pixel(through, chunk):
     is_open = False
     for part in range(PARTS):
-        is_open |= simd.any_lane(simd.load(through, chunk * CHUNK + part * simd.LANES) > simd.splat(_ZERO))
+        is_open |= pixels.any_lane(pixels.load(through, chunk * CHUNK + part * pixels.LANES) > pixels.splat(_ZERO))
     return is_open
 
 
@@ -155,9 +164,9 @@ def blend(
         # A pixel that has ended holds its transmittance with the sign changed, which no comparison below lets pass.
         through = np.empty(PIXELS, np.float32)
         red, green, blue = np.zeros(PIXELS, np.float32), np.zeros(PIXELS, np.float32), np.zeros(PIXELS, np.float32)
-        zero, one = simd.splat(_ZERO), simd.splat(_ONE)
-        alpha_min, alpha_max = simd.splat(ALPHA_MIN), simd.splat(ALPHA_MAX)
-        transmittance_min = simd.splat(TRANSMITTANCE_MIN)
+        zero, one = pixels.splat(_ZERO), pixels.splat(_ONE)
+        alpha_min, alpha_max = pixels.splat(ALPHA_MIN), pixels.splat(ALPHA_MAX)
+        transmittance_min = pixels.splat(TRANSMITTANCE_MIN)
         x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         begin, end = tile_start[tile], tile_start[tile + 1]
         columns, rows = min(TILE, width - x0), min(TILE, height - y0)
@@ -175,37 +184,37 @@ def blend(
         for k in range(begin, end):
             prefetch_record(records, members[min(k + AHEAD, end - 1)])
             record = records[members[k]]
-            r, g, b = simd.splat(record[RED]), simd.splat(record[GREEN]), simd.splat(record[BLUE])
+            r, g, b = pixels.splat(record[RED]), pixels.splat(record[GREEN]), pixels.splat(record[BLUE])
             reached = reached_chunks(record, x0, y0)
             if keeps_ends:
                 reached_masks[k] = reached
             for part in range(PARTS):
                 shape = footprint(record, x0, y0, part)
-                todo = reached & open_chunks
+                todo = blocks_of(reached & open_chunks)
                 while todo != 0:
                     chunk = simd.trailing_zeros(todo)
                     todo &= todo - 1
-                    at = chunk * CHUNK + part * simd.LANES
+                    at = chunk * CHUNK + part * pixels.LANES
                     _, _, alpha = falloff(shape, chunk)
-                    alpha = simd.select(alpha < alpha_max, alpha, alpha_max)
-                    before = simd.load(through, at)
+                    alpha = pixels.select(alpha < alpha_max, alpha, alpha_max)
+                    before = pixels.load(through, at)
                     after = before * (one - alpha)
                     touches = (alpha >= alpha_min) & (before > zero)
                     contributes = touches & (after >= transmittance_min)
-                    weight = simd.select(contributes, alpha * before, zero)
-                    simd.store(red, at, simd.multiply_add(weight, r, simd.load(red, at)))
-                    simd.store(green, at, simd.multiply_add(weight, g, simd.load(green, at)))
-                    simd.store(blue, at, simd.multiply_add(weight, b, simd.load(blue, at)))
-                    after = simd.select(contributes, after, before)
-                    ending = simd.and_not(touches, contributes)
-                    some_end = simd.any_lane(ending)
+                    weight = pixels.select(contributes, alpha * before, zero)
+                    pixels.store(red, at, pixels.multiply_add(weight, r, pixels.load(red, at)))
+                    pixels.store(green, at, pixels.multiply_add(weight, g, pixels.load(green, at)))
+                    pixels.store(blue, at, pixels.multiply_add(weight, b, pixels.load(blue, at)))
+                    after = pixels.select(contributes, after, before)
+                    ending = pixels.and_not(touches, contributes)
+                    some_end = pixels.any_lane(ending)
                     if some_end:
-                        after = simd.select(ending, zero - before, after)
-                        position = simd.splat_int(np.int32(k - begin))
-                        simd.store_int(ends, at, simd.select(ending, position, simd.load_int(ends, at)))
-                    simd.store(through, at, after)
+                        after = pixels.select(ending, zero - before, after)
+                        position = pixels.splat_int(np.int32(k - begin))
+                        pixels.store_int(ends, at, pixels.select(ending, position, pixels.load_int(ends, at)))
+                    pixels.store(through, at, after)
                     if some_end and not _has_open_pixel(through, chunk):
-                        open_chunks &= ~(1 << chunk)
+                        open_chunks &= ~(((1 << CHUNKS_OF_BLOCK) - 1) << chunk)
             if open_chunks == 0:
                 break
 
@@ -238,8 +247,8 @@ def blend_backward(
         d_red, d_green = np.zeros(PIXELS, np.float32), np.zeros(PIXELS, np.float32)
         d_blue = np.zeros(PIXELS, np.float32)
         chunk_ends = np.zeros(CHUNKS, np.int32)
-        zero, one = simd.splat(_ZERO), simd.splat(_ONE)
-        alpha_min, alpha_max = simd.splat(ALPHA_MIN), simd.splat(ALPHA_MAX)
+        zero, one = pixels.splat(_ZERO), pixels.splat(_ONE)
+        alpha_min, alpha_max = pixels.splat(ALPHA_MIN), pixels.splat(ALPHA_MAX)
         x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         ends = pixel_ends[tile]
         for y in range(min(TILE, height - y0)):
@@ -272,41 +281,45 @@ def blend_backward(
                         next_change = max(next_change, np.int64(chunk_ends[chunk]))
             prefetch_record(records, members[begin + max(position - AHEAD, 0)])
             record = records[members[begin + position]]
-            r, g, b = simd.splat(record[RED]), simd.splat(record[GREEN]), simd.splat(record[BLUE])
-            position_lanes = simd.splat_int(np.int32(position))
+            r, g, b = pixels.splat(record[RED]), pixels.splat(record[GREEN]), pixels.splat(record[BLUE])
+            position_lanes = pixels.splat_int(np.int32(position))
             sum_r, sum_g, sum_b = zero, zero, zero
             m_0, m_t, m_y, m_tt, m_ty, m_yy = zero, zero, zero, zero, zero, zero
-            reached = np.int64(reached_masks[begin + position]) & live_chunks
+            reached = blocks_of(np.int64(reached_masks[begin + position]) & live_chunks)
             for part in range(PARTS):
                 shape = footprint(record, x0, y0, part)
                 todo = reached
                 while todo != 0:
                     chunk = simd.trailing_zeros(todo)
                     todo &= todo - 1
-                    at = chunk * CHUNK + part * simd.LANES
+                    at = chunk * CHUNK + part * pixels.LANES
                     t, dy, uncapped = falloff(shape, chunk)
-                    capped = simd.select(uncapped < alpha_max, uncapped, alpha_max)
-                    touches = (capped >= alpha_min) & simd.less_int(position_lanes, simd.load_int(ends, at))
-                    alpha = simd.select(touches, capped, zero)
+                    capped = pixels.select(uncapped < alpha_max, uncapped, alpha_max)
+                    touches = (capped >= alpha_min) & pixels.less_int(position_lanes, pixels.load_int(ends, at))
+                    alpha = pixels.select(touches, capped, zero)
                     inverse_rest = one / (one - alpha)
-                    before = simd.load(current, at) * inverse_rest
-                    simd.store(current, at, before)
+                    before = pixels.load(current, at) * inverse_rest
+                    pixels.store(current, at, before)
                     weight = alpha * before
-                    pixel_r, pixel_g, pixel_b = simd.load(d_red, at), simd.load(d_green, at), simd.load(d_blue, at)
-                    colour = simd.multiply_add(b, pixel_b, simd.multiply_add(g, pixel_g, r * pixel_r))
-                    colour_behind = simd.load(behind, at)
-                    d_alpha = simd.subtract_product(before * colour, colour_behind, inverse_rest)
-                    simd.store(behind, at, simd.multiply_add(weight, colour, colour_behind))
-                    sum_r = simd.multiply_add(weight, pixel_r, sum_r)
-                    sum_g = simd.multiply_add(weight, pixel_g, sum_g)
-                    sum_b = simd.multiply_add(weight, pixel_b, sum_b)
+                    pixel_r, pixel_g, pixel_b = (
+                        pixels.load(d_red, at),
+                        pixels.load(d_green, at),
+                        pixels.load(d_blue, at),
+                    )
+                    colour = pixels.multiply_add(b, pixel_b, pixels.multiply_add(g, pixel_g, r * pixel_r))
+                    colour_behind = pixels.load(behind, at)
+                    d_alpha = pixels.subtract_product(before * colour, colour_behind, inverse_rest)
+                    pixels.store(behind, at, pixels.multiply_add(weight, colour, colour_behind))
+                    sum_r = pixels.multiply_add(weight, pixel_r, sum_r)
+                    sum_g = pixels.multiply_add(weight, pixel_g, sum_g)
+                    sum_b = pixels.multiply_add(weight, pixel_b, sum_b)
                     # INRIA passes the gradient through the cap as well: it multiplies by the uncapped alpha.
-                    s = simd.select(touches, uncapped, zero) * d_alpha
+                    s = pixels.select(touches, uncapped, zero) * d_alpha
                     s_t, s_y = s * t, s * dy
                     m_0, m_t, m_y = m_0 + s, m_t + s_t, m_y + s_y
-                    m_tt, m_ty = simd.multiply_add(s_t, t, m_tt), simd.multiply_add(s_t, dy, m_ty)
-                    m_yy = simd.multiply_add(s_y, dy, m_yy)
+                    m_tt, m_ty = pixels.multiply_add(s_t, t, m_tt), pixels.multiply_add(s_t, dy, m_ty)
+                    m_yy = pixels.multiply_add(s_y, dy, m_yy)
             slot = np.int64(pairs[begin + position]) * SLOT_WIDTH
             # In the order of the columns of a slot.
-            simd.store_sums(slots, slot, sum_r, sum_g, sum_b, m_0, m_t, m_y, m_tt, m_ty)
-            slots[slot + M_YY] = simd.horizontal_sum(m_yy)
+            pixels.store_sums(slots, slot, sum_r, sum_g, sum_b, m_0, m_t, m_y, m_tt, m_ty)
+            slots[slot + M_YY] = pixels.horizontal_sum(m_yy)

@@ -1,6 +1,7 @@
 """Which lanes the kernels compute with: vectors of eight where Numba can build them, else one at a time.
 
-The kernels work on ``CHUNK`` pixels at once, in ``PARTS`` steps of as many lanes as there are.
+Pixels are taken sixteen at a time where the machine has registers for as many; everywhere else that would take longer
+than eight. Blending works on ``BLOCK`` pixels at once, in ``PARTS`` steps of as many lanes as there are.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from gaussian_renderer.cpu import scalar
 
-__all__ = ["CHUNK", "DESCRIPTION", "PARTS", "lanes"]
+__all__ = ["BLOCK", "CHUNK", "DESCRIPTION", "PARTS", "lanes", "pixels"]
 
 CHUNK = 8
 """Pixels of a chunk, 4 x 2."""
@@ -36,5 +37,19 @@ def _choose() -> tuple[ModuleType, str]:
     return simd, f"{simd.LANES}-lane vectors"
 
 
+def _choose_for_pixels(chosen: ModuleType) -> ModuleType:
+    """The operations on pixels, where those on Gaussians are these."""
+    if chosen is scalar or not chosen.has_feature("avx512f"):
+        return chosen
+    from gaussian_renderer.cpu import simd16
+
+    return simd16
+
+
 lanes, DESCRIPTION = _choose()
-PARTS = CHUNK // lanes.LANES
+pixels = _choose_for_pixels(lanes)
+if pixels is not lanes and pixels is not scalar:
+    DESCRIPTION += f", {pixels.LANES}-lane ones of pixels"
+BLOCK = max(CHUNK, pixels.LANES)
+"""Pixels that are blended together: a chunk, or two that lie below each other."""
+PARTS = BLOCK // pixels.LANES

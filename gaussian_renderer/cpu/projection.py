@@ -40,7 +40,6 @@ from gaussian_renderer.cpu.groups import (
     smaller,
     triple,
 )
-from gaussian_renderer.cpu.lanes import CHUNK
 from gaussian_renderer.cpu.lanes import lanes as simd
 from gaussian_renderer.cpu.layout import (
     ALPHA_MIN,
@@ -468,15 +467,15 @@ def color_gradient(direction, inverse_distance, degree, d_color, rest, harmonics
 @njit(**INLINE)
 def add_up_slots(slots, first_pair, end_pair, sums, at):
     """Sum the slots of one Gaussian, in their order, to ``sums[at : at + SLOT_WIDTH]``."""
-    for column in range(0, CHUNK, LANES):
+    for column in range(0, M_YY, LANES):
         total = simd.load(slots, first_pair * SLOT_WIDTH + column)
         for pair in range(first_pair + 1, end_pair):
             total += simd.load(slots, pair * SLOT_WIDTH + column)
         simd.store(sums, at + column, total)
-    last = slots[first_pair * SLOT_WIDTH + CHUNK]
+    last = slots[first_pair * SLOT_WIDTH + M_YY]
     for pair in range(first_pair + 1, end_pair):
-        last += slots[pair * SLOT_WIDTH + CHUNK]
-    sums[at + CHUNK] = last
+        last += slots[pair * SLOT_WIDTH + M_YY]
+    sums[at + M_YY] = last
 
 
 @njit(**SERIAL)

@@ -23,14 +23,16 @@ from gaussian_renderer.cpu.blending import (
     AHEAD,
     ALPHA_MAX,
     CHUNKS,
+    CHUNKS_OF_BLOCK,
     PIXELS,
+    blocks_of,
     falloff,
     footprint,
     pixel,
     prefetch_record,
 )
 from gaussian_renderer.cpu.compiled import njit
-from gaussian_renderer.cpu.lanes import CHUNK, PARTS
+from gaussian_renderer.cpu.lanes import CHUNK, PARTS, pixels
 from gaussian_renderer.cpu.lanes import lanes as simd
 from gaussian_renderer.cpu.layout import ALPHA_MIN, BLUE, GREEN, RED, SLOPE_X, SLOPE_Y, TILE
 from utils.kernels import PARALLEL
@@ -63,8 +65,8 @@ def measure_removals(
         behind_r, behind_g, behind_b = np.empty((3, PIXELS), np.float32)
         residual_r, residual_g, residual_b = np.zeros((3, PIXELS), np.float32)
         chunk_ends = np.zeros(CHUNKS, np.int32)
-        zero, one, two = simd.splat(_ZERO), simd.splat(_ONE), simd.splat(_TWO)
-        alpha_min, alpha_max = simd.splat(ALPHA_MIN), simd.splat(ALPHA_MAX)
+        zero, one, two = pixels.splat(_ZERO), pixels.splat(_ONE), pixels.splat(_TWO)
+        alpha_min, alpha_max = pixels.splat(ALPHA_MIN), pixels.splat(ALPHA_MAX)
         x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         ends = pixel_ends[tile]
         begin, end = tile_start[tile], tile_start[tile + 1]
@@ -94,41 +96,41 @@ def measure_removals(
             if has_target:
                 # slope · (pixel - center), by the record's t = SLOPE_X dx + SLOPE_Y dy.
                 slope_t = slopes[member, 0] / record[SLOPE_X]
-                along_t, along_y = simd.splat(-slope_t), simd.splat(slope_t * record[SLOPE_Y] - slopes[member, 1])
-            r, g, b = simd.splat(record[RED]), simd.splat(record[GREEN]), simd.splat(record[BLUE])
-            position_lanes = simd.splat_int(np.int32(position))
+                along_t, along_y = pixels.splat(-slope_t), pixels.splat(slope_t * record[SLOPE_Y] - slopes[member, 1])
+            r, g, b = pixels.splat(record[RED]), pixels.splat(record[GREEN]), pixels.splat(record[BLUE])
+            position_lanes = pixels.splat_int(np.int32(position))
             sum_weight, sum_squared, sum_change, sum_loss = zero, zero, zero, zero
             tilt_r, tilt_g, tilt_b, sum_lever = zero, zero, zero, zero
-            reached = np.int64(reached_masks[begin + position])
+            reached = blocks_of(np.int64(reached_masks[begin + position]))
             for part in range(PARTS):
                 shape = footprint(record, x0, y0, part)
                 todo = reached
                 while todo != 0:
                     chunk = simd.trailing_zeros(todo)
                     todo &= todo - 1
-                    if chunk_ends[chunk] <= position:
+                    if max(chunk_ends[chunk], chunk_ends[chunk + CHUNKS_OF_BLOCK - 1]) <= position:
                         continue
-                    at = chunk * CHUNK + part * simd.LANES
+                    at = chunk * CHUNK + part * pixels.LANES
                     t, dy, alpha = falloff(shape, chunk)
-                    alpha = simd.select(alpha < alpha_max, alpha, alpha_max)
-                    touches = (alpha >= alpha_min) & simd.less_int(position_lanes, simd.load_int(ends, at))
-                    alpha = simd.select(touches, alpha, zero)
+                    alpha = pixels.select(alpha < alpha_max, alpha, alpha_max)
+                    touches = (alpha >= alpha_min) & pixels.less_int(position_lanes, pixels.load_int(ends, at))
+                    alpha = pixels.select(touches, alpha, zero)
                     inverse_rest = one / (one - alpha)
-                    before = simd.load(current, at) * inverse_rest
-                    simd.store(current, at, before)
+                    before = pixels.load(current, at) * inverse_rest
+                    pixels.store(current, at, before)
                     weight = alpha * before
-                    behind = simd.load(behind_r, at), simd.load(behind_g, at), simd.load(behind_b, at)
+                    behind = pixels.load(behind_r, at), pixels.load(behind_g, at), pixels.load(behind_b, at)
                     step_r, step_g, step_b = r - behind[0], g - behind[1], b - behind[2]
-                    simd.store(behind_r, at, behind[0] + alpha * step_r)
-                    simd.store(behind_g, at, behind[1] + alpha * step_g)
-                    simd.store(behind_b, at, behind[2] + alpha * step_b)
+                    pixels.store(behind_r, at, behind[0] + alpha * step_r)
+                    pixels.store(behind_g, at, behind[1] + alpha * step_g)
+                    pixels.store(behind_b, at, behind[2] + alpha * step_b)
                     # The change is - weight * step.
                     squared_weight = weight * weight
                     change = squared_weight * (step_r * step_r + step_g * step_g + step_b * step_b)
                     loss = zero
                     if has_target:
-                        error_r, error_g = simd.load(residual_r, at), simd.load(residual_g, at)
-                        error_b = simd.load(residual_b, at)
+                        error_r, error_g = pixels.load(residual_r, at), pixels.load(residual_g, at)
+                        error_b = pixels.load(residual_b, at)
                         loss = two * weight * (step_r * error_r + step_g * error_g + step_b * error_b)
                         lever = weight * (along_t * t + along_y * dy)
                         tilt_r, tilt_g = tilt_r + lever * error_r, tilt_g + lever * error_g
@@ -136,14 +138,14 @@ def measure_removals(
                     sum_weight, sum_squared = sum_weight + weight, sum_squared + squared_weight
                     sum_change, sum_loss = sum_change + change, sum_loss + loss
             pair = pairs[begin + position]
-            sums[pair, WEIGHT] = simd.horizontal_sum(sum_weight)
-            sums[pair, SQUARED_WEIGHT] = simd.horizontal_sum(sum_squared)
-            sums[pair, CHANGE] = simd.horizontal_sum(sum_change)
-            sums[pair, LOSS] = sums[pair, CHANGE] - simd.horizontal_sum(sum_loss)
-            sums[pair, TILT_RED] = simd.horizontal_sum(tilt_r)
-            sums[pair, TILT_GREEN] = simd.horizontal_sum(tilt_g)
-            sums[pair, TILT_BLUE] = simd.horizontal_sum(tilt_b)
-            sums[pair, SQUARED_LEVER] = simd.horizontal_sum(sum_lever)
+            sums[pair, WEIGHT] = pixels.horizontal_sum(sum_weight)
+            sums[pair, SQUARED_WEIGHT] = pixels.horizontal_sum(sum_squared)
+            sums[pair, CHANGE] = pixels.horizontal_sum(sum_change)
+            sums[pair, LOSS] = sums[pair, CHANGE] - pixels.horizontal_sum(sum_loss)
+            sums[pair, TILT_RED] = pixels.horizontal_sum(tilt_r)
+            sums[pair, TILT_GREEN] = pixels.horizontal_sum(tilt_g)
+            sums[pair, TILT_BLUE] = pixels.horizontal_sum(tilt_b)
+            sums[pair, SQUARED_LEVER] = pixels.horizontal_sum(sum_lever)
 
 
 @njit(**PARALLEL)

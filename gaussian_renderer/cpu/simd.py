@@ -1,8 +1,10 @@
-"""Eight-lane vector values for Numba, through its public extension interface.
+"""Vector values of eight and sixteen lanes for Numba, through its public extension interface.
 
 The types map to LLVM's ``<8 x float>``, ``<8 x i32>`` and ``<8 x i1>``, which LLVM lowers to what the machine has:
-one AVX register, two SSE registers or two NEON registers. Only what the rasterizer needs is here;
-:mod:`gaussian_renderer.cpu.scalar` has the same for one lane.
+one AVX register, two SSE registers or two NEON registers; and to the same of sixteen lanes, for the registers of
+AVX-512. Only what the rasterizer needs is here; :mod:`gaussian_renderer.cpu.scalar` has the same for one lane.
+Operations take vectors of either length. Those that make vectors are here for eight lanes, and for sixteen in
+:mod:`gaussian_renderer.cpu.simd16`.
 Arithmetic carries no fast-math flags (:mod:`gsz.kernels` says why), and the rasterizer's guards rely on
 comparisons with NaN being false.
 """
@@ -28,77 +30,100 @@ from utils.kernels import SERIAL
 LANES = 8
 
 _FLOAT, _INT, _BIT, _BYTE, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(1), ir.IntType(8), ir.IntType(64)
-_FLOATS, _INTS, _BITS = (ir.VectorType(element, LANES) for element in (_FLOAT, _INT, _BIT))
 
 
 class _Vector(types.Type):
     """A Numba type that is one LLVM vector register."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name=name)
+    element: ir.Type
+
+    def __init__(self, name: str, lanes: int) -> None:
+        self.lanes = lanes
+        super().__init__(name=f"{name}x{lanes}")
+
+    @property
+    def llvm(self) -> ir.Type:
+        return ir.VectorType(self.element, self.lanes)
 
 
 class _Floats(_Vector):
-    pass
+    element = _FLOAT
 
 
 class _Ints(_Vector):
-    pass
+    element = _INT
 
 
 class _Mask(_Vector):
-    pass
+    element = _BIT
 
 
-f32x8, i32x8, mask8 = _Floats("f32x8"), _Ints("i32x8"), _Mask("mask8")
+_WIDTHS = (8, 16)
+FLOATS, INTS, MASKS = (
+    {lanes: kind(name, lanes) for lanes in _WIDTHS}
+    for kind, name in ((_Floats, "f32"), (_Ints, "i32"), (_Mask, "mask"))
+)
+"""The types, by the number of lanes."""
 
 
-def _register(numba_class: type, llvm_type: ir.Type) -> None:
+def _register(numba_class: type) -> None:
     class Model(models.PrimitiveModel):
         def __init__(self, manager: Any, numba_type: Any) -> None:
-            super().__init__(manager, numba_type, llvm_type)
+            super().__init__(manager, numba_type, numba_type.llvm)
 
     register_model(numba_class)(Model)
 
 
-_register(_Floats, _FLOATS)
-_register(_Ints, _INTS)
-_register(_Mask, _BITS)
+for _class in (_Floats, _Ints, _Mask):
+    _register(_class)
+
+
+def _ints(lanes: int, values: int | list[int]) -> Any:
+    """A constant vector of integers."""
+    return ir.Constant(ir.VectorType(_INT, lanes), values if isinstance(values, list) else [values] * lanes)
 
 
 def _broadcast(builder: Any, scalar: Any, vector_type: Any) -> Any:
     undefined = ir.Constant(vector_type, ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(_INT, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(_INTS, [0] * LANES))
+    return builder.shuffle_vector(first, undefined, _ints(vector_type.count, 0))
 
 
-@intrinsic
-def splat(typing_context, value):
-    """All eight lanes equal to a float32 scalar."""
-    if value != types.float32:
-        return None
-    return f32x8(types.float32), lambda context, builder, signature, args: _broadcast(builder, args[0], _FLOATS)
+def splat_of(lanes: int) -> Callable[..., Any]:
+    """See :data:`splat`."""
+    floats = FLOATS[lanes]
+
+    @intrinsic
+    def splat(typing_context, value):
+        if value != types.float32:
+            return None
+        return floats(types.float32), lambda context, builder, signature, args: _broadcast(
+            builder, args[0], floats.llvm
+        )
+
+    return splat
 
 
-@intrinsic
-def splat_int(typing_context, value):
-    """All eight lanes equal to an int32 scalar."""
-    return i32x8(types.int32), lambda context, builder, signature, args: _broadcast(builder, args[0], _INTS)
+def splat_int_of(lanes: int) -> Callable[..., Any]:
+    """See :data:`splat_int`."""
+    ints = INTS[lanes]
+
+    @intrinsic
+    def splat_int(typing_context, value):
+        return ints(types.int32), lambda context, builder, signature, args: _broadcast(builder, args[0], ints.llvm)
+
+    return splat_int
 
 
-def _constant(values: list[float]) -> Callable[..., Any]:
+def constant(values: list[float]) -> Callable[..., Any]:
+    """A function of a part of the lanes, of which there is one, that returns these."""
+    floats = FLOATS[len(values)]
+
     @intrinsic
     def operation(typing_context, part):
-        # All lanes are in part 0.
-        return f32x8(part), lambda context, builder, signature, args: ir.Constant(_FLOATS, values)
+        return floats(part), lambda context, builder, signature, args: ir.Constant(floats.llvm, values)
 
     return operation
-
-
-lane_numbers = _constant([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
-# Where the lanes of a chunk lie in its 4 x 2 pixels.
-lane_columns = _constant([0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0])
-lane_rows = _constant([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0])
 
 
 def _address(context: Any, builder: Any, signature: Any, args: Any, vector_type: Any) -> Any:
@@ -123,28 +148,23 @@ def _storer(vector_type: Any) -> Callable[..., Any]:
     return generate
 
 
-@intrinsic
-def load(typing_context, array, start):
-    """Eight floats of a contiguous one-dimensional float32 array, from ``start`` on. Bounds are the caller's duty."""
-    return f32x8(array, types.intp), _loader(_FLOATS)
+def load_of(vector: Any) -> Callable[..., Any]:
+    """See :data:`load`."""
 
+    @intrinsic
+    def load(typing_context, array, start):
+        return vector(array, types.intp), _loader(vector.llvm)
 
-@intrinsic
-def load_int(typing_context, array, start):
-    """Eight integers of a contiguous one-dimensional int32 array."""
-    return i32x8(array, types.intp), _loader(_INTS)
+    return load
 
 
 @intrinsic
 def store(typing_context, array, start, value):
-    """Write eight floats."""
-    return types.void(array, types.intp, f32x8), _storer(_FLOATS)
+    """Write all lanes to a contiguous one-dimensional array. Bounds are the caller's duty."""
+    return types.void(array, types.intp, value), _storer(value.llvm)
 
 
-@intrinsic
-def store_int(typing_context, array, start, value):
-    """Write eight integers."""
-    return types.void(array, types.intp, i32x8), _storer(_INTS)
+store_int = store
 
 
 def _row_addresses(context: Any, builder: Any, signature: Any, args: Any) -> list[Any]:
@@ -159,12 +179,12 @@ def gather(typing_context, array, rows, stride, offset):
     """Element ``offset`` of eight rows of ``stride`` elements, in a flat float32 array. ``rows`` is an int64 array."""
 
     def generate(context, builder, signature, args):
-        vector = ir.Constant(_FLOATS, ir.Undefined)
+        vector = ir.Constant(FLOATS[LANES].llvm, ir.Undefined)
         for lane, address in enumerate(_row_addresses(context, builder, signature, args)):
             vector = builder.insert_element(vector, builder.load(address), ir.Constant(_INT, lane))
         return vector
 
-    return f32x8(array, rows, types.intp, types.intp), generate
+    return FLOATS[LANES](array, rows, types.intp, types.intp), generate
 
 
 @intrinsic
@@ -176,7 +196,7 @@ def scatter(typing_context, array, rows, stride, offset, value):
             builder.store(builder.extract_element(args[4], ir.Constant(_INT, lane)), address)
         return context.get_dummy_value()
 
-    return types.void(array, rows, types.intp, types.intp, f32x8), generate
+    return types.void(array, rows, types.intp, types.intp, FLOATS[LANES]), generate
 
 
 @intrinsic
@@ -193,16 +213,19 @@ def prefetch(typing_context, array, start):
     return types.void(array, types.intp), generate
 
 
-def _binary(result: types.Type, operand: types.Type, build: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
+def _binary(results: dict[int, Any], build: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
+    """An operation on two vectors of one type."""
+
     @intrinsic
     def operation(typing_context, left, right):
-        return result(operand, operand), lambda context, builder, signature, args: build(builder, *args)
+        result = results[left.lanes]
+        return result(left, left), lambda context, builder, signature, args: build(builder, *args)
 
     return operation
 
 
 def _operator(
-    python_operator: Callable[..., Any], result: types.Type, operand: types.Type, build: Callable[[Any, Any, Any], Any]
+    python_operator: Callable[..., Any], result: Any, operand: Any, build: Callable[[Any, Any, Any], Any]
 ) -> None:
     """Define an operator of two vectors; of floats, also that of a vector and a float32 scalar."""
 
@@ -215,12 +238,12 @@ def _operator(
 
     def generate(context, builder, signature, args):
         vectors = [
-            _broadcast(builder, value, _FLOATS) if kind == types.float32 else value
+            _broadcast(builder, value, operand.llvm) if kind == types.float32 else value
             for kind, value in zip(signature.args, args, strict=True)
         ]
         return build(builder, *vectors)
 
-    kinds = [{operand}, {operand, types.float32}] if operand is f32x8 else [{operand}]
+    kinds = [{operand}, {operand, types.float32}] if isinstance(operand, _Floats) else [{operand}]
     for operands in ((operand, operand), (operand, types.float32), (types.float32, operand)):
         if set(operands) in kinds:
             lower_builtin(python_operator, *operands)(generate)
@@ -230,54 +253,54 @@ def _float_arithmetic(name: str) -> Callable[[Any, Any, Any], Any]:
     return lambda builder, x, y: getattr(builder, name)(x, y)
 
 
-def _multiplies_and_adds_at_once() -> bool:
-    """Whether the processor that kernels are compiled for has an instruction for it; all 64-bit ARMs have."""
-    if platform.machine().lower() in ("aarch64", "arm64"):
-        return True
+def has_feature(name: str) -> bool:
+    """Whether the processor that kernels are compiled for has one, in LLVM's words."""
     chosen = config.CPU_FEATURES
     if chosen is None:
         chosen = "" if config.CPU_NAME == "generic" else get_host_cpu_features().flatten()
-    return "+fma" in chosen.split(",")
+    return f"+{name}" in chosen.split(",")
 
 
-_FUSED = _multiplies_and_adds_at_once()
+# All 64-bit ARMs have an instruction for a product and a sum.
+_FUSED = platform.machine().lower() in ("aarch64", "arm64") or has_feature("fma")
 
 
 def _multiply_add(builder: Any, x: Any, y: Any, z: Any) -> Any:
     """``x * y + z``, rounded once where that is one instruction. Elsewhere it would be a call for every lane."""
     if not _FUSED:
         return builder.fadd(builder.fmul(x, y), z)
-    signature = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, signature, "llvm.fma.v8f32"), [x, y, z])
+    signature = ir.FunctionType(x.type, [x.type] * 3)
+    name = f"llvm.fma.v{x.type.count}f32"
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [x, y, z])
 
 
 def _float_comparison(symbol: str) -> Callable[[Any, Any, Any], Any]:
     return lambda builder, x, y: builder.fcmp_ordered(symbol, x, y)
 
 
-for _symbol, _name in (
-    (operator.add, "fadd"),
-    (operator.iadd, "fadd"),
-    (operator.sub, "fsub"),
-    (operator.mul, "fmul"),
-    (operator.truediv, "fdiv"),
-):
-    _operator(_symbol, f32x8, f32x8, _float_arithmetic(_name))
-for _symbol, _name in ((operator.ge, ">="), (operator.le, "<="), (operator.gt, ">"), (operator.lt, "<")):
-    _operator(_symbol, mask8, f32x8, _float_comparison(_name))
-for _symbol in (operator.and_, operator.iand):
-    _operator(_symbol, mask8, mask8, lambda builder, x, y: builder.and_(x, y))
+for _lanes in _WIDTHS:
+    for _symbol, _name in (
+        (operator.add, "fadd"),
+        (operator.iadd, "fadd"),
+        (operator.sub, "fsub"),
+        (operator.mul, "fmul"),
+        (operator.truediv, "fdiv"),
+    ):
+        _operator(_symbol, FLOATS[_lanes], FLOATS[_lanes], _float_arithmetic(_name))
+    for _symbol, _name in ((operator.ge, ">="), (operator.le, "<="), (operator.gt, ">"), (operator.lt, "<")):
+        _operator(_symbol, MASKS[_lanes], FLOATS[_lanes], _float_comparison(_name))
+    for _symbol in (operator.and_, operator.iand):
+        _operator(_symbol, MASKS[_lanes], MASKS[_lanes], lambda builder, x, y: builder.and_(x, y))
 
-less_int = _binary(mask8, i32x8, lambda builder, x, y: builder.icmp_signed("<", x, y))
-any_of = _binary(mask8, mask8, lambda builder, x, y: builder.or_(x, y))
-and_not = _binary(mask8, mask8, lambda builder, x, y: builder.and_(x, builder.not_(y)))
+less_int = _binary(MASKS, lambda builder, x, y: builder.icmp_signed("<", x, y))
+any_of = _binary(MASKS, lambda builder, x, y: builder.or_(x, y))
+and_not = _binary(MASKS, lambda builder, x, y: builder.and_(x, builder.not_(y)))
 
 
 @intrinsic
 def select(typing_context, mask, when_set, otherwise):
     """Lane by lane, ``when_set`` where the mask is set and ``otherwise`` elsewhere; floats or integers."""
-    kind = f32x8 if isinstance(when_set, _Floats) else i32x8
-    return kind(mask8, kind, kind), lambda context, builder, signature, args: builder.select(*args)
+    return when_set(mask, when_set, when_set), lambda context, builder, signature, args: builder.select(*args)
 
 
 @intrinsic
@@ -285,9 +308,10 @@ def any_lane(typing_context, mask):
     """Whether any lane of a mask is set."""
 
     def generate(context, builder, signature, args):
-        return builder.icmp_unsigned("!=", builder.bitcast(args[0], _BYTE), ir.Constant(_BYTE, 0))
+        bits = ir.IntType(mask.lanes)
+        return builder.icmp_unsigned("!=", builder.bitcast(args[0], bits), ir.Constant(bits, 0))
 
-    return types.boolean(mask8), generate
+    return types.boolean(mask), generate
 
 
 @intrinsic
@@ -295,9 +319,9 @@ def mask_bits(typing_context, mask):
     """A mask as an integer, lane 0 in the lowest bit."""
 
     def generate(context, builder, signature, args):
-        return builder.zext(builder.bitcast(args[0], _BYTE), _INT64)
+        return builder.zext(builder.bitcast(args[0], ir.IntType(mask.lanes)), _INT64)
 
-    return types.int64(mask8), generate
+    return types.int64(mask), generate
 
 
 def _unary(name: str) -> Callable[..., Any]:
@@ -305,14 +329,14 @@ def _unary(name: str) -> Callable[..., Any]:
 
     @intrinsic
     def operation(typing_context, value):
-        return f32x8(f32x8), lambda context, builder, signature, args: _call(builder, name, args[0])
+        return value(value), lambda context, builder, signature, args: _call(builder, name, args[0])
 
     return operation
 
 
 def _call(builder: Any, name: str, value: Any) -> Any:
-    signature = ir.FunctionType(_FLOATS, [_FLOATS])
-    return builder.call(cgutils.get_or_insert_function(builder.module, signature, f"llvm.{name}.v8f32"), [value])
+    signature, name = ir.FunctionType(value.type, [value.type]), f"llvm.{name}.v{value.type.count}f32"
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [value])
 
 
 square_root, absolute, floor, ceil = _unary("sqrt"), _unary("fabs"), _unary("floor"), _unary("ceil")
@@ -321,7 +345,7 @@ square_root, absolute, floor, ceil = _unary("sqrt"), _unary("fabs"), _unary("flo
 @intrinsic
 def multiply_add(typing_context, left, right, summand):
     """``left * right + summand``; rounded once where that is one instruction."""
-    return f32x8(f32x8, f32x8, f32x8), lambda context, builder, signature, args: _multiply_add(builder, *args)
+    return left(left, left, left), lambda context, builder, signature, args: _multiply_add(builder, *args)
 
 
 @intrinsic
@@ -331,13 +355,14 @@ def subtract_product(typing_context, minuend, left, right):
     def generate(context, builder, signature, args):
         return _multiply_add(builder, builder.fneg(args[1]), args[2], args[0])
 
-    return f32x8(f32x8, f32x8, f32x8), generate
+    return left(left, left, left), generate
 
 
 @intrinsic
 def to_int(typing_context, value):
     """The whole number towards zero, for lanes within the range of int32."""
-    return i32x8(f32x8), lambda context, builder, signature, args: builder.fptosi(args[0], _INTS)
+    ints = INTS[value.lanes]
+    return ints(value), lambda context, builder, signature, args: builder.fptosi(args[0], ints.llvm)
 
 
 @intrinsic
@@ -353,27 +378,28 @@ def trailing_zeros(typing_context, value):
 
 @intrinsic
 def horizontal_sum(typing_context, value):
-    """The sum of the eight lanes, always added in the same order (halves, quarters, pairs)."""
+    """The sum of the lanes, always added in the same order (halves, quarters, pairs)."""
 
     def generate(context, builder, signature, args):
-        vector, width = args[0], LANES
-        while width > 1:
-            width //= 2
-            undefined = ir.Constant(vector.type, ir.Undefined)
-            halves = [
-                builder.shuffle_vector(
-                    vector, undefined, ir.Constant(ir.VectorType(_INT, width), list(range(start, start + width)))
-                )
-                for start in (0, width)
-            ]
-            vector = builder.fadd(*halves)
-        return builder.extract_element(vector, ir.Constant(_INT, 0))
+        return builder.extract_element(_sum_of_parts(builder, args[0], 1), ir.Constant(_INT, 0))
 
-    return types.float32(f32x8), generate
+    return types.float32(value), generate
+
+
+def _sum_of_parts(builder: Any, vector: Any, lanes: int) -> Any:
+    """A vector is halved, and the halves are added, until it has no more than so many lanes."""
+    while vector.type.count > lanes:
+        width, undefined = vector.type.count // 2, ir.Constant(vector.type, ir.Undefined)
+        halves = [
+            builder.shuffle_vector(vector, undefined, _ints(width, list(range(start, start + width))))
+            for start in (0, width)
+        ]
+        vector = builder.fadd(*halves)
+    return vector
 
 
 def _shuffled(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
-    return builder.shuffle_vector(left, right, ir.Constant(_INTS, lanes))
+    return builder.shuffle_vector(left, right, _ints(LANES, lanes))
 
 
 _TRANSPOSITION = (
@@ -390,7 +416,7 @@ def store_sums(typing_context, array, start, a, b, c, d, e, f, g, h):
 
     def generate(context, builder, signature, args):
         # Each round adds two vectors into one: of pairs, then of quarters, then of halves.
-        vectors = list(args[2:])
+        vectors = [_sum_of_parts(builder, vector, LANES) for vector in args[2:]]
         for first, second in _TRANSPOSITION:
             vectors = [
                 builder.fadd(_shuffled(builder, left, right, first), _shuffled(builder, left, right, second))
@@ -398,8 +424,8 @@ def store_sums(typing_context, array, start, a, b, c, d, e, f, g, h):
             ]
         return store_vector(context, builder, signature, [*args[:2], vectors[0]])
 
-    store_vector = _storer(_FLOATS)
-    return types.void(array, types.intp, *[f32x8] * 8), generate
+    store_vector = _storer(FLOATS[LANES].llvm)
+    return types.void(array, types.intp, *[a] * 8), generate
 
 
 def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
@@ -417,7 +443,7 @@ def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
 
 def _row_vectors(context: Any, builder: Any, signature: Any, args: Any) -> list[Any]:
     addresses = _row_addresses(context, builder, signature, args)
-    return [builder.bitcast(address, _FLOATS.as_pointer()) for address in addresses]
+    return [builder.bitcast(address, FLOATS[LANES].llvm.as_pointer()) for address in addresses]
 
 
 @intrinsic
@@ -432,7 +458,7 @@ def transpose_in(typing_context, array, rows, stride, offset, target, start):
         target = context.make_array(signature.args[4])(context, builder, args[4])
         for number, vector in enumerate(_transposed(builder, vectors)):
             place = builder.add(args[5], ir.Constant(_INT64, number * LANES))
-            address = builder.bitcast(builder.gep(target.data, [place]), _FLOATS.as_pointer())
+            address = builder.bitcast(builder.gep(target.data, [place]), FLOATS[LANES].llvm.as_pointer())
             builder.store(vector, address, align=4)
         return context.get_dummy_value()
 
@@ -448,7 +474,7 @@ def transpose_out(typing_context, array, rows, stride, offset, source, start):
         vectors = []
         for number in range(LANES):
             place = builder.add(args[5], ir.Constant(_INT64, number * LANES))
-            address = builder.bitcast(builder.gep(source.data, [place]), _FLOATS.as_pointer())
+            address = builder.bitcast(builder.gep(source.data, [place]), FLOATS[LANES].llvm.as_pointer())
             vectors.append(builder.load(address))
             vectors[-1].align = 4
         rows = _row_vectors(context, builder, signature, args)
@@ -473,23 +499,25 @@ _LOG2_E_REST = math.log2(math.e) - _LOG2_E
 _SQRT_HALF_BITS = int(np.float32(math.sqrt(0.5)).view(np.int32))
 
 
-def _constants(number: float) -> Any:
-    return ir.Constant(_FLOATS, [number] * LANES)
+def _like(vector: Any, number: float) -> Any:
+    """As long a vector, of one constant."""
+    return ir.Constant(vector.type, [number] * vector.type.count)
 
 
 def _clamped(builder: Any, value: Any, low: float, high: float) -> Any:
     """Lanes that are not numbers become ``high``."""
-    value = builder.select(builder.fcmp_ordered("<", value, _constants(high)), value, _constants(high))
-    return builder.select(builder.fcmp_ordered(">", value, _constants(low)), value, _constants(low))
+    value = builder.select(builder.fcmp_ordered("<", value, _like(value, high)), value, _like(value, high))
+    return builder.select(builder.fcmp_ordered(">", value, _like(value, low)), value, _like(value, low))
 
 
 def _power_of_two(builder: Any, whole: Any, fraction: Any) -> Any:
     """2 to the sum: a polynomial, and the whole number added to the exponent's bits."""
-    power = _constants(_EXP2_POLYNOMIAL[0])
+    power = _like(fraction, _EXP2_POLYNOMIAL[0])
     for coefficient in _EXP2_POLYNOMIAL[1:]:
-        power = _multiply_add(builder, power, fraction, _constants(coefficient))
-    shifted = builder.shl(builder.fptosi(whole, _INTS), ir.Constant(_INTS, [23] * LANES))
-    return builder.bitcast(builder.add(builder.bitcast(power, _INTS), shifted), _FLOATS)
+        power = _multiply_add(builder, power, fraction, _like(fraction, coefficient))
+    lanes = fraction.type.count
+    shifted = builder.shl(builder.fptosi(whole, INTS[lanes].llvm), _ints(lanes, 23))
+    return builder.bitcast(builder.add(builder.bitcast(power, INTS[lanes].llvm), shifted), fraction.type)
 
 
 @intrinsic
@@ -501,7 +529,7 @@ def exp2(typing_context, value):
         whole = _call(builder, "rint", args[0])
         return _power_of_two(builder, whole, builder.fsub(args[0], whole))
 
-    return f32x8(f32x8), generate
+    return value(value), generate
 
 
 @intrinsic
@@ -510,12 +538,12 @@ def exp(typing_context, value):
 
     def generate(context, builder, signature, args):
         value = _clamped(builder, args[0], -87.0, 88.0)
-        whole = _call(builder, "rint", builder.fmul(value, _constants(_LOG2_E)))
+        whole = _call(builder, "rint", builder.fmul(value, _like(value, _LOG2_E)))
         # The second part of log2(e) is what float32 leaves of it.
-        fraction = _multiply_add(builder, value, _constants(_LOG2_E), builder.fneg(whole))
-        return _power_of_two(builder, whole, _multiply_add(builder, value, _constants(_LOG2_E_REST), fraction))
+        fraction = _multiply_add(builder, value, _like(value, _LOG2_E), builder.fneg(whole))
+        return _power_of_two(builder, whole, _multiply_add(builder, value, _like(value, _LOG2_E_REST), fraction))
 
-    return f32x8(f32x8), generate
+    return value(value), generate
 
 
 @intrinsic
@@ -526,19 +554,33 @@ def log2(typing_context, value):
     """
 
     def generate(context, builder, signature, args):
-        bits = builder.bitcast(args[0], _INTS)
-        exponent = builder.ashr(
-            builder.sub(bits, ir.Constant(_INTS, [_SQRT_HALF_BITS] * LANES)), ir.Constant(_INTS, [23] * LANES)
-        )
-        mantissa = builder.bitcast(builder.sub(bits, builder.shl(exponent, ir.Constant(_INTS, [23] * LANES))), _FLOATS)
-        t = builder.fdiv(builder.fsub(mantissa, _constants(1.0)), builder.fadd(mantissa, _constants(1.0)))
+        floats, ints, lanes = value.llvm, INTS[value.lanes].llvm, value.lanes
+        bits = builder.bitcast(args[0], ints)
+        exponent = builder.ashr(builder.sub(bits, _ints(lanes, _SQRT_HALF_BITS)), _ints(lanes, 23))
+        mantissa = builder.bitcast(builder.sub(bits, builder.shl(exponent, _ints(lanes, 23))), floats)
+        one = _like(mantissa, 1.0)
+        t = builder.fdiv(builder.fsub(mantissa, one), builder.fadd(mantissa, one))
         squared = builder.fmul(t, t)
-        series = _constants(2 / math.log(2) / 9)
+        series = _like(t, 2 / math.log(2) / 9)
         for power in (7, 5, 3, 1):
-            series = _multiply_add(builder, series, squared, _constants(2 / math.log(2) / power))
-        return _multiply_add(builder, t, series, builder.sitofp(exponent, _FLOATS))
+            series = _multiply_add(builder, series, squared, _like(t, 2 / math.log(2) / power))
+        return _multiply_add(builder, t, series, builder.sitofp(exponent, floats))
 
-    return f32x8(f32x8), generate
+    return value(value), generate
+
+
+splat = splat_of(LANES)
+"""All lanes equal to a float32 scalar."""
+splat_int = splat_int_of(LANES)
+"""All lanes equal to an int32 scalar."""
+load = load_of(FLOATS[LANES])
+"""As many floats of a contiguous one-dimensional float32 array, from an index on. Bounds are the caller's duty."""
+load_int = load_of(INTS[LANES])
+"""The same of integers of an int32 array."""
+lane_numbers = constant([float(lane) for lane in range(LANES)])
+lane_columns = constant([float(lane % 4) for lane in range(LANES)])
+"""Where the lanes lie in pixels that are four wide."""
+lane_rows = constant([float(lane // 4) for lane in range(LANES)])
 
 
 @njit(**SERIAL)

@@ -15,7 +15,7 @@ from torch import Tensor
 from gsz.native import gpu_kernels as kernels
 from gsz.native.price import Priced, Prices
 from gsz.native.steps import Steps
-from gsz.native.symbols import AXIS_ORDERS, KINDS, TURNS, padded_thresholds
+from gsz.native.symbols import AXIS_ORDERS, KINDS, TURNS
 from gsz.splats import Splats
 from gsz.warp_launch import array, on_stream_of
 
@@ -38,7 +38,7 @@ class GpuSteps:
         self.tables = tables = kernels.GridTables()
         tables.center, tables.radius, tables.per_radius = wp.vec3d(*steps.center), steps.radius, 1 / steps.radius
         tables.mean_step, tables.per_mean_step = 2.0**-steps.mean_bits, 2.0**steps.mean_bits
-        tables.thresholds = _table(padded_thresholds(steps), wp.float32, device)
+        tables.thresholds = _table(steps.padded_thresholds, wp.float32, device)
         tables.opacity_logits = _table(steps.opacity_logits, wp.float32, device)
         tables.covered = _table(steps.covered, wp.int32, device)
         tables.scale_pivot = steps.scale_pivot

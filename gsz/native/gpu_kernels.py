@@ -62,7 +62,7 @@ class GridTables:
     """A grid: the attributes of :class:`gsz.native.steps.Steps` and what is made of them.
 
     Attributes:
-        thresholds: ``(255,)``; see :func:`gsz.native.symbols.padded_thresholds`.
+        thresholds: ``(255,)``; see :attr:`gsz.native.steps.Steps.padded_thresholds`.
         pivots, ranges: of rotations, DC and harmonics.
         kinds, orders, turns: :data:`gsz.native.symbols.KINDS`, ``AXIS_ORDERS`` and ``TURNS``.
         sh_rounding: what is added to magnitudes before their fraction is cut off.

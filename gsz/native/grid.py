@@ -179,7 +179,7 @@ class GszGrid(LayeredGrid):
         codec = self._codec if self._learned is None else self._learned.codec
         return () if codec is None else codec.octaves
 
-    def pay(self, splats: Splats, weight: float, count: int | None = None) -> Tensor:
+    def pay(self, splats: Splats, weight: float, count: int | None = None, counted: bool = True) -> Tensor:
         """See :class:`gsz.contract.Grid`; at least one Gaussian."""
         if self._rate is None or not self._rate.fits(splats):
             self._take_statistics(splats)
@@ -187,7 +187,7 @@ class GszGrid(LayeredGrid):
         if self._learned is not None:
             self._learned.pay(weight, len(splats))
         finenesses = None if self._snapped is None else self._snapped.finenesses(splats)
-        return self._rate.pay(splats, weight, len(splats) if count is None else count, finenesses)
+        return self._rate.pay(splats, weight, len(splats) if count is None else count, finenesses, counted)
 
     def _take_statistics(self, splats: Splats) -> None:
         from gsz.native.rate import RateModel

@@ -33,7 +33,7 @@ _ZERO, _ONE, _TWO, _THREE = f32(0), f32(1), f32(2), f32(3)
 @kernel
 def pay_harmonics(
     harmonics, fineness, per_unit, rounding, few, lines, width, kinds, coefficients, weight, scratch, places, found,
-    lines_found, d_harmonics,
+    lines_found, counted, d_harmonics,
 ):  # fmt: skip
     """Class by class: Gaussians of class 0 have nothing to pay for and feel no pull.
 
@@ -47,9 +47,10 @@ def pay_harmonics(
         scratch: ``(SCRATCH,)`` float32.
         places: ``(COEFFICIENTS,)`` int32 scratch memory.
         found, lines_found: ``(COEFFICIENTS,)`` int64, and the same memory as float32.
+        counted: whether bits are asked for.
 
     Returns:
-        The bits.
+        The bits, or 0.
     """
     most, last = f32(len(kinds) - 1), f32(width - 1)
     for k in range(COEFFICIENTS):
@@ -67,31 +68,29 @@ def pay_harmonics(
             row = at(i * coefficients)
             scales = per_unit[fineness[first + i]]
             kind = kinds[_magnitudes(scratch, row, scales[0], scales[1], scales[2], rounding, most, coefficients)]
-            for color in range(3):
-                source = at(color * _SPACE) + row
-                table = 3 * kind + color
-                if kind == 0:
-                    for k in range(COEFFICIENTS):
-                        scratch[at(_PULLS) + source + at(k)] = _ZERO
-                elif kind <= SMALL_CLASS:
-                    _pay_few(scratch, source, scales[color], few, at(2 * FEW * table))
-                else:
-                    scale = scales[color]
+            table = at(3 * kind)
+            if kind == 0:
+                for k in range(COEFFICIENTS):
+                    u = at(_PULLS) + row + at(k)
+                    scratch[u], scratch[at(_SPACE) + u], scratch[at(2 * _SPACE) + u] = _ZERO, _ZERO, _ZERO
+            elif kind <= SMALL_CLASS:
+                _pull_few(scratch, row, scales[0], scales[1], scales[2], few, at(2 * FEW) * table)
+                if counted:
+                    _count_few(scratch, row, scales[0], scales[1], scales[2], few, at(2 * FEW) * table)
+            else:
+                for color in range(3):
+                    source, scale = at(color * _SPACE) + row, scales[color]
                     for k in range(COEFFICIENTS):
                         size = abs(scratch[source + at(k)] * scale)
                         # At the end of a table the cost is that of its last entry, and level.
-                        places[at(k)] = width * table + np.int32(size if size < last else last)
+                        places[at(k)] = width * np.int32(3 * kind + color) + np.int32(size if size < last else last)
                     for k in range(COEFFICIENTS):
                         found[at(k)] = lines[at(places[at(k)])]
                     for k in range(COEFFICIENTS):
-                        _pay(
-                            scratch,
-                            source + at(k),
-                            at(_SUMS) + at(k),
-                            lines_found[at(2) * at(k)],
-                            lines_found[at(2) * at(k) + at(1)],
-                            scale,
-                        )
+                        _note(scratch, source + at(k), lines_found[at(2) * at(k) + at(1)] * scale)
+                    if counted:
+                        for k in range(COEFFICIENTS):
+                            _count(scratch, source + at(k), k, lines_found[at(2) * at(k)])
         for t in range(rows * coefficients):
             u = at(t)
             j = begin + at(3) * u
@@ -122,27 +121,51 @@ def _magnitudes(scratch, row, y_scale, co_scale, cg_scale, rounding, most, coeff
 
 
 @inline
-def _pay_few(scratch, source, scale, few, table):
-    """All coefficients of a color of a Gaussian, of which none is on another than the first lines."""
-    zero_at_0, slope_0 = few[table], few[table + at(1)]
-    zero_at_1, slope_1 = few[table + at(2)], few[table + at(3)]
-    zero_at_2, slope_2 = few[table + at(4)], few[table + at(5)]
-    zero_at_3, slope_3 = few[table + at(6)], few[table + at(7)]
+def _pull_few(scratch, row, y_scale, co_scale, cg_scale, few, table):
+    """The gradient by the coefficients of a Gaussian, of which none is on another than the first lines."""
+    co_table, cg_table = table + at(2 * FEW), table + at(4 * FEW)
+    y_0, y_1, y_2, y_3 = few[table + at(1)], few[table + at(3)], few[table + at(5)], few[table + at(7)]
+    co_0, co_1, co_2 = few[co_table + at(1)], few[co_table + at(3)], few[co_table + at(5)]
+    cg_0, cg_1, cg_2 = few[cg_table + at(1)], few[cg_table + at(3)], few[cg_table + at(5)]
+    co_3, cg_3 = few[co_table + at(7)], few[cg_table + at(7)]
     for k in range(COEFFICIENTS):
-        size = abs(scratch[source + at(k)] * scale)
-        at_zero = zero_at_1 if size >= _ONE else zero_at_0
-        at_zero = zero_at_2 if size >= _TWO else at_zero
-        at_zero = zero_at_3 if size >= _THREE else at_zero
-        slope = slope_1 if size >= _ONE else slope_0
-        slope = slope_2 if size >= _TWO else slope
-        slope = slope_3 if size >= _THREE else slope
-        _pay(scratch, source + at(k), at(_SUMS) + at(k), at_zero, slope, scale)
+        u = row + at(k)
+        y, co, cg = scratch[u], scratch[at(_SPACE) + u], scratch[at(2 * _SPACE) + u]
+        _note(scratch, u, _of_four(abs(y * y_scale), y_0, y_1, y_2, y_3) * y_scale)
+        _note(scratch, at(_SPACE) + u, _of_four(abs(co * co_scale), co_0, co_1, co_2, co_3) * co_scale)
+        _note(scratch, at(2 * _SPACE) + u, _of_four(abs(cg * cg_scale), cg_0, cg_1, cg_2, cg_3) * cg_scale)
 
 
 @inline
-def _pay(scratch, source, total, at_zero, slope, scale):
-    """What one coefficient costs is added to ``total``, and its pull is noted."""
-    value = scratch[source]
-    pull = slope * scale
-    scratch[total] += at_zero + pull * abs(value)
-    scratch[at(_PULLS) + source] = pull if value > _ZERO else -pull
+def _count_few(scratch, row, y_scale, co_scale, cg_scale, few, table):
+    """What the coefficients cost that :func:`_pull_few` was for."""
+    co_table, cg_table = table + at(2 * FEW), table + at(4 * FEW)
+    y_0, y_1, y_2, y_3 = few[table], few[table + at(2)], few[table + at(4)], few[table + at(6)]
+    co_0, co_1, co_2 = few[co_table], few[co_table + at(2)], few[co_table + at(4)]
+    cg_0, cg_1, cg_2 = few[cg_table], few[cg_table + at(2)], few[cg_table + at(4)]
+    co_3, cg_3 = few[co_table + at(6)], few[cg_table + at(6)]
+    for k in range(COEFFICIENTS):
+        u = row + at(k)
+        y, co, cg = scratch[u], scratch[at(_SPACE) + u], scratch[at(2 * _SPACE) + u]
+        _count(scratch, u, k, _of_four(abs(y * y_scale), y_0, y_1, y_2, y_3))
+        _count(scratch, at(_SPACE) + u, k, _of_four(abs(co * co_scale), co_0, co_1, co_2, co_3))
+        _count(scratch, at(2 * _SPACE) + u, k, _of_four(abs(cg * cg_scale), cg_0, cg_1, cg_2, cg_3))
+
+
+@inline
+def _of_four(size, below_1, below_2, below_3, above):
+    found = below_2 if size >= _ONE else below_1
+    found = below_3 if size >= _TWO else found
+    return above if size >= _THREE else found
+
+
+@inline
+def _note(scratch, source, pull):
+    """The gradient by a coefficient, of this size."""
+    scratch[at(_PULLS) + source] = pull if scratch[source] > _ZERO else -pull
+
+
+@inline
+def _count(scratch, source, k, at_zero):
+    """What a coefficient costs is added to the sums, after its gradient was noted."""
+    scratch[at(_SUMS) + at(k)] += at_zero + scratch[at(_PULLS) + source] * scratch[source]

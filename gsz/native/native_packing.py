@@ -305,9 +305,9 @@ def _shapes(scale, gap, thin, levels, rules, opacities, scales, fineness):
             scales[at(3) * i] = _cut_off(first)
             scales[at(3) * i + at(1)] = _cut_off(second)
             scales[at(3) * i + at(2)] = _cut_off(((second + 1) >> 1) - thin[i])
-        find_fineness(0, at(begin), rows, scales, opacities, rules, fineness.rotations)
-        find_fineness(1, at(begin), rows, scales, opacities, rules, fineness.dc)
-        find_fineness(2, at(begin), rows, scales, opacities, rules, fineness.sh)
+        find_fineness(0, at(begin), rows, scales, opacities, rules.pivots, rules.ranges, fineness.rotations)
+        find_fineness(1, at(begin), rows, scales, opacities, rules.pivots, rules.ranges, fineness.dc)
+        find_fineness(2, at(begin), rows, scales, opacities, rules.pivots, rules.ranges, fineness.sh)
 
 
 @inline

@@ -100,20 +100,28 @@ class Prices:
         self.sh_kinds = np.minimum(lengths, len(sh_costs) - 1).astype(np.int32)
 
     def pay(
-        self, splats: Priced, weight: float, gradients: Priced, fineness: Finenesses | None = None
+        self,
+        splats: Priced,
+        weight: float,
+        gradients: Priced,
+        fineness: Finenesses | None = None,
+        counted: bool = True,
     ) -> tuple[float, float]:
         """What harmonics cost, and what all else does, in bits; ``weight`` times their gradient is added to others.
 
         Args:
             fineness: of the Gaussians, where it is known.
+            counted: whether bits are asked for; they are 0 otherwise.
         """
         if fineness is None:
             fineness = finenesses(splats.log_scales, splats.opacity_logits, self.steps)
-        return self._pay_harmonics(splats, weight, gradients, fineness.sh), self._pay_shapes(
-            splats, weight, gradients, fineness.dc
+        return self._pay_harmonics(splats, weight, gradients, fineness.sh, counted), self._pay_shapes(
+            splats, weight, gradients, fineness.dc, counted
         )
 
-    def _pay_shapes(self, splats: Priced, weight: float, gradients: Priced, fineness: np.ndarray) -> float:
+    def _pay_shapes(
+        self, splats: Priced, weight: float, gradients: Priced, fineness: np.ndarray, counted: bool
+    ) -> float:
         found, sums = np.empty(COLUMNS * ROWS, np.int64), np.zeros(ROWS)
         pay_shapes(
             splats.opacity_logits.reshape(-1),
@@ -133,6 +141,7 @@ class Prices:
             np.empty(SCRATCH_ROWS * ROWS, np.float32),
             found,
             found.view(np.float32),
+            counted,
             sums,
             gradients.opacity_logits.reshape(-1),
             gradients.log_scales.reshape(-1),
@@ -140,7 +149,9 @@ class Prices:
         )
         return sum(sums.tolist())
 
-    def _pay_harmonics(self, splats: Priced, weight: float, gradients: Priced, fineness: np.ndarray) -> float:
+    def _pay_harmonics(
+        self, splats: Priced, weight: float, gradients: Priced, fineness: np.ndarray, counted: bool
+    ) -> float:
         found = np.empty(COEFFICIENTS, np.int64)
         return pay_harmonics(
             splats.sh_rest.reshape(-1),
@@ -157,6 +168,7 @@ class Prices:
             np.empty(COEFFICIENTS, np.int32),
             found,
             found.view(np.float32),
+            counted,
             gradients.sh_rest.reshape(-1),
         )
 

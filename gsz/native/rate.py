@@ -116,7 +116,9 @@ class RateModel:
         bits = self._pay(_priced(splats.map(Tensor.detach)), 1.0, gradients)
         return _WithGradient.apply(bits + self._constant, gradients, *_priced(splats))
 
-    def pay(self, splats: Splats, weight: float, count: int, finenesses: Finenesses | None = None) -> Tensor:
+    def pay(
+        self, splats: Splats, weight: float, count: int, finenesses: Finenesses | None = None, counted: bool = True
+    ) -> Tensor:
         """See :meth:`gsz.contract.Grid.pay`.
 
         Args:
@@ -128,13 +130,20 @@ class RateModel:
         gradients = Priced(*(leaf.grad for leaf in leaves))
         values = Priced(*(leaf.detach() for leaf in leaves))
         first, others = slice(0, count), slice(count, len(splats))
-        bits = self._pay(values.rows(first), weight, gradients.rows(first), _rows(finenesses, first)) + self._constant
-        if count < len(splats):
+        bits = self._pay(values.rows(first), weight, gradients.rows(first), _rows(finenesses, first), counted)
+        if counted and count < len(splats):
             bits += self._pay(values.rows(others), 0.0, gradients.rows(others), _rows(finenesses, others))
-        return bits
+        return bits + self._constant
 
-    def _pay(self, values: Priced, weight: float, gradients: Priced, finenesses: Finenesses | None = None) -> Tensor:
-        """What a model of tensors costs; ``weight`` times the gradient is added to others."""
+    def _pay(
+        self,
+        values: Priced,
+        weight: float,
+        gradients: Priced,
+        finenesses: Finenesses | None = None,
+        counted: bool = True,
+    ) -> Tensor:
+        """What a model of tensors costs, if that is ``counted``; ``weight`` times the gradient is added to others."""
         count = len(values.log_scales)
         if self._prices_there is not None:
             return self._prices_there.pay(values, weight, gradients).sum(dtype=torch.float64).float()
@@ -142,7 +151,8 @@ class RateModel:
         arrays, into = (Priced(*(tensor.numpy() for tensor in each)) for each in (here, sums))
 
         def of_rows(rows: slice) -> float:
-            return sum(self._prices.pay(arrays.rows(rows), weight, into.rows(rows), _rows(finenesses, rows)))
+            known = _rows(finenesses, rows)
+            return sum(self._prices.pay(arrays.rows(rows), weight, into.rows(rows), known, counted))
 
         bits = sum(in_threads(of_rows, count))
         for gradient, tensor in zip(gradients, sums, strict=True):
@@ -178,7 +188,7 @@ def _columns(steps: Steps, model: Splats, dc_fineness: np.ndarray) -> Tensor:
 
 
 def _rows(finenesses: Finenesses | None, rows: slice) -> Finenesses | None:
-    return None if finenesses is None else Finenesses(*(array[rows] for array in finenesses))
+    return None if finenesses is None else finenesses.rows(rows)
 
 
 def _priced(splats: Splats) -> Priced:

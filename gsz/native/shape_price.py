@@ -77,9 +77,9 @@ def _power(log_scale, pivot):
 @kernel
 def pay_shapes(
     logits, log_scales, colors, fineness, opacity_levels, pivot, per_power, dc_per_unit, lows, lasts, begins, lines,
-    weight, entries, values, lines_of_columns, found, sums, d_logits, d_log_scales, d_colors,
+    weight, entries, values, lines_of_columns, found, counted, sums, d_logits, d_log_scales, d_colors,
 ):  # fmt: skip
-    """Add bits to ``sums``, and ``weight`` times their gradient to the others.
+    """Add bits to ``sums``, if they are ``counted``, and ``weight`` times their gradient to the others.
 
     Args:
         logits, log_scales, colors: flat float32.
@@ -146,7 +146,7 @@ def pay_shapes(
             for t in range(rows):
                 u = at(column * ROWS) + at(t)
                 lines_of_columns[u] = lines[entries[u]]
-        for column in range(COLUMNS):
+        for column in range(COLUMNS if counted else 0):
             for t in range(rows):
                 u = at(column * ROWS) + at(t)
                 sums[at(t)] += found[at(2) * u] + found[at(2) * u + at(1)] * values[u]

@@ -6,10 +6,11 @@ import os
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 ResultT = TypeVar("ResultT")
 
-ROWS_AT_ONCE = 1 << 14
+ROWS_AT_ONCE = 1 << 15
 """So many Gaussians are worth a thread's while, and what is computed on their way fits a processor's cache."""
 
 
@@ -34,40 +35,45 @@ class Snapped:
 
     Args:
         splats: a model of tensors.
-        finenesses: of some of its rows, and of the next ones.
+        finenesses: of its Gaussians, where they are known.
     """
 
-    def __init__(self, splats: Splats, finenesses: list[symbols.Finenesses]):
+    def __init__(self, splats: Splats, finenesses: symbols.Finenesses | None):
         self._tensors = [(weakref.ref(tensor), tensor._version) for tensor in _of_fineness(splats)]
         self._finenesses = finenesses
 
     def finenesses(self, splats: Splats) -> symbols.Finenesses | None:
         """Of all Gaussians, if this is the model."""
         tensors = zip(self._tensors, _of_fineness(splats), strict=True)
-        if not self._finenesses or not all(
-            known() is tensor and version == tensor._version for (known, version), tensor in tensors
-        ):
-            return None
-        return symbols.Finenesses(*map(np.concatenate, zip(*self._finenesses, strict=True)))
+        is_the_model = all(known() is tensor and version == tensor._version for (known, version), tensor in tensors)
+        return self._finenesses if is_the_model else None
 
 
 class Workspace:
-    """The memory of a snapped model, which serves the next one when nobody has it any more.
+    """Memory that serves again, a step after the other.
 
     The system clears new memory before it hands it out, page by page. That takes longer than the rounding.
     """
 
     def __init__(self) -> None:
         self._arrays: list[np.ndarray] = []
+        self._symbols: list[symbols.Symbols] = []
 
     def blank_model(self, count: int, sh_degree: int) -> Splats:
-        """A model whose values are yet to be filled in."""
+        """A model whose values are yet to be filled in, in the memory of the last one when nobody has it any more."""
         shapes = list(parameter_shapes(count, sh_degree).values())
         # A tensor or a view of an array keeps a reference to it; one is the list's, and one that of the argument.
         in_use = any(sys.getrefcount(self._arrays[place]) > 2 for place in range(len(self._arrays)))
         if in_use or [array.shape for array in self._arrays] != shapes:
             self._arrays = [np.empty(shape, np.float32) for shape in shapes]
         return Splats(*self._arrays)
+
+    @contextmanager
+    def blank_symbols(self, count: int) -> Iterator[symbols.Symbols]:
+        """Symbols of at most :data:`ROWS_AT_ONCE` Gaussians without harmonics, for one thread at a time."""
+        lent = self._symbols.pop() if self._symbols else symbols.Symbols.blank(ROWS_AT_ONCE, 0)
+        yield lent.rows(slice(0, count))
+        self._symbols.append(lent)
 
 
 def _of_fineness(splats: Splats) -> tuple[Tensor, Tensor]:
@@ -82,10 +88,10 @@ def snap(steps: Steps | GpuSteps, splats: ModelT, workspace: Workspace) -> tuple
         steps: on the device of the model; or none's, for what is rounded on the CPU wherever it is.
         workspace: where the snapped model comes to lie on the CPU.
     """
-    finenesses: list[symbols.Finenesses] = []
+    fineness = symbols.Finenesses.blank(len(splats)) if isinstance(steps, Steps) else None
     tensors = [tensor for _, tensor in splats.named_parameters()]
-    snapped = type(splats)(*_Snap.apply(steps, finenesses, workspace, *tensors))
-    return snapped, Snapped(splats, finenesses)
+    snapped = type(splats)(*_Snap.apply(steps, fineness, workspace, *tensors))
+    return snapped, Snapped(splats, fineness)
 
 
 class _Snap(torch.autograd.Function):
@@ -95,16 +101,17 @@ class _Snap(torch.autograd.Function):
     def forward(
         ctx: Any,
         steps: Steps | GpuSteps,
-        finenesses: list[symbols.Finenesses],
+        fineness: symbols.Finenesses | None,
         workspace: Workspace,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         model = Splats(*tensors)
         ctx.save_for_backward(model.log_scales, model.quaternions)
         if isinstance(steps, Steps):
-            snapped, parts = _snap_on_cpu(steps, model, workspace)
-            finenesses += [part.finenesses for part in parts]
-            ctx.back = partial(_shape_gradients, [part.frames for part in parts])
+            assert fineness is not None
+            frames = symbols.Frames.blank(len(model))
+            snapped = _snap_on_cpu(steps, model, workspace, fineness, frames)
+            ctx.back = partial(_shape_gradients, frames)
         else:
             snapped = steps.snap(model)
             ctx.back = steps.shape_gradients
@@ -117,34 +124,30 @@ class _Snap(torch.autograd.Function):
         return (None, None, None, means, log_scales, quaternions, *others)
 
 
-class _Part(NamedTuple):
-    """What is kept of some rows that were rounded."""
-
-    finenesses: symbols.Finenesses
-    frames: symbols.Frames
-
-
-def _snap_on_cpu(steps: Steps, splats: Splats, workspace: Workspace) -> tuple[Splats, list[_Part]]:
-    """Rows by rows, so that symbols need not leave the processor's cache.
+def _snap_on_cpu(
+    steps: Steps, splats: Splats, workspace: Workspace, fineness: symbols.Finenesses, frames: symbols.Frames
+) -> Splats:
+    """Rows by rows, so that symbols need not leave the processor's cache; ``fineness`` and ``frames`` are filled in.
 
     A model that is elsewhere goes to the CPU and back.
     """
     model = splats.numpy()
     snapped = workspace.blank_model(len(model), model.sh_degree)
 
-    def of_rows(rows: slice) -> _Part:
+    def of_rows(rows: slice) -> None:
         part, into = rows_of(model, rows), rows_of(snapped, rows)
-        quantized = symbols.quantize(part, steps, with_sh=False)
-        symbols.dequantize_into(into, quantized.symbols, quantized.finenesses, steps)
+        with workspace.blank_symbols(len(part)) as scratch:
+            quantized = symbols.Quantized(scratch, fineness.rows(rows), frames.rows(rows))
+            symbols.quantize_into(quantized, part, steps)
+            symbols.dequantize_into(into, scratch, quantized.finenesses, steps)
         symbols.snap_sh(part.sh_rest, quantized.finenesses.sh, steps, into.sh_rest)
-        return _Part(quantized.finenesses, quantized.frames)
 
-    parts = in_threads(of_rows, len(model))
-    return snapped.map(lambda array: torch.from_numpy(array).to(splats.means.device)), parts
+    in_threads(of_rows, len(model))
+    return snapped.map(lambda array: torch.from_numpy(array).to(splats.means.device))
 
 
 def _shape_gradients(
-    frames: list[symbols.Frames],
+    frames: symbols.Frames,
     log_scales: Tensor,
     quaternions: Tensor,
     log_scale_gradient: Tensor,
@@ -156,7 +159,7 @@ def _shape_gradients(
     found = np.empty_like(given[1]), np.empty_like(given[2])
 
     def of_rows(rows: slice) -> None:
-        symbols.shape_gradients(frames[rows.start // ROWS_AT_ONCE], *(array[rows] for array in (*given, *found)))
+        symbols.shape_gradients(frames.rows(rows), *(array[rows] for array in (*given, *found)))
 
     in_threads(of_rows, len(quaternions))
     d_quaternions, d_log_scales = (torch.from_numpy(array).to(quaternions.device) for array in found)

@@ -118,6 +118,31 @@ class Steps:
         return SCALE_POWER * self.scale_step * np.array(COARSER_SCALES)
 
     @cached_property
+    def per_scale(self) -> np.ndarray:
+        """``(3,)`` float64: the reciprocals of :attr:`scale_steps`."""
+        return 1 / self.scale_steps
+
+    @cached_property
+    def per_rotation(self) -> np.ndarray:
+        """The reciprocals of :attr:`rotation_steps`."""
+        return 1 / self.rotation_steps
+
+    @cached_property
+    def per_dc(self) -> np.ndarray:
+        """The reciprocals of :attr:`dc_steps`."""
+        return 1 / self.dc_steps
+
+    @cached_property
+    def pivots(self) -> np.ndarray:
+        """``(3,)`` int64: of rotations, DC and harmonics."""
+        return np.array([self.rotation_pivot, self.dc_pivot, self.sh_pivot])
+
+    @cached_property
+    def ranges(self) -> np.ndarray:
+        """``(3,)`` int64: the same."""
+        return np.array([self.rotation_range, self.dc_range, self.sh_range])
+
+    @cached_property
     def small_scales(self) -> np.ndarray:
         """``(3, 512)`` float32: what scale symbols below 512 stand for, as log-scales, by axis."""
         symbols = np.arange(512.0)
@@ -159,6 +184,13 @@ class Steps:
     def opacity_thresholds(self) -> np.ndarray:
         """``(opacity_levels - 1,)`` float32: the logits of the opacities from which a level begins."""
         return elementary.logit((np.arange(1, self.opacity_levels) / self.opacity_levels) ** 2).astype(np.float32)
+
+    @cached_property
+    def padded_thresholds(self) -> np.ndarray:
+        """``(255,)`` float32 :attr:`opacity_thresholds`. Those beyond the last are NaN, which nothing reaches."""
+        thresholds = np.full(255, np.nan, np.float32)
+        thresholds[: self.opacity_levels - 1] = self.opacity_thresholds
+        return thresholds
 
     @cached_property
     def covered(self) -> np.ndarray:

@@ -60,6 +60,22 @@ class Symbols(NamedTuple):
     dc: np.ndarray
     sh: np.ndarray
 
+    @staticmethod
+    def blank(count: int, coefficients: int) -> Symbols:
+        """To be filled in."""
+        return Symbols(
+            means=np.empty((count, 3), np.int32),
+            scales=np.empty((count, 3), np.int32),
+            opacities=np.empty(count, np.int32),
+            rotations=np.empty((count, 3), np.int32),
+            dc=np.empty((count, 3), np.int32),
+            sh=np.empty((count, 3 * coefficients), np.int16),
+        )
+
+    def rows(self, rows: slice) -> Symbols:
+        """Those of some Gaussians, in the same memory."""
+        return Symbols(*(array[rows] for array in self))
+
     def take(self, index: np.ndarray) -> Symbols:
         """The Gaussians that ``index`` names."""
         return Symbols(*(np.take(array, index, axis=0) for array in self))
@@ -79,6 +95,15 @@ class Frames(NamedTuple):
     sign: np.ndarray
     norm: np.ndarray
 
+    @staticmethod
+    def blank(count: int) -> Frames:
+        """To be filled in."""
+        return Frames(np.empty(count, np.uint8), np.empty(count, np.int8), np.empty(count, np.float32))
+
+    def rows(self, rows: slice) -> Frames:
+        """Those of some Gaussians, in the same memory."""
+        return Frames(*(array[rows] for array in self))
+
 
 class Finenesses(NamedTuple):
     """Rows of :attr:`Steps.rotation_steps`, :attr:`Steps.dc_steps` and :attr:`Steps.sh_steps`, each ``(N,)`` uint8."""
@@ -91,6 +116,10 @@ class Finenesses(NamedTuple):
     def blank(count: int) -> Finenesses:
         """To be filled in."""
         return Finenesses(*(np.empty(count, np.uint8) for _ in Finenesses._fields))
+
+    def rows(self, rows: slice) -> Finenesses:
+        """Those of some Gaussians, in the same memory."""
+        return Finenesses(*(array[rows] for array in self))
 
 
 @dataclass(frozen=True)
@@ -106,6 +135,8 @@ AXIS_ORDERS = np.array([[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 2, 1], [1, 0, 2], [
 """The orders of three axes; the last three are odd."""
 KINDS = np.array([5, 4, 1, 4, 2, 3, 0, 0], np.uint8)
 """Rows of them, by three bits: whether the first is at least the second, the second the third, the first the third."""
+_FRACTION, _BITS_OF_ONE = (1 << 52) - 1, 1023 << 52
+"""Of a float64: the bits of the fraction, and what its bits are without one from 1 to 2."""
 POWERS = np.ldexp(1.0, np.arange(-60, 61))
 """2 to the powers -60 to 60."""
 
@@ -139,6 +170,7 @@ def _multiply(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 TURNS = _turns()
+_FLAT_ORDERS, _FLAT_TURNS = AXIS_ORDERS.reshape(-1), TURNS.reshape(-1)
 _REORDERS = tuple(map(tuple, TURNS[::4].T.tolist()))
 """By component, of the turns that only reorder axes."""
 _PACKED_KINDS = sum(int(kind) << (4 * place) for place, kind in enumerate(KINDS))
@@ -151,48 +183,38 @@ The scalar part becomes the component ``flip``.
 """
 
 
-def quantize(model: Splats, steps: Steps, with_sh: bool = True) -> Quantized:
-    """The symbols of a model, in its order. NaN becomes some symbol or other; nothing is raised.
-
-    Without ``with_sh`` there is no telling what the symbols of harmonics are.
-    """
+def quantize(model: Splats, steps: Steps) -> Quantized:
+    """The symbols of a model, in its order. NaN becomes some symbol or other; nothing is raised."""
     count, coefficients = model.sh_rest.shape[:2]
-    symbols = Symbols(
-        means=np.empty((count, 3), np.int32),
-        scales=np.empty((count, 3), np.int32),
-        opacities=np.empty(count, np.int32),
-        rotations=np.empty((count, 3), np.int32),
-        dc=np.empty((count, 3), np.int32),
-        sh=np.empty((count, 3 * coefficients), np.int16),
-    )
-    fineness = Finenesses.blank(count)
-    frames = Frames(
-        turn=np.empty(count, np.uint8),
-        sign=np.empty(count, np.int8),
-        norm=np.empty(count, np.float32),
-    )
-    model = model.numpy().map(_writable)
-    _quantize_means(model.means, steps.center, 1 / steps.radius, float(1 << steps.mean_bits), symbols.means)
+    quantized = Quantized(Symbols.blank(count, coefficients), Finenesses.blank(count), Frames.blank(count))
+    quantize_into(quantized, model.numpy().map(_writable), steps)
+    symbols, fineness = quantized.symbols, quantized.finenesses
+    in_steps = np.empty((ROWS_AT_ONCE, 3 * coefficients), np.float32)
+    for begin in range(0, count, ROWS_AT_ONCE):
+        rows = slice(begin, begin + ROWS_AT_ONCE)
+        quantize_sh(model.sh_rest[rows], fineness.sh[rows], steps, symbols.sh[rows], in_steps)
+    return quantized
+
+
+def quantize_into(quantized: Quantized, model: Splats, steps: Steps) -> None:
+    """As :func:`quantize`, of arrays that may be written, into memory for as many Gaussians; all but the harmonics."""
+    count, symbols, fineness, frames = len(model), quantized.symbols, quantized.finenesses, quantized.frames
+    per_unit = float(1 << steps.mean_bits)
+    _quantize_means(model.means.reshape(-1), steps.center, 1 / steps.radius, per_unit, symbols.means.reshape(-1))
     _quantize_shapes(
         model.log_scales, model.opacity_logits, steps, symbols.scales, symbols.opacities, fineness, frames.turn
     )
     _quantize_rotations(
         model.quaternions.reshape(-1),
         fineness.rotations,
-        1 / steps.rotation_steps,
+        steps.per_rotation,
         np.empty(5 * ROWS_OF_ARITHMETIC),
         symbols.rotations.reshape(-1),
         frames.turn,
         frames.sign,
         frames.norm,
     )
-    _quantize_dc(model.sh_dc.reshape(count, 3), fineness.dc, 1 / steps.dc_steps, symbols.dc)
-    if with_sh:
-        in_steps = np.empty((ROWS_AT_ONCE, 3 * coefficients), np.float32)
-        for begin in range(0, count, ROWS_AT_ONCE):
-            rows = slice(begin, begin + ROWS_AT_ONCE)
-            quantize_sh(model.sh_rest[rows], fineness.sh[rows], steps, symbols.sh[rows], in_steps)
-    return Quantized(symbols, fineness, frames)
+    _quantize_dc(model.sh_dc.reshape(count, 3), fineness.dc, steps.per_dc, symbols.dc)
 
 
 def finenesses(log_scales: np.ndarray, opacity_logits: np.ndarray, steps: Steps) -> Finenesses:
@@ -225,10 +247,13 @@ def _quantize_shapes(
     Args:
         turns: are given the first of four each.
     """
-    _quantize_scales(log_scales.reshape(-1), steps.scale_pivot, 1 / steps.scale_steps, scales.reshape(-1), turns)
+    _quantize_scales(log_scales.reshape(-1), steps.scale_pivot, steps.per_scale, scales.reshape(-1), turns)
     opacities = np.empty(ROWS_OF_ARITHMETIC, np.int32)
-    rules, thresholds = FinenessRules.of(steps), padded_thresholds(steps)
-    _quantize_opacities(opacity_logits.reshape(-1), thresholds, scales.reshape(-1), rules, opacities, levels, fineness)
+    # To tell what kind of a named tuple it is given takes Numba longer than to round a thousand Gaussians.
+    rules = FinenessRules.of(steps)
+    _quantize_opacities(
+        opacity_logits.reshape(-1), steps.padded_thresholds, scales.reshape(-1), *rules, opacities, levels, *fineness
+    )
 
 
 def quantize_sh(
@@ -265,7 +290,8 @@ def blank_model(count: int, sh_degree: int) -> Splats:
 
 def dequantize_into(model: Splats, symbols: Symbols, fineness: Finenesses, steps: Steps) -> None:
     """As :func:`dequantize`, into a model or some rows of one; all but the harmonics. Any symbols are allowed."""
-    _dequantize_means(symbols.means, steps.center, steps.radius, 1.0 / (1 << steps.mean_bits), model.means)
+    step = 1.0 / (1 << steps.mean_bits)
+    _dequantize_means(symbols.means.reshape(-1), steps.center, steps.radius, step, model.means.reshape(-1))
     _dequantize_shapes(
         symbols.scales,
         symbols.rotations,
@@ -312,7 +338,8 @@ def shape_gradients(
     Args:
         original: ``(N, 4)`` float32, the original quaternions (of any length).
     """
-    _turn_back(frames, original, quaternion_gradient, log_scale_gradient, quaternions, log_scales)
+    arrays = original, quaternion_gradient, log_scale_gradient, quaternions, log_scales
+    _turn_back(*frames, *(array.reshape(-1) for array in arrays))
 
 
 FINENESS_RULES = np.array([ROTATION_RULE, DC_RULE, SH_RULE], np.int64)
@@ -334,29 +361,12 @@ class FinenessRules(NamedTuple):
 
     @staticmethod
     def of(steps: Steps) -> FinenessRules:
-        return FinenessRules(
-            steps.covered,
-            np.array([steps.rotation_pivot, steps.dc_pivot, steps.sh_pivot]),
-            np.array([steps.rotation_range, steps.dc_range, steps.sh_range]),
-        )
+        return FinenessRules(steps.covered, steps.pivots, steps.ranges)
 
 
 def _writable(array: np.ndarray) -> np.ndarray:
     """The array, or a copy of one that may not be written: kernels are compiled for such as may."""
-    return np.require(array, requirements="W")
-
-
-def padded_thresholds(steps: Steps) -> np.ndarray:
-    """``(255,)`` thresholds of opacity levels. Those beyond the last are NaN, which nothing reaches."""
-    thresholds = np.full(255, np.nan, np.float32)
-    thresholds[: steps.opacity_levels - 1] = steps.opacity_thresholds
-    return thresholds
-
-
-@inline
-def _clamp(value, limit):
-    """``value`` rounded to the nearest integer within ``limit`` of zero; NaN becomes ``-limit``."""
-    return int(np.rint(value)) if -limit < value <= limit else (limit if value > limit else -limit)
+    return array if array.flags.writeable else array.copy()
 
 
 @inline
@@ -378,15 +388,25 @@ def _level_of(logit, thresholds):
 
 @kernel
 def _quantize_means(means, center, per_radius, per_unit, positions):
-    for i in range(len(means)):
-        for axis in range(3):
-            # A piecewise linear logarithm: y within 1, and beyond it 2**e * (1 + f) becomes 1 + e + f.
-            value = (np.float64(means[i, axis]) - center[axis]) * per_radius
-            size = abs(value)
-            if size > 1.0:
-                fraction, exponent = math.frexp(size)  # size == fraction * 2**exponent, fraction in [1/2, 1)
-                size = exponent + (2.0 * fraction - 1.0)
-            positions[i, axis] = _clamp(math.copysign(size, value) * per_unit, MEAN_LIMIT)
+    for i in range(len(means) // 3):
+        j = at(3) * at(i)
+        positions[j] = _mean_symbol(means[j], center[0], per_radius, per_unit)
+        positions[j + at(1)] = _mean_symbol(means[j + at(1)], center[1], per_radius, per_unit)
+        positions[j + at(2)] = _mean_symbol(means[j + at(2)], center[2], per_radius, per_unit)
+
+
+@inline
+def _mean_symbol(mean, center, per_radius, per_unit):
+    """A piecewise linear logarithm: y within 1, and beyond it 2**e * (1 + f) becomes 1 + e + f."""
+    value = (np.float64(mean) - center) * per_radius
+    size = abs(value)
+    bits = np.float64(size).view(np.int64)  # 52 bits of the fraction, then the exponent.
+    exponent = np.float64(np.int32(bits >> 52) - 1022)
+    logarithm = exponent + (np.int64((bits & _FRACTION) | _BITS_OF_ONE).view(np.float64) - 1.0)
+    size = logarithm if 1.0 < size < np.inf else size
+    symbol = math.copysign(size, value) * per_unit
+    symbol = symbol if symbol > -MEAN_LIMIT else np.float64(-MEAN_LIMIT)  # So does NaN become.
+    return np.int32(np.rint(symbol if symbol < MEAN_LIMIT else np.float64(MEAN_LIMIT)))
 
 
 @inline
@@ -434,10 +454,13 @@ def _quantize_scales(log_scales, pivot, per_power, scales, turns):
 
 
 @kernel
-def _quantize_opacities(logits, thresholds, scales, rules, opacities, levels, fineness):
+def _quantize_opacities(
+    logits, thresholds, scales, covered, pivots, ranges, opacities, levels, of_rotations, of_dc, of_sh
+):
     """Fill in levels and :class:`Finenesses`, which are computed in vectors.
 
     Args:
+        covered, pivots, ranges: see :class:`FinenessRules`.
         opacities: ``(ROWS_OF_ARITHMETIC,)`` int32 scratch memory.
     """
     for begin in range(0, len(levels), ROWS_OF_ARITHMETIC):
@@ -446,21 +469,22 @@ def _quantize_opacities(logits, thresholds, scales, rules, opacities, levels, fi
         for t in range(rows):
             level = _level_of(logits[at(begin) + at(t)], thresholds)
             levels[at(begin) + at(t)] = level
-            opacities[at(t)] = rules.covered[level]
-        find_fineness(0, at(begin), rows, scales, opacities, rules, fineness.rotations)
-        find_fineness(1, at(begin), rows, scales, opacities, rules, fineness.dc)
-        find_fineness(2, at(begin), rows, scales, opacities, rules, fineness.sh)
+            opacities[at(t)] = covered[level]
+        find_fineness(0, at(begin), rows, scales, opacities, pivots, ranges, of_rotations)
+        find_fineness(1, at(begin), rows, scales, opacities, pivots, ranges, of_dc)
+        find_fineness(2, at(begin), rows, scales, opacities, pivots, ranges, of_sh)
 
 
 @inline
-def find_fineness(rule, begin, rows, scales, opacities, rules, fineness):
+def find_fineness(rule, begin, rows, scales, opacities, pivots, ranges, fineness):
     """Fill in :func:`fineness_of` ``rows`` Gaussians from ``begin`` on, in vectors.
 
     Args:
         scales: ``(3 N,)`` int32.
         opacities: ``(rows,)`` int32, what they cover.
+        pivots, ranges: see :class:`FinenessRules`.
     """
-    pivot, span = np.int32(rules.pivots[rule]), np.int32(rules.ranges[rule])
+    pivot, span = np.int32(pivots[rule]), np.int32(ranges[rule])
     for t in range(rows):
         i = begin + at(t)
         first, second = scales[at(3) * i], scales[at(3) * i + at(1)]
@@ -638,16 +662,23 @@ def _quantize_sh(harmonics, fineness, per_unit, rounding, symbols, in_steps):
 
 @kernel
 def _dequantize_means(symbols, center, radius, step, means):
-    for i in range(len(means)):
-        for axis in range(3):
-            size = abs(symbols[i, axis]) * step
-            if size > 1.0:
-                exponent = int(size) - 1 if size < LARGEST_EXPONENT + 1 else LARGEST_EXPONENT
-                size = math.ldexp(size - exponent, exponent)
-            value = math.copysign(size, symbols[i, axis]) * radius + center[axis]
-            means[i, axis] = (
-                -LARGEST_MEAN if value < -LARGEST_MEAN else (value if value < LARGEST_MEAN else LARGEST_MEAN)
-            )
+    for i in range(len(symbols) // 3):
+        j = at(3) * at(i)
+        means[j] = _mean_of(symbols[j], center[0], radius, step)
+        means[j + at(1)] = _mean_of(symbols[j + at(1)], center[1], radius, step)
+        means[j + at(2)] = _mean_of(symbols[j + at(2)], center[2], radius, step)
+
+
+@inline
+def _mean_of(symbol, center, radius, step):
+    """The inverse of :func:`_mean_symbol`."""
+    size = abs(np.float64(symbol)) * step
+    whole = np.int32(size if size < LARGEST_EXPONENT + 1.0 else LARGEST_EXPONENT + 1.0) - 1
+    power = np.int64((np.int64(whole) + 1023) << 52).view(np.float64)
+    size = (size - np.float64(whole)) * power if size > 1.0 else size
+    value = (-size if symbol < 0 else size) * radius + center
+    value = -LARGEST_MEAN if value < -LARGEST_MEAN else value
+    return np.float32(value if value < LARGEST_MEAN else LARGEST_MEAN)
 
 
 @kernel
@@ -779,23 +810,28 @@ def _dequantize_sh(symbols, fineness, steps, stored, values):
 
 
 @kernel
-def _turn_back(frames, original, gradient, scale_gradient, quaternions, log_scales):
-    for i in range(len(gradient)):
-        order = frames.turn[i] >> 2
+def _turn_back(turns, signs, norms, original, gradient, scale_gradient, quaternions, log_scales):
+    # In vectors it would take longer, since turns are looked up and nearly all numbers change their places.
+    for i in range(len(norms)):
+        u = at(i)
+        order, row = at(3) * (at(turns[u]) >> at(2)), at(3) * u
         for axis in range(3):
-            log_scales[i, AXIS_ORDERS[order, axis]] = scale_gradient[i, axis]
-        if frames.norm[i] == 0.0:
-            quaternions[i, :] = 0.0
+            log_scales[row + at(_FLAT_ORDERS[order + at(axis)])] = scale_gradient[row + at(axis)]
+        row, turn = at(4) * u, at(4) * at(turns[u])
+        if norms[u] == 0.0:
+            for k in range(4):
+                quaternions[row + at(k)] = 0.0
             continue
-        g, turn = gradient[i], TURNS[frames.turn[i]]
-        product = _times(g[0], g[1], g[2], g[3], turn[0], -turn[1], -turn[2], -turn[3])
-        length = np.float64(frames.norm[i])  # Its square would not be a float32.
-        along = 0.0
-        for k in range(4):
-            along += product[k] * frames.sign[i] * original[i, k]
-        along /= length * length
-        for k in range(4):
-            quaternions[i, k] = (product[k] * frames.sign[i] - along * original[i, k]) / length
+        w, x, y, z = _times(
+            gradient[row], gradient[row + at(1)], gradient[row + at(2)], gradient[row + at(3)],
+            _FLAT_TURNS[turn], -_FLAT_TURNS[turn + at(1)], -_FLAT_TURNS[turn + at(2)], -_FLAT_TURNS[turn + at(3)],
+        )  # fmt: skip
+        sign, length = np.float64(signs[u]), np.float64(norms[u])  # The square of a length would not be a float32.
+        w, x, y, z = w * sign, x * sign, y * sign, z * sign
+        o_w, o_x, o_y, o_z = original[row], original[row + at(1)], original[row + at(2)], original[row + at(3)]
+        along = (w * o_w + x * o_x + y * o_y + z * o_z) / (length * length)
+        quaternions[row], quaternions[row + at(1)] = (w - along * o_w) / length, (x - along * o_x) / length
+        quaternions[row + at(2)], quaternions[row + at(3)] = (y - along * o_y) / length, (z - along * o_z) / length
 
 
 @inline

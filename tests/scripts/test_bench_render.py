@@ -25,6 +25,7 @@ def test_the_figures_of_one_scene(tiny: None, capsys: pytest.CaptureFixture[str]
     assert results["threads"] == 1 and results["lanes"]
     for name in ("forward", "backward", "ssim", "bare_step", "step", "ply_step"):
         assert scene[f"{name}_cpu_ms"] > 0 and scene[f"{name}_wall_ms"] > 0
+    assert scene["step_over_ply_step"] == pytest.approx(scene["step_cpu_ms"] / scene["ply_step_cpu_ms"])
     assert all(scene[f"{stage}_cpu_ms"] > 0 for stage in bench_render.STAGES)
     assert scene["peer_step_cpu_ms"] is None and scene["ratio"] is None
     # 24 operations and an exponential a vector, at a thousand million a second each.
