@@ -191,8 +191,8 @@ def test_codecs_without_an_estimate_keep_the_penalty(views: Views):
 
 
 def test_the_rate_of_the_means_follows_the_scene(views: Views):
-    rates = Recipe().learning_rates(extent=3.0)
-    assert rates["means"] == pytest.approx(4.8e-6)
+    rates = Recipe(means_lr=2e-5).learning_rates(extent=3.0)
+    assert rates["means"] == pytest.approx(6e-5)
     assert set(rates) == {name for name, _ in tiny_splats(1).named_parameters()}
 
 
@@ -571,6 +571,13 @@ def test_the_published_recipe_has_the_published_values():
     assert (recipe.first_iterations, recipe.round_iterations, recipe.final_iterations) == (1000, 1000, 5000)
     assert (recipe.max_psnr_drop, recipe.max_ssim_drop, recipe.end_with) == (0.1, math.inf, "last")
     assert (recipe.rate_weight, recipe.lr_decay, recipe.sh_rest_penalty) == (0.0, 1.0, 0.05)
+
+
+@pytest.mark.parametrize("name", ["fast3dgs", "elmgs", "gode"])
+def test_recipes_of_others_fine_tune_at_the_rates_of_3dgs(name: str):
+    """Those of the end of its training. The default's are higher where that was found better."""
+    recipe = Recipe.from_yaml(CONFIGS / f"{name}.yaml")
+    assert recipe.final_lr_factor == 1.0
     assert recipe.learning_rates(2.0) == {
         "means": 3.2e-6,
         "log_scales": 0.005,

@@ -143,9 +143,10 @@ def test_training_prefixes_makes_them_better(larger: tuple[Path, Path]):
     splats, codec = tiny_splats(1100), registry.codec("gsz:layers=3")
     order = torch.argsort(iterative_importance(splats, views, (0,), "removal_error", 275), descending=True)
     splats = splats.select(order)
+    recipe = Recipe(progressive=True, means_lr=1.6e-6)  # The model is where its photographs were taken of it.
     quality = []
     for corrections in (None, ()):
-        tuned, grid = finetune(splats, codec, views, Recipe(progressive=True), 60, (0,), corrections=corrections)
+        tuned, grid = finetune(splats, codec, views, recipe, 60, (0,), corrections=corrections)
         data = grid.encode(tuned, np.arange(1100, 0, -1))
         quality.append([Judge(views).evaluate(registry.decode(data, "file", level=n)).psnr for n in (1, 2, 3)])
     untrained, trained = quality
