@@ -65,7 +65,7 @@ def _centroids(splats: Splats, steps: Steps) -> np.ndarray:
     sizes = np.empty(symbols.shape, np.float32)
     quantize_sh(splats.sh_rest, quantized.finenesses.sh, steps, symbols, sizes)
     np.abs(sizes, out=sizes)
-    rounded = np.abs(symbols)
+    rounded = np.abs(symbols, out=symbols)  # A model's largest array: no copy of it.
     values = steps.sh_values.copy()
     for magnitude in range(1, RECONSTRUCTED):
         chosen = sizes[rounded == magnitude]

@@ -20,10 +20,10 @@ from gsz.native.container import Header
 from gsz.native.fast3dgs_packing import PackedFast3dgs
 from gsz.native.layer_coding import LayerCoding, prepare
 from gsz.native.layers import layer_ends, split
-from gsz.native.layout import column_sizes
+from gsz.native.layout import Columns, column_sizes
 from gsz.native.metadata import pack_metadata
 from gsz.native.native_packing import PackedNative
-from gsz.native.packing import Packed
+from gsz.native.packing import Packed, Packing
 from gsz.native.steps import Steps
 from gsz.splats import Splats
 
@@ -88,24 +88,27 @@ class LayeredGrid(Grid):
         if len(splats) >= 1 << 32:
             raise UserError(f"a .gsz file holds fewer than 2**32 Gaussians, not {len(splats)}; prune the model")
         splats = splats.numpy()
-        packed = self._pack(splats)
-        layers = [
-            prepare(packed.packing, packed.columns(rows))
-            for rows in split(splats, self.layers, importance, packed.curve)
-        ]
+        packing, columns = self._columns(splats, importance)
+        layers = [prepare(packing, columns.pop(0)) for _ in range(len(columns))]
         header = Header(
-            grid=packed.packing.number,
+            grid=packing.number,
             sh_degree=splats.sh_degree,
-            parameters=packed.packing.pack(),
-            column_sizes=column_sizes(packed.packing.layout, [layer.columns for layer in layers]),
+            parameters=packing.pack(),
+            column_sizes=column_sizes(packing.layout, [layer.columns for layer in layers]),
             counts=[len(layer.columns["sh"]) for layer in layers],
             corrections=[*self.corrections, *[Correction()] * len(layers)][: len(layers)],
             antialiased=splats.antialiased,
             offset=(0.0, 0.0, 0.0) if splats.offset is None else tuple(splats.offset.tolist()),
             label=pack_metadata(splats.metadata),
         )
-        coding = LayerCoding(packed.packing, header.coefficients, header.column_sizes)
+        coding = LayerCoding(packing, header.coefficients, header.column_sizes)
         return container.assemble(header, [coding.encode_layer(layer) for layer in layers])
+
+    def _columns(self, splats: Splats, importance: npt.NDArray[np.floating] | None) -> tuple[Packing, list[Columns]]:
+        """The columns of each layer, without the symbols they are made of, which would take as much memory again."""
+        packed = self._pack(splats)
+        rows = split(splats, self.layers, importance, packed.curve)
+        return packed.packing, [packed.columns(of_layer) for of_layer in rows]
 
 
 class GszGrid(LayeredGrid):
