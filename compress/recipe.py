@@ -133,8 +133,8 @@ class Recipe:
     without an average 0.01 brings models to rest."""
     final_lr_factor: Number = 4.0
     """What the learning rates of scales, rotations, opacities and sh_dc are multiplied with in the final stage."""
-    means_lr: Number = 4.8e-5
-    """Learning rate of the means, times the scene's extent: 30 times that of the end of 3DGS training."""
+    means_lr: Number = 1.6e-4
+    """Learning rate of the means, times the scene's extent: that of the beginning of 3DGS training."""
     log_scales_lr: Number = 0.005
     """Learning rate of the log-scales."""
     quaternions_lr: Number = 0.001

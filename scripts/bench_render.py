@@ -24,9 +24,10 @@ if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no 
     from _root import watch
 
     watch()
-    from utils.cli import settle_threads
+    import utils.cli
 
-    settle_threads()
+    # Another checkout may not have it; the environment that it settles is inherited from here.
+    getattr(utils.cli, "settle_threads", lambda: None)()
 
 import json
 import math

@@ -92,8 +92,11 @@ def test_a_round_splits_where_it_pays_and_the_count_falls_as_without(
 
 
 def test_regrowth_brings_the_images_nearer_to_the_photographs(coarse: tuple[Path, Path], tmp_path: Path):
-    """On the mean of two runs, because so small a scene ends tenths of a dB higher or lower by chance."""
-    longer = {"round_iterations": 40, "final_iterations": 60, "max_rounds": 5, "end_with": "last"}
+    """On the mean of two runs, because so small a scene ends tenths of a dB higher or lower by chance.
+
+    Positions hardly move: so few Gaussians would find their places in so small a scene by themselves.
+    """
+    longer = {"round_iterations": 40, "final_iterations": 60, "max_rounds": 5, "end_with": "last", "means_lr": 1.6e-6}
     gains = []
     for seed in range(2):
         grown = compress(coarse, tmp_path / f"grown{seed}", seed=seed, **longer)
