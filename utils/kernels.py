@@ -21,6 +21,17 @@ if not {"NUMBA_THREADING_LAYER", "NUMBA_THREADING_LAYER_PRIORITY"} & os.environ.
     # The portable layer: unlike OpenMP's, it survives fork(), and its idle threads sleep.
     numba.config.THREADING_LAYER = "workqueue"
 
+
+def _start_threads() -> None:
+    """Start Numba's threads. PyTorch may use the same OpenMP, whose number of threads Numba then sets."""
+    threads = torch.get_num_threads()
+    numba.get_num_threads()
+    torch.set_num_threads(threads)
+
+
+if "NUMBA_THREADING_LAYER_PRIORITY" in os.environ:
+    _start_threads()
+
 PARALLEL: dict[str, Any] = {**SERIAL, "parallel": True}
 """Options of a kernel that runs on several threads."""
 

@@ -16,13 +16,14 @@ SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "NUMBA_THREADI
 RUN_A_KERNEL = """
 import numba
 import numpy as np
-from utils.kernels import PARALLEL
+from utils.kernels import PARALLEL, match_torch_threads
 
 @numba.njit(parallel=True)
 def double(values):
     for i in numba.prange(len(values)):
         values[i] *= 2
 
+match_torch_threads()
 double(np.ones(4))
 print(os.environ.get("OMP_WAIT_POLICY"), numba.threading_layer())
 """
@@ -51,3 +52,11 @@ def test_a_library_leaves_openmp_alone():
 def test_what_the_user_has_set_up_stays():
     theirs = {"OMP_WAIT_POLICY": "ACTIVE", "NUMBA_THREADING_LAYER": "workqueue"}
     assert threads_of(AS_A_PROGRAM, **theirs) == ["ACTIVE", "workqueue"]
+
+
+def test_the_number_of_threads_stays_as_it_was_set():
+    """Numba's OpenMP may be PyTorch's as well: starting it must not bring back as many threads as processors."""
+    code = AS_A_PROGRAM.replace("import numba\n", "import torch\ntorch.set_num_threads(1)\nimport numba\n", 1)
+    assert threads_of(code + "print(torch.get_num_threads())")[-1] == "1"
+    code = AS_A_PROGRAM.replace("@numba", "import torch\ntorch.set_num_threads(1)\n@numba", 1)
+    assert threads_of(code + "print(torch.get_num_threads())")[-1] == "1"
