@@ -90,6 +90,7 @@ def finetune(
     pays = recipe.rate_weight > 0.0 and grid.has_estimate
     for step, camera in zip(range(steps), ranks.dealt(views.shuffled(seed)), strict=False):
         done = step * ranks.count()
+        shown = step % _LOSS_EVERY == 0
         if learned is not None and done >= learning:
             learned.requires_grad_(False)
         grid.observe(splats)
@@ -103,7 +104,7 @@ def finetune(
         del snapped, image  # What is computed next takes memory of its own.
         if pays:
             price = recipe.rate_weight / len(splats)
-            bits = grid.pay(splats, price, prefixes.end(prefix), counted=step % _LOSS_EVERY == 0)
+            bits = grid.pay(splats, price, prefixes.end(prefix), counted=shown)
             loss = loss.detach() + price * bits
         ranks.average_gradients(trained if learned is None else [*trained, learned])
         if without_sh_rest is not None and splats.sh_rest.grad is not None:
@@ -113,7 +114,7 @@ def finetune(
         decay.step()
         if average is not None:
             average.update(trained)
-        progress(finite_loss(loss, camera.name, "fine-tuning") if step % _LOSS_EVERY == 0 else None)
+        progress(finite_loss(loss, camera.name, "fine-tuning") if shown else None)
     ranks.check_same("fine-tuning", trained)
     tensors = [tensor.detach() for tensor in trained] if average is None else average.tensors
     grid.corrections = [Correction(*offset[0].tolist()) for offset in tensors[len(PARAMETERS) :]]

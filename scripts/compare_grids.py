@@ -16,8 +16,6 @@ if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no 
 
     watch()
 
-import math
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,14 +24,13 @@ from typing import Annotated, Any
 
 import _root  # noqa: F401
 import tyro
+from experiment import Experiment, parse_experiment, without_budget
 
 from compress.judging import Judge
 from compress.recipe import Recipe
 from compress.run_dir import RunDir
 from compress.views import Views
-from gsz.errors import UserError
 from programs import compression
-from programs.options import CompressOptions, parse_compress
 from quality.summary import ViewMetrics
 from utils import cli
 from utils.results import read_results, write_results
@@ -48,7 +45,7 @@ PRUNE_FRACTION = 0.3
 
 
 @dataclass
-class Options(CompressOptions):
+class Options(Experiment):
     """What fine-tuning on grids loses. Options that are not of the comparison are those of train.py."""
 
     model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("output/grids")
@@ -66,7 +63,7 @@ class Options(CompressOptions):
 def pruning_recipe(options: Options) -> Recipe:
     """How the checkpoint is brought to the number of Gaussians that all runs have."""
     return replace(
-        _without_budget(options.recipe),
+        without_budget(options.recipe),
         codec=FLOAT,
         prune_fraction=PRUNE_FRACTION,
         sh_rest_penalty=0.0,
@@ -80,25 +77,12 @@ def pruning_recipe(options: Options) -> Recipe:
 def tuning_recipe(options: Options, codec: str) -> Recipe:
     """How a format's run fine-tunes what it begins with. Nothing pulls harmonics to zero but the rate, where known."""
     return replace(
-        _without_budget(options.recipe),
+        without_budget(options.recipe),
         codec=codec,
         sh_rest_penalty=0.0,
         first_iterations=0,
         max_rounds=0,
         final_iterations=options.iterations,
-        keep_ratio=None,
-    )
-
-
-def _without_budget(recipe: Recipe) -> Recipe:
-    return replace(
-        recipe,
-        target_count=None,
-        target_size=None,
-        max_psnr_drop=math.inf,
-        max_ssim_drop=math.inf,
-        max_lpips_rise=math.inf,
-        end_with="last",
     )
 
 
@@ -164,11 +148,7 @@ def results_table(rows: list[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parse_compress([*given, "--eval"], Options)
-    if options.iterations < 1:
-        raise UserError(f"--iterations {options.iterations}: must be at least 1")
-    cli.say(results_table(compare(options)))
+    cli.say(results_table(compare(parse_experiment(arguments, Options))))
 
 
 if __name__ == "__main__":

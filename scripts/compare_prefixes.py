@@ -12,7 +12,6 @@ again.
 
 from __future__ import annotations
 
-import math
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from typing import Annotated, Any
 
 import _root  # noqa: F401
 import tyro
+from experiment import parse, without_budget
 from torch import Tensor
 
 from compress.front import rounds_of
@@ -38,7 +38,7 @@ from gsz import registry
 from gsz.errors import UserError
 from gsz.files import atomic_path
 from programs import compression
-from programs.options import CompressOptions, parse_compress
+from programs.options import CompressOptions
 from quality.summary import ViewMetrics
 from scene.gaussian_model import GaussianModel
 from utils import cli
@@ -64,15 +64,9 @@ class Variant:
         """The recipe of the run with this variant's final stage, for so many Gaussians of the last round."""
         codec = in_layers(run.codec, self.layers)
         return replace(
-            run.with_settings({**self.settings, "codec": codec}, "variant"),
+            without_budget(run.with_settings({**self.settings, "codec": codec}, "variant")),
             target_count=max(1, int(self.share * count)),
-            keep_ratio=None,
-            target_size=None,
             max_rounds=sys.maxsize,
-            max_psnr_drop=math.inf,
-            max_ssim_drop=math.inf,
-            max_lpips_rise=math.inf,
-            end_with="last",
         )
 
 
@@ -220,9 +214,8 @@ def write_plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
     # As train.py --resume, so that all options are those of the run.
-    options = parse_compress([*given, "--eval", "--resume"], Options)
+    options = parse(arguments, Options, "--resume")
     unknown = [name for name in options.variants if name not in VARIANTS and name not in ORDERS]
     if unknown:
         names = ", ".join([*ORDERS, *VARIANTS])

@@ -16,7 +16,6 @@ if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no 
 
     watch()
 
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -27,14 +26,13 @@ from typing import Annotated, Any
 import _root
 import tyro
 from compare_schedules import KEEP_RATIO, at_equal_cost
+from experiment import Experiment, parse_experiment
 
 from compress.judging import Judge
 from compress.recipe import Recipe
 from compress.views import Views
 from gsz import registry
-from gsz.errors import UserError
 from programs import compression
-from programs.options import CompressOptions, parse_compress
 from quality.lpips import load_lpips
 from quality.summary import ViewMetrics
 from utils import cli
@@ -45,7 +43,7 @@ RECIPES = ("default", "fast3dgs", "progressive", "gode", "elmgs")
 
 
 @dataclass
-class Options(CompressOptions):
+class Options(Experiment):
     """Compare the recipes of configs/ at equal cost. Options that are not of the comparison are those of train.py."""
 
     model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("output/recipes")
@@ -140,11 +138,7 @@ def results_table(rows: list[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parse_compress([*given, "--eval"], Options)
-    if options.iterations < 1:
-        raise UserError(f"--iterations {options.iterations}: must be at least 1")
-    cli.say(results_table(compare(options)))
+    cli.say(results_table(compare(parse_experiment(arguments, Options))))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no 
     watch()
 
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,13 +25,12 @@ from typing import Annotated, Any
 
 import _root  # noqa: F401
 import tyro
+from experiment import Experiment, parse_experiment, without_budget
 
 from compress.judging import Judge
 from compress.recipe import Recipe
 from compress.views import Views
-from gsz.errors import UserError
 from programs import compression
-from programs.options import CompressOptions, parse_compress
 from quality.summary import ViewMetrics
 from utils import cli
 from utils.results import read_results, write_results
@@ -68,19 +66,13 @@ def at_equal_cost(recipe: Recipe, iterations: int, keep_ratio: float, final_shar
     rounds = math.ceil(math.log(keep_ratio) / math.log(1.0 - recipe.prune_fraction) - 1e-9)
     each = round((1.0 - final_share) * iterations) // (rounds + 1)
     return replace(
-        recipe,
+        without_budget(recipe),
         first_iterations=each,
         round_iterations=each,
         final_iterations=iterations - (rounds + 1) * each,
         # Fractions are of whole Gaussians, so that a round more may be needed for the last few.
         max_rounds=rounds + 1,
         keep_ratio=keep_ratio,
-        target_count=None,
-        target_size=None,
-        max_psnr_drop=math.inf,
-        max_ssim_drop=math.inf,
-        max_lpips_rise=math.inf,
-        end_with="last",
     )
 
 
@@ -108,7 +100,7 @@ VARIANTS = {
 
 
 @dataclass
-class Options(CompressOptions):
+class Options(Experiment):
     """What each setting of the schedule is worth. Options that are not of the comparison are those of train.py."""
 
     model_path: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("output/schedules")
@@ -180,11 +172,7 @@ def results_table(rows: list[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parse_compress([*given, "--eval"], Options)
-    if options.iterations < 1:
-        raise UserError(f"--iterations {options.iterations}: must be at least 1")
-    cli.say(results_table(compare(options)))
+    cli.say(results_table(compare(parse_experiment(arguments, Options))))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no 
 
 import itertools
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -27,6 +26,7 @@ from typing import Annotated, Any, get_args
 
 import _root  # noqa: F401
 import tyro
+from experiment import parse
 
 from compress import importance
 from compress.finetune import finetune
@@ -38,7 +38,7 @@ from gsz import registry
 from gsz.errors import UserError
 from gsz.files import atomic_path
 from programs import compression
-from programs.options import CompressOptions, parse_compress
+from programs.options import CompressOptions
 from quality.lpips import load_lpips
 from quality.summary import ViewMetrics
 from scene import GaussianModel
@@ -232,8 +232,7 @@ class Options(CompressOptions):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parse_compress([*given, "--eval"], Options)
+    options = parse(arguments, Options)
     if not all(0.0 < fraction < 1.0 for fraction in options.pruned):
         raise UserError("--pruned: fractions must lie between 0 and 1, such as 0.5 0.8")
     recipe = replace(options.recipe, codec="ply")

@@ -19,7 +19,6 @@ if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no 
     watch()
 
 import math
-import sys
 import tempfile
 import time
 from bisect import bisect
@@ -30,13 +29,14 @@ from typing import Annotated, Any
 
 import _root  # noqa: F401
 import tyro
+from experiment import parse
 
 from compress.judging import Judge
 from compress.views import Views
 from gsz import registry
 from gsz.errors import UserError
 from programs import compression
-from programs.options import CompressOptions, parse_compress
+from programs.options import CompressOptions
 from quality.summary import ViewMetrics
 from utils import cli
 from utils.results import read_results, write_results
@@ -163,8 +163,7 @@ def bytes_saved(row: dict[str, Any], fixed: list[dict[str, Any]], views: str) ->
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parse_compress([*given, "--eval"], Options)
+    options = parse(arguments, Options)
     unknown = [name for name in options.variants if name not in VARIANTS]
     if unknown:
         raise UserError(f"--variants {unknown[0]}: there is none of that name; choose among {', '.join(VARIANTS)}")

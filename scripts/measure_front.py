@@ -12,10 +12,10 @@ if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no 
 
     watch()
 
-import sys
 from collections.abc import Sequence
 
 import _root  # noqa: F401
+from experiment import parse
 
 from compress.budget import Loss
 from compress.front import rounds_of
@@ -23,7 +23,7 @@ from compress.judging import Judge
 from compress.run_dir import RunDir
 from compress.views import Views
 from programs import compression
-from programs.options import CompressOptions, parse_compress
+from programs.options import CompressOptions
 from utils import cli
 from utils.progress import Progress, counted, silent
 from utils.tables import format_table
@@ -61,10 +61,9 @@ def measure_front(options: CompressOptions, progress: Progress = silent) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; ``arguments`` default to those of the process."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
     with cli.progress_bar("test views", "models") as progress:
         # As train.py --resume, so that all options are those of the run.
-        table = measure_front(parse_compress([*given, "--eval", "--resume"]), progress)
+        table = measure_front(parse(arguments, CompressOptions, "--resume"), progress)
     cli.say(table)
 
 
