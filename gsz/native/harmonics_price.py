@@ -12,7 +12,7 @@ import numpy as np
 
 from gsz.coding.tables import at
 from gsz.kernels import inline, kernel
-from gsz.native.symbols import COEFFICIENTS, ROWS_OF_VECTORS, SPACE_OF_VECTORS
+from gsz.native.symbols import COEFFICIENTS, ROWS_OF_VECTORS, SPACE_OF_VECTORS, sum_colors
 
 f32 = np.float32
 
@@ -59,11 +59,7 @@ def pay_harmonics(
         left = len(fineness) - first
         rows = left if left < ROWS_OF_VECTORS else ROWS_OF_VECTORS
         begin = at(3 * coefficients * first)
-        for t in range(rows * coefficients):
-            u = at(t)
-            j = begin + at(3) * u
-            r, g, b = harmonics[j], harmonics[j + at(1)], harmonics[j + at(2)]
-            scratch[u], scratch[at(_SPACE) + u], scratch[at(2 * _SPACE) + u] = r + g + b, r - b, r - _TWO * g + b
+        sum_colors(harmonics, begin, rows * coefficients, scratch)
         for i in range(rows):
             row = at(i * coefficients)
             scales = per_unit[fineness[first + i]]

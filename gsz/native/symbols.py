@@ -137,8 +137,6 @@ KINDS = np.array([5, 4, 1, 4, 2, 3, 0, 0], np.uint8)
 """Rows of them, by three bits: whether the first is at least the second, the second the third, the first the third."""
 _FRACTION, _BITS_OF_ONE = (1 << 52) - 1, 1023 << 52
 """Of a float64: the bits of the fraction, and what its bits are without one from 1 to 2."""
-POWERS = np.ldexp(1.0, np.arange(-60, 61))
-"""2 to the powers -60 to 60."""
 
 
 def _turns() -> np.ndarray:
@@ -647,15 +645,19 @@ def _quantize_dc(colors, fineness, per_unit, symbols):
             symbols[i, channel] = _away_from_zero(colors[i, channel] * per_unit[fineness[i]], 0.5, DC_LIMIT)
 
 
+@inline
+def _color_sums(r, g, b):
+    """Y, Co and Cg of harmonics, before they are divided by their steps. The order of the sums is a part of the law."""
+    return r + g + b, r - b, r - np.float32(2) * g + b
+
+
 @kernel
 def _quantize_sh(harmonics, fineness, per_unit, rounding, symbols, in_steps):
     for i in range(len(harmonics)):
         per_y, per_co, per_cg = per_unit[fineness[i], 0], per_unit[fineness[i], 1], per_unit[fineness[i], 2]
         for j in range(0, harmonics.shape[1], 3):
-            r, g, b = harmonics[i, j], harmonics[i, j + 1], harmonics[i, j + 2]
-            in_steps[i, j] = (r + g + b) * per_y
-            in_steps[i, j + 1] = (r - b) * per_co
-            in_steps[i, j + 2] = (r - np.float32(2) * g + b) * per_cg
+            y, co, cg = _color_sums(harmonics[i, j], harmonics[i, j + 1], harmonics[i, j + 2])
+            in_steps[i, j], in_steps[i, j + 1], in_steps[i, j + 2] = y * per_y, co * per_co, cg * per_cg
         for j in range(harmonics.shape[1]):
             symbols[i, j] = _away_from_zero(in_steps[i, j], rounding, SH_LIMIT)
 
@@ -738,6 +740,16 @@ def snap_sh(sh_rest: np.ndarray, fineness: np.ndarray, steps: Steps, snapped: np
     )
 
 
+@inline
+def sum_colors(harmonics, begin, count, sums):
+    """The sums of colors of ``count`` triples from ``begin`` on, each kind :data:`SPACE_OF_VECTORS` after the last."""
+    for t in range(count):
+        u = at(t)
+        j = begin + at(3) * u
+        y, co, cg = _color_sums(harmonics[j], harmonics[j + at(1)], harmonics[j + at(2)])
+        sums[u], sums[at(SPACE_OF_VECTORS) + u], sums[at(2 * SPACE_OF_VECTORS) + u] = y, co, cg
+
+
 @kernel
 def _snap_sh(harmonics, fineness, per_unit, rounding, steps, stored, coefficients, sums, values, snapped):
     """Sums of colors are computed for all coefficients of some Gaussians at once, and what they are rounded to for a
@@ -751,11 +763,7 @@ def _snap_sh(harmonics, fineness, per_unit, rounding, steps, stored, coefficient
         left = len(fineness) - first
         rows = left if left < ROWS_OF_VECTORS else ROWS_OF_VECTORS
         begin = at(3 * coefficients * first)
-        for t in range(rows * coefficients):
-            u = at(t)
-            j = begin + at(3) * u
-            r, g, b = harmonics[j], harmonics[j + at(1)], harmonics[j + at(2)]
-            sums[u], sums[co_row + u], sums[cg_row + u] = r + g + b, r - b, r - np.float32(2) * g + b
+        sum_colors(harmonics, begin, rows * coefficients, sums)
         for i in range(rows):
             row = at(i * coefficients)
             scales, back = per_unit[fineness[at(first + i)]], steps[fineness[at(first + i)]]
