@@ -20,10 +20,14 @@ from gaussian_renderer.rendering import Rendering, Splats, ViewStatistics
 from gaussian_renderer.screen_axes import ScreenAxes
 from gsz.errors import UserError
 from gsz.kernels import announced
+from gsz.memory import ReusedArrays
 from scene.cameras import Camera
 from utils.kernels import match_torch_threads
 
 __all__ = ["DESCRIPTION", "Frame", "render", "render_frame", "render_statistics"]
+
+_GRADIENTS = ReusedArrays()
+"""They take as much memory as the model, in every step of fine-tuning or training."""
 
 
 @dataclass
@@ -128,8 +132,8 @@ def _forward(
     pixel_ends = np.empty((kept_tiles, blending.PIXELS), np.int32)
     reached_masks = np.empty(len(pairs), np.uint32)
     blending.blend(
-        tile_start, members, records, tiles_x, view.width, view.height, background, image, transmittance, pixel_ends,
-        reached_masks,
+        tile_start, members, records, tiles_x, view.width, view.height, background, threads, image, transmittance,
+        pixel_ends, reached_masks,
     )  # fmt: skip
     if not keeps_frame:
         return image, radii, None
@@ -146,11 +150,11 @@ def _backward(frame: Frame, parameters: tuple[np.ndarray, ...], d_image: np.ndar
     slots = np.empty(len(frame.members) * layout.SLOT_WIDTH, np.float32)
     blending.blend_backward(
         frame.tile_start, frame.members, frame.pairs, frame.records,
-        -(-view.width // layout.TILE), view.width, view.height, frame.background, d_image,
+        -(-view.width // layout.TILE), view.width, view.height, frame.background, match_torch_threads(), d_image,
         frame.transmittance, frame.pixel_ends, frame.reached_masks, slots,
     )  # fmt: skip
-    gradients = tuple(np.empty_like(parameter) for parameter in parameters)
-    d_centres = np.empty((len(parameters[0]), 2), np.float32)
+    shapes = [parameter.shape for parameter in parameters]
+    *gradients, d_centres = _GRADIENTS.blank([*shapes, (len(parameters[0]), 2)])
     means, log_scales, quaternions, opacity_logits, _, sh_rest = (parameter.reshape(-1) for parameter in parameters)
     projection.project_backward(
         means, log_scales, quaternions, opacity_logits, sh_rest, frame.degree, view.matrix, view.eye, view.lens,
@@ -229,8 +233,8 @@ def render_statistics(
     sums = np.empty((len(frame.members), removal.SUMS), np.float32)
     removal.measure_removals(
         frame.tile_start, frame.members, frame.pairs, frame.records,
-        -(-view.width // layout.TILE), view.width, view.height, frame.background, target is not None, residual,
-        slopes, frame.transmittance, frame.pixel_ends, frame.reached_masks, sums,
+        -(-view.width // layout.TILE), view.width, view.height, frame.background, match_torch_threads(),
+        target is not None, residual, slopes, frame.transmittance, frame.pixel_ends, frame.reached_masks, sums,
     )  # fmt: skip
     totals = np.empty((len(parameters[0]), removal.SUMS), np.float32)
     removal.add_up(frame.pair_start, sums, totals)

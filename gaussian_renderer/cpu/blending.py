@@ -148,19 +148,34 @@ def _has_open_pixel(through, chunk):
     return is_open
 
 
+@njit(**INLINE)
+def dealt(job, count, threads):
+    """The tile of a job, so that threads that take equal shares of consecutive jobs get every ``threads``-th tile each.
+
+    The middle of an image takes longer than its edges, and neighbours share what they read.
+    """
+    share, larger_shares = count // threads, count % threads
+    boundary = larger_shares * (share + 1)
+    if job < boundary:
+        return job % (share + 1) * threads + job // (share + 1)
+    return (job - boundary) % share * threads + larger_shares + (job - boundary) // share
+
+
 @njit(**PARALLEL)
 def blend(
-    tile_start, members, records, tiles_x, width, height, background, image, transmittance, pixel_ends, reached_masks
-):
-    """Blend every tile.
+    tile_start, members, records, tiles_x, width, height, background, threads, image, transmittance, pixel_ends,
+    reached_masks,
+):  # fmt: skip
+    """Blend every tile; the same on any number of ``threads``.
 
     Writes ``image`` (height, width, 3) and, unless these are empty, what a walk back needs: tile by tile and in stored
     order, the final ``transmittance`` (tiles, 256) and ``pixel_ends`` (tiles, 256), the position in the tile's list of
     the Gaussian before which a pixel ended, or the list's length where it never did; and up to the last end in its tile
     ``reached_masks``, what :func:`reached_chunks` says of each member.
     """
-    keeps_ends = transmittance.shape[0] > 0
-    for tile in prange(tile_start.shape[0] - 1):
+    keeps_ends, tile_count = transmittance.shape[0] > 0, tile_start.shape[0] - 1
+    for job in prange(tile_count):
+        tile = dealt(job, tile_count, threads)
         # A pixel that has ended holds its transmittance with the sign changed, which no comparison below lets pass.
         through = np.empty(PIXELS, np.float32)
         red, green, blue = np.zeros(PIXELS, np.float32), np.zeros(PIXELS, np.float32), np.zeros(PIXELS, np.float32)
@@ -234,15 +249,17 @@ def blend(
 
 @njit(**PARALLEL)
 def blend_backward(
-    tile_start, members, pairs, records, tiles_x, width, height, background, d_image, transmittance, pixel_ends,
-    reached_masks, slots,
+    tile_start, members, pairs, records, tiles_x, width, height, background, threads, d_image, transmittance,
+    pixel_ends, reached_masks, slots,
 ):  # fmt: skip
     """Fill the gradient slots of all (Gaussian, tile) pairs; see :mod:`gaussian_renderer.cpu.layout` for their columns.
 
     Walks each tile back to front. One running scalar a pixel, the colour behind dotted with dL/dimage, stands for the
     three channels. Every slot of the flat array ``slots`` is written; ``members[k]`` has that of number ``pairs[k]``.
     """
-    for tile in prange(tile_start.shape[0] - 1):
+    tile_count = tile_start.shape[0] - 1
+    for job in prange(tile_count):
+        tile = dealt(job, tile_count, threads)
         current, behind = np.empty(PIXELS, np.float32), np.empty(PIXELS, np.float32)
         d_red, d_green = np.zeros(PIXELS, np.float32), np.zeros(PIXELS, np.float32)
         d_blue = np.zeros(PIXELS, np.float32)

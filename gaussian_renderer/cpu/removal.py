@@ -26,6 +26,7 @@ from gaussian_renderer.cpu.blending import (
     CHUNKS_OF_BLOCK,
     PIXELS,
     blocks_of,
+    dealt,
     falloff,
     footprint,
     pixel,
@@ -50,8 +51,8 @@ _ZERO, _ONE, _TWO = f32(0), f32(1), f32(2)
 
 @njit(**PARALLEL)
 def measure_removals(
-    tile_start, members, pairs, records, tiles_x, width, height, background, has_target, residual, slopes,
-    transmittance, pixel_ends, reached_masks, sums,
+    tile_start, members, pairs, records, tiles_x, width, height, background, threads, has_target, residual,
+    slopes, transmittance, pixel_ends, reached_masks, sums,
 ):  # fmt: skip
     """Fill ``sums`` (pairs, 8), the sums over the pixels of a tile, of all (Gaussian, tile) pairs.
 
@@ -60,7 +61,9 @@ def measure_removals(
     Without a target neither is read. ``transmittance``, ``pixel_ends`` and ``reached_masks`` are those of
     :func:`gaussian_renderer.cpu.blending.blend`.
     """
-    for tile in prange(tile_start.shape[0] - 1):
+    tile_count = tile_start.shape[0] - 1
+    for job in prange(tile_count):
+        tile = dealt(job, tile_count, threads)
         current = np.empty(PIXELS, np.float32)
         behind_r, behind_g, behind_b = np.empty((3, PIXELS), np.float32)
         residual_r, residual_g, residual_b = np.zeros((3, PIXELS), np.float32)

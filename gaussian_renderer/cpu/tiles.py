@@ -20,7 +20,7 @@ from utils.kernels import INLINE, PARALLEL, SERIAL
 
 f32 = np.float32
 
-_RADIX_BITS = 11
+_RADIX_BITS, _DIGITS = 11, 3
 _CHUNK = 1024
 _AHEAD = 8  # Places by which the reading of Gaussians in order of depth runs ahead.
 _ZERO, _ONE = f32(0), f32(1)
@@ -85,31 +85,34 @@ def count_tiles(ellipse, rect):
 def sort_by_depth(pair_start, depths):
     """Indices of the Gaussians that have pairs, nearest first; ties keep the order of the model. Depths are positive.
 
-    A least-significant-digit radix sort: the bits of positive floats order as integers do.
+    A least-significant-digit radix sort: the bits of positive floats order as integers do. What is moved are depths
+    with their Gaussian's number below them. It is serial: waking threads for each digit takes as long as they save.
     """
-    count = 0
-    for i in range(depths.shape[0]):
-        count += pair_start[i + 1] > pair_start[i]
-    order, other = np.empty(count, np.int32), np.empty(count, np.int32)
-    keys = depths.view(np.uint32)
-    position = 0
+    count, bits = 0, depths.view(np.uint32)
+    items, others = np.empty((2, depths.shape[0]), np.uint64)
+    places = np.zeros((_DIGITS, 1 << _RADIX_BITS), np.int64)
+    mask = np.uint64((1 << _RADIX_BITS) - 1)
     for i in range(depths.shape[0]):
         if pair_start[i + 1] > pair_start[i]:
-            order[position] = i
-            position += 1
-    buckets = 1 << _RADIX_BITS
-    for digit in range(3):
-        shift = np.uint32(digit * _RADIX_BITS)
-        starts = np.zeros(buckets + 1, np.int64)
+            key = np.uint64(bits[i])
+            items[count] = key << np.uint64(32) | np.uint64(i)
+            count += 1
+            for digit in range(_DIGITS):
+                places[digit, (key >> np.uint64(digit * _RADIX_BITS)) & mask] += 1
+    for digit in range(_DIGITS):
+        running = 0
+        for value in range(places.shape[1]):
+            running, places[digit, value] = running + places[digit, value], running
+        shift = np.uint64(32 + digit * _RADIX_BITS)
         for k in range(count):
-            starts[((keys[order[k]] >> shift) & np.uint32(buckets - 1)) + 1] += 1
-        for bucket in range(buckets):
-            starts[bucket + 1] += starts[bucket]
-        for k in range(count):
-            bucket = (keys[order[k]] >> shift) & np.uint32(buckets - 1)
-            other[starts[bucket]] = order[k]
-            starts[bucket] += 1
-        order, other = other, order
+            item = items[k]
+            value = (item >> shift) & mask
+            others[places[digit, value]] = item
+            places[digit, value] += 1
+        items, others = others, items
+    order = np.empty(count, np.int32)
+    for k in range(count):
+        order[k] = np.int32(items[k] & np.uint64(0xFFFFFFFF))
     return order
 
 

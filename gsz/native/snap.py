@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache, partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gsz.contract import ModelT
+from gsz.memory import ReusedArrays
 from gsz.native import symbols
 from gsz.native.steps import Steps
 from gsz.splats import Splats, parameter_shapes
@@ -50,23 +51,15 @@ class Snapped:
 
 
 class Workspace:
-    """Memory that serves again, a step after the other.
-
-    The system clears new memory before it hands it out, page by page. That takes longer than the rounding.
-    """
+    """Memory that serves again, a step after the other."""
 
     def __init__(self) -> None:
-        self._arrays: list[np.ndarray] = []
+        self._arrays = ReusedArrays()
         self._symbols: list[symbols.Symbols] = []
 
     def blank_model(self, count: int, sh_degree: int) -> Splats:
-        """A model whose values are yet to be filled in, in the memory of the last one when nobody has it any more."""
-        shapes = list(parameter_shapes(count, sh_degree).values())
-        # A tensor or a view of an array keeps a reference to it; one is the list's, and one that of the argument.
-        in_use = any(sys.getrefcount(self._arrays[place]) > 2 for place in range(len(self._arrays)))
-        if in_use or [array.shape for array in self._arrays] != shapes:
-            self._arrays = [np.empty(shape, np.float32) for shape in shapes]
-        return Splats(*self._arrays)
+        """A model whose values are yet to be filled in."""
+        return Splats(*self._arrays.blank(list(parameter_shapes(count, sh_degree).values())))
 
     @contextmanager
     def blank_symbols(self, count: int) -> Iterator[symbols.Symbols]:
@@ -176,7 +169,7 @@ def in_threads(work: Callable[[slice], ResultT], count: int) -> list[ResultT]:
 
     Kernels run without Python's lock. Which rows go together does not depend on the number of threads.
     """
-    parts = [slice(first, min(first + ROWS_AT_ONCE, count)) for first in range(0, count, ROWS_AT_ONCE)]
+    parts = _equal_parts(count)
     helpers = min(torch.get_num_threads(), len(parts)) - 1
     if helpers < 1:
         return list(map(work, parts))
@@ -201,6 +194,15 @@ def in_threads(work: Callable[[slice], ResultT], count: int) -> list[ResultT]:
     for helper in helping:
         helper.result()
     return [results[number] for number in range(len(parts))]
+
+
+def _equal_parts(count: int) -> list[slice]:
+    """Rows ``0`` to ``count`` in as few parts of at most :data:`ROWS_AT_ONCE` as two threads can share evenly."""
+    if count <= ROWS_AT_ONCE:
+        return [slice(0, count)] if count else []
+    parts = 2 * -(-count // (2 * ROWS_AT_ONCE))
+    ends = [count * part // parts for part in range(parts + 1)]
+    return [slice(first, end) for first, end in pairwise(ends)]
 
 
 @cache

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from gaussian_renderer import render
+from gaussian_renderer.cpu import blending
 from gsz.errors import UserError
 from scene.cameras import MAX_SIDE, Camera
 from scene.gaussian_model import GaussianModel
@@ -505,3 +506,12 @@ def test_an_unknown_backend_is_refused():
     rng = np.random.default_rng(116)
     with pytest.raises(UserError, match="--backend voxel: no such backend"):
         render(make_camera(rng), GaussianModel.empty(), torch.zeros(3), backend="voxel")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("tiles", [1, 6, 475, 1700])
+def test_each_tile_is_dealt_to_one_thread(tiles, threads):
+    """Threads take equal shares of consecutive jobs; each gets tiles from all over the image."""
+    dealt = [blending.dealt.py_func(job, tiles, threads) for job in range(tiles)]
+    assert sorted(dealt) == list(range(tiles))
+    assert dealt[: -(-tiles // threads)] == list(range(0, tiles, threads))
