@@ -18,24 +18,27 @@ from compress.views import Views
 from gsz.contract import Correction
 from scene.gaussian_model import GaussianModel
 
-DROPPED_AT_ONCE = 0.2
-"""Fraction of the Gaussians that is left out before the others are scored again."""
+A_FIFTH, A_LAYER = 0.2, 0.5
+"""Fractions of the Gaussians that are left out before the others are scored again: for good, and for a round."""
 
 
-def iterative_importance(splats: GaussianModel, views: Views, seed: Seed, score: str, fewest: int) -> Tensor:
-    """``(N,)`` ranks, 0 for the Gaussian that goes first when a fifth is dropped and what is left is scored again.
+def iterative_importance(
+    splats: GaussianModel, views: Views, seed: Seed, score: str, fewest: int, dropped_at_once: float = A_FIFTH
+) -> Tensor:
+    """``(N,)`` ranks, 0 for the Gaussian that goes first when some are dropped and what is left is scored again.
 
     Args:
         splats: With the values that the file holds.
         score: A name of :data:`compress.importance.SCORES`.
         fewest: With so many left, the ranks of the others settle all layers, and these are not scored again.
+        dropped_at_once: Fraction that is dropped before the others are scored again.
     """
     left = torch.arange(len(splats), device=splats.device)
     gone: list[Tensor] = []
     while len(left) > max(fewest, 1):
         scores = SCORES[score](splats.select(left), views, seed).gaussians
         order = torch.argsort(torch.nan_to_num(scores, nan=-torch.inf), stable=True)
-        dropped = max(1, int(DROPPED_AT_ONCE * len(left)))
+        dropped = max(1, int(dropped_at_once * len(left)))
         gone.append(left[order[:dropped]])
         left = left[order[dropped:]]
     return ranks_of(torch.cat([*gone, left]))

@@ -18,9 +18,9 @@ from compress.budget import SIZE_TOLERANCE, Loss, rounds_needed
 from compress.finetune import finetune
 from compress.front import best, rounds_of
 from compress.importance import Exchange, Scores
-from compress.journal import FINAL, UNCOMPRESSED, Journal, JournalRow, Verdict
+from compress.journal import FINAL, FIRST, UNCOMPRESSED, Journal, JournalRow, Verdict
 from compress.judging import Roles
-from compress.layers import iterative_importance
+from compress.layers import A_FIFTH, A_LAYER, iterative_importance
 from compress.prune import prune_sh
 from compress.recipe import Recipe
 from compress.regrow import Change
@@ -206,7 +206,7 @@ class _Loop:
                 log.info(
                     "no Gaussians are split (regrow_fraction: 0): placed cameras also see what nobody photographed"
                 )
-            self._stage("first", self.splats, self.recipe.first_iterations)
+            self._stage(FIRST, self.splats, self.recipe.first_iterations)
         while not self.state.rounds_ended and self.rounds_done < self.recipe.max_rounds:
             self._round()
         chosen, splats = self._chosen()
@@ -242,6 +242,8 @@ class _Loop:
             splats = prune_sh(splats, self._sh_scores(scores), self.recipe.sh_prune_fraction)
         dropped = self.budget.to_drop(self.recipe.prune_fraction, len(splats), last.bytes)
         changed = self._change(scores, dropped).apply(splats)
+        if self.recipe.progressive:
+            changed = self._ordered(changed, self.roles.training, A_LAYER)
         self._stage(f"round {self.rounds_done + 1}", changed, self.recipe.round_iterations, score_seconds=clock.lap())
 
     def _change(self, scores: Scores, dropped: int) -> Change:
@@ -255,16 +257,18 @@ class _Loop:
     def _stage(self, name: str, splats: GaussianModel, iterations: int, score_seconds: float = 0.0) -> None:
         """Fine-tune, encode, decode, measure; then make it the state to resume from."""
         clock = _Clock()
-        splats, grid = self._finetune(splats, self.codec, self.roles.training, iterations)
+        in_order = self.recipe.progressive and name != FIRST
+        corrections: tuple[Correction, ...] | None = () if in_order else None
+        splats, grid = self._finetune(splats, self.codec, self.roles.training, iterations, corrections=corrections)
         finetune_seconds = clock.lap()
-        data = encode(splats, self.codec, grid).data
+        data = encode(splats, self.codec, grid, _ramp(splats) if in_order else None).data
         encode_seconds = clock.lap()
         verdict = self.judge.judge(registry.decode(data, name))
         times = (score_seconds, finetune_seconds, encode_seconds, clock.lap())
         done = self.state.journal[-1].iteration + iterations
         row = _row(name, done, len(splats), verdict, len(data), times)
         loss = Loss.between(self.state.journal[0].metrics, row.metrics)
-        spent = name != "first" and self.budget.is_spent(loss)
+        spent = name != FIRST and self.budget.is_spent(loss)
         ended = spent or self.budget.is_met(row.gaussians, row.bytes)
         ranks.once(lambda: self.run.add_to_front(row, self.codec.suffix, data))
         self._save(RunState(self.state.settings, splats, [*self.state.journal, row], rounds_ended=ended))
@@ -394,7 +398,7 @@ class _Loop:
             )
 
         if progressive:
-            splats = splats.select(torch.argsort(self._importance(splats, codec, views), descending=True))
+            splats = self._ordered(splats, views)
         if size is None:
             splats, grid = tune(splats, codec, iterations)
             return encode_by_score(splats, codec.with_steps_of(grid), grid, score)
@@ -419,13 +423,21 @@ class _Loop:
         views = views or self.roles.training
         return importance.SCORES[self.recipe.score](_snapped(splats, codec), views, self._score_seed)
 
-    def _importance(self, splats: GaussianModel, codec: Codec, views: Views) -> Tensor:
+    def _ordered(self, splats: GaussianModel, views: Views, dropped_at_once: float = A_FIFTH) -> GaussianModel:
+        """The model with its Gaussians in the order of layers, as prefixes are trained."""
+        importance = self._importance(splats, self.codec, views, dropped_at_once)
+        return splats.select(torch.argsort(importance, descending=True, stable=True))
+
+    def _importance(
+        self, splats: GaussianModel, codec: Codec, views: Views, dropped_at_once: float = A_FIFTH
+    ) -> Tensor:
         """What the final file leaves out Gaussians by, and lays them in layers, if it is to have any."""
         ends = codec.fit(splats).layer_ends(len(splats))
         if len(ends) == 1:
             return self._scores(splats, codec, views).gaussians
         score = self.recipe.layer_score
-        return iterative_importance(_snapped(splats, codec), views, self._score_seed, score, ends[0])
+        snapped = _snapped(splats, codec)
+        return iterative_importance(snapped, views, self._score_seed, score, ends[0], dropped_at_once)
 
     def _sh_scores(self, scores: Scores) -> Tensor:
         if scores.sh is not None:

@@ -99,11 +99,11 @@ class Recipe:
     """One in so many training views is held out for validation; one in five where there are fewer than 20. With
     stop_on: test none are."""
     progressive: bool = False
-    """Whether the final stage trains the coarser models that a file in layers (gsz:layers=4) can be cut to as well,
-    with a correction for each."""
+    """Whether rounds and the final stage train the coarser models that a file in layers (gsz:layers=4) can be cut to as
+    well, with a correction for each."""
     prefix_share: Number = 0.5
-    """With progressive: fraction of the final iterations that are for coarser models, each of these as often; the
-    others are for the whole."""
+    """With progressive: fraction of the iterations that are for coarser models, each of these as often; the others are
+    for the whole."""
     prefix_end: Number = 1.0
     """With progressive: after this fraction of the final iterations the whole is trained alone."""
     correction_lr: Number = 0.002

@@ -111,7 +111,10 @@ def compare(options: Options) -> list[dict[str, Any]]:
     pruned = replace(options, pretrained_dir=None, pretrained_ply=pruned_model(options), iteration=None, activated=None)
     original, path = compression.load_original(pruned)
     scene = compression.load_scene(pruned, original, path)
-    test = Judge(Views.of(scene, scene.test, options.backend))
+    judges = {
+        "test": Judge(Views.of(scene, scene.test, options.backend)),
+        "training": Judge(Views.of(scene, scene.train, options.backend)),
+    }
     for codec in options.formats:
         if codec in done:
             continue
@@ -122,28 +125,24 @@ def compare(options: Options) -> list[dict[str, Any]]:
             )
         assert result is not None
         row = {"format": codec, "gaussians": len(result.splats), "bytes": result.journal[-1].bytes}
-        rows = [*rows, row | {"test": asdict(test.evaluate(result.splats))}]
+        rows = [*rows, row | {name: asdict(judge.evaluate(result.splats)) for name, judge in judges.items()}]
         write_results(options.json, settings, rows)
     return rows
 
 
 def results_table(rows: list[dict[str, Any]]) -> str:
     """A row a format in Markdown, with what it loses against float where that was run."""
-    floats = [ViewMetrics(**row["test"]) for row in rows if row["format"] == FLOAT]
+    floats = [row for row in rows if row["format"] == FLOAT]
     table = []
     for row in rows:
-        test = ViewMetrics(**row["test"])
-        table.append(
-            [
-                row["format"],
-                f"{row['gaussians']:,}",
-                f"{row['bytes'] / row['gaussians']:.2f}",
-                f"{test.psnr:.2f}",
-                f"{test.ssim:.4f}",
-                f"{floats[0].psnr - test.psnr:.2f}" if floats else "",
-            ]
-        )
-    return format_table(["", "Gaussians", "B/G", "PSNR", "SSIM", "lost, dB"], table, "markdown")
+        test, training = ViewMetrics(**row["test"]), ViewMetrics(**row["training"])
+        lost = [
+            f"{floats[0][views]['psnr'] - row[views]['psnr']:.2f}" if floats else "" for views in ("test", "training")
+        ]
+        cells = [row["format"], f"{row['gaussians']:,}", f"{row['bytes'] / row['gaussians']:.2f}", f"{test.psnr:.2f}"]
+        table.append([*cells, f"{test.ssim:.4f}", lost[0], f"{training.psnr:.2f}", lost[1]])
+    header = ["", "Gaussians", "B/G", "PSNR", "SSIM", "lost, dB", "training PSNR", "lost, dB"]
+    return format_table(header, table, "markdown")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

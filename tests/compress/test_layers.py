@@ -11,10 +11,10 @@ import torch
 from compress.finetune import finetune
 from compress.importance import removal_error
 from compress.judging import Judge
-from compress.layers import DROPPED_AT_ONCE, Prefixes, iterative_importance, ranks_of
+from compress.layers import A_FIFTH, Prefixes, iterative_importance, ranks_of
 from compress.loop import Result
 from compress.recipe import Recipe
-from compress.run_dir import RunDir
+from compress.run_dir import RunDir, front_name
 from compress.views import Views
 from gsz import registry
 from gsz.contract import Correction
@@ -47,7 +47,7 @@ def test_the_first_fifth_goes_by_the_score_and_the_next_by_the_score_of_what_is_
     for begin, end in ((0, 20), (20, 36), (36, 48)):
         scores = removal_error(splats.select(left), views).gaussians
         order = torch.argsort(scores, stable=True)
-        dropped = int(DROPPED_AT_ONCE * len(left))
+        dropped = int(A_FIFTH * len(left))
         assert ranks[left[order[:dropped]]].tolist() == list(range(begin, end))
         left = left[order[dropped:]]
 
@@ -164,6 +164,15 @@ def test_a_progressive_run_that_is_killed_ends_with_the_same_bytes(larger: tuple
     header = Header.parse(whole.path.read_bytes(), "file")
     assert len(header.counts) == 3 and all(any(each) for each in header.corrections[:-1])
     assert not any(header.corrections[-1])
+
+
+def test_rounds_train_prefixes_as_well(larger: tuple[Path, Path], tmp_path: Path):
+    """The stage before the rounds does not: its Gaussians are in no order yet."""
+    result = compress(larger, tmp_path, "--final_iterations", "0", "--round_iterations", "20", "--max_rounds", "1")
+    of_stage = {row.stage: tmp_path / "front" / front_name(row, ".gsz") for row in result.journal[1:3]}
+    first, after_round = (Header.parse(of_stage[stage].read_bytes(), stage) for stage in ("first", "round 1"))
+    assert len(first.counts) == len(after_round.counts) == 3
+    assert not any(map(any, first.corrections)) and all(map(any, after_round.corrections[:-1]))
 
 
 def test_a_size_is_met_with_layers_that_were_trained(larger: tuple[Path, Path], tmp_path: Path):
