@@ -12,7 +12,6 @@ from gsz.files import read_bytes
 from quality.summary import ViewMetrics
 
 UNCOMPRESSED = "uncompressed"
-FIRST = "first"
 FINAL = "final"
 """Stages that are not rounds: before the first and after the last."""
 

@@ -18,7 +18,7 @@ from compress.budget import SIZE_TOLERANCE, Loss, rounds_needed
 from compress.finetune import finetune
 from compress.front import best, rounds_of
 from compress.importance import Exchange, Scores
-from compress.journal import FINAL, FIRST, UNCOMPRESSED, Journal, JournalRow, Verdict
+from compress.journal import FINAL, UNCOMPRESSED, Journal, JournalRow, Verdict
 from compress.judging import Roles
 from compress.layers import A_FIFTH, A_LAYER, iterative_importance
 from compress.prune import prune_sh
@@ -206,7 +206,7 @@ class _Loop:
                 log.info(
                     "no Gaussians are split (regrow_fraction: 0): placed cameras also see what nobody photographed"
                 )
-            self._stage(FIRST, self.splats, self.recipe.first_iterations)
+            self._stage("first", self.splats, self.recipe.first_iterations)
         while not self.state.rounds_ended and self.rounds_done < self.recipe.max_rounds:
             self._round()
         chosen, splats = self._chosen()
@@ -241,34 +241,30 @@ class _Loop:
         if self.recipe.sh_prune_fraction > 0.0:
             splats = prune_sh(splats, self._sh_scores(scores), self.recipe.sh_prune_fraction)
         dropped = self.budget.to_drop(self.recipe.prune_fraction, len(splats), last.bytes)
-        changed = self._change(scores, dropped).apply(splats)
-        if self.recipe.progressive:
-            changed = self._ordered(changed, self.roles.training, A_LAYER)
+        changed = self._change(splats, scores, dropped).apply(splats)
         self._stage(f"round {self.rounds_done + 1}", changed, self.recipe.round_iterations, score_seconds=clock.lap())
 
-    def _change(self, scores: Scores, dropped: int) -> Change:
+    def _change(self, splats: GaussianModel, scores: Scores, dropped: int) -> Change:
         """Which Gaussians go and which become two."""
         at_most = int(self.recipe.regrowth(placed=self.roles.placed) * len(scores.gaussians))
         if at_most == 0:
             return regrow.prune_only(scores.gaussians, dropped)
-        weighed = self._exchange(scores)
+        weighed = self._exchange(splats, scores)
         return regrow.choose(scores.gaussians, weighed.costs, weighed.gains, dropped, at_most)
 
     def _stage(self, name: str, splats: GaussianModel, iterations: int, score_seconds: float = 0.0) -> None:
         """Fine-tune, encode, decode, measure; then make it the state to resume from."""
         clock = _Clock()
-        in_order = self.recipe.progressive and name != FIRST
-        corrections: tuple[Correction, ...] | None = () if in_order else None
-        splats, grid = self._finetune(splats, self.codec, self.roles.training, iterations, corrections=corrections)
+        splats, grid = self._finetune(splats, self.codec, self.roles.training, iterations)
         finetune_seconds = clock.lap()
-        data = encode(splats, self.codec, grid, _ramp(splats) if in_order else None).data
+        data = encode(splats, self.codec, grid).data
         encode_seconds = clock.lap()
         verdict = self.judge.judge(registry.decode(data, name))
         times = (score_seconds, finetune_seconds, encode_seconds, clock.lap())
         done = self.state.journal[-1].iteration + iterations
         row = _row(name, done, len(splats), verdict, len(data), times)
         loss = Loss.between(self.state.journal[0].metrics, row.metrics)
-        spent = name != FIRST and self.budget.is_spent(loss)
+        spent = name != "first" and self.budget.is_spent(loss)
         ended = spent or self.budget.is_met(row.gaussians, row.bytes)
         ranks.once(lambda: self.run.add_to_front(row, self.codec.suffix, data))
         self._save(RunState(self.state.settings, splats, [*self.state.journal, row], rounds_ended=ended))
@@ -374,7 +370,10 @@ class _Loop:
 
     def _finish(self, splats: GaussianModel, views: Views, size: int | None) -> Encoded:
         """The final iterations. A size is met before the last fifth of them, and again after."""
-        iterations, codec, progressive = self.recipe.final_iterations, self.codec, self.recipe.progressive
+        codec, progressive = self.codec, self.recipe.progressive
+        prefix_rounds = self.recipe.prefix_rounds if progressive else 0
+        iterations = self.recipe.final_iterations - prefix_rounds * self.recipe.round_iterations
+        prefixes_end = round(self.recipe.prefix_end * iterations)
         settled = iterations - iterations // 5
 
         def score(splats: GaussianModel, codec: Codec) -> Tensor:
@@ -392,12 +391,14 @@ class _Loop:
                 part=1 if done else 0,
                 lr_factor=self.recipe.final_lr_factor,
                 corrections=corrections if progressive else None,
-                prefix_iterations=max(0, round(self.recipe.prefix_end * self.recipe.final_iterations) - done),
+                prefix_iterations=max(0, prefixes_end - done),
                 learning=max(0, settled - done) if self.recipe.learn_steps else 0,
                 averaged=done,
             )
 
         if progressive:
+            for number in range(prefix_rounds):
+                splats = self._prefix_round(splats, views, number)
             splats = self._ordered(splats, views)
         if size is None:
             splats, grid = tune(splats, codec, iterations)
@@ -411,6 +412,17 @@ class _Loop:
         if len(encoded.data) < (1.0 - SIZE_TOLERANCE) * size:
             log.warning("the file is more than %.0f %% smaller than target_size asks for", 100 * SIZE_TOLERANCE)
         return encoded
+
+    def _prefix_round(self, splats: GaussianModel, views: Views, number: int) -> GaussianModel:
+        """Exchange Gaussians for others, at an equal count, then rank what there is and train its prefixes.
+
+        What the rounds before kept and split was good for the whole. Here prefixes have a say in it, and nothing of the
+        budget is spent on that.
+        """
+        scores = self._scores(splats, self.codec, views)
+        ordered = self._ordered(self._change(splats, scores, dropped=0).apply(splats), views, A_LAYER)
+        iterations, part = self.recipe.round_iterations, 2 + number
+        return self._finetune(ordered, self.codec, views, iterations, part=part, corrections=())[0]
 
     def _finetune(
         self, splats: GaussianModel, codec: Codec, views: Views, iterations: int, part: int = 0, **options: Any
@@ -445,10 +457,10 @@ class _Loop:
         snapped = _snapped(self.splats, self.codec)
         return importance.sh_removal_error(snapped, self.roles.training, self._score_seed)
 
-    def _exchange(self, scores: Scores) -> Exchange:
+    def _exchange(self, splats: GaussianModel, scores: Scores) -> Exchange:
         if scores.exchange is not None:
             return scores.exchange
-        snapped = _snapped(self.splats, self.codec)
+        snapped = _snapped(splats, self.codec)
         return importance.exchange(snapped, self.roles.training, self._score_seed)
 
     @property

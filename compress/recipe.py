@@ -99,13 +99,17 @@ class Recipe:
     """One in so many training views is held out for validation; one in five where there are fewer than 20. With
     stop_on: test none are."""
     progressive: bool = False
-    """Whether rounds and the final stage train the coarser models that a file in layers (gsz:layers=4) can be cut to as
-    well, with a correction for each."""
+    """Whether the final stage trains the coarser models that a file in layers (gsz:layers=4) can be cut to as well,
+    with a correction for each."""
     prefix_share: Number = 0.5
-    """With progressive: fraction of the iterations that are for coarser models, each of these as often; the others are
-    for the whole."""
+    """With progressive: fraction of the final iterations that are for coarser models, each of these as often; the
+    others are for the whole."""
+    prefix_rounds: int = 0
+    """With progressive: so many rounds of round_iterations each, out of the final iterations, come first. They exchange
+    Gaussians as the rounds before do, at an equal count, and train coarser models too."""
     prefix_end: Number = 1.0
-    """With progressive: after this fraction of the final iterations the whole is trained alone."""
+    """With progressive: after this fraction of the final iterations that these rounds leave the whole is trained
+    alone."""
     correction_lr: Number = 0.002
     """With progressive: learning rate of what is added to all log-scales and opacities of each coarser model; 0 adds
     nothing."""
@@ -175,6 +179,12 @@ class Recipe:
         require("target_count", self.target_count is None or self.target_count > 0, "must be at least 1")
         require("keep_ratio", self.keep_ratio is None or 0.0 < self.keep_ratio <= 1.0, "must lie between 0 and 1")
         require("seed", 0 <= self.seed < 2**63, "must be from 0 to 2^63 - 1")
+        require("prefix_rounds", self.prefix_rounds >= 0, "must not be negative")
+        if self.prefix_rounds * self.round_iterations > self.final_iterations:
+            raise UserError(
+                f"prefix_rounds: {self.prefix_rounds} of {self.round_iterations} iterations do not fit into the "
+                f"{self.final_iterations} final_iterations; raise these or lower those"
+            )
         if self.progressive and self.make_codec().layers == 1:
             raise UserError(f"progressive: {self.codec} files are a single layer; set codec: gsz:layers=4")
         if self.learn_steps and not self.make_codec().learns_steps:

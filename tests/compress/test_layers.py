@@ -14,7 +14,7 @@ from compress.judging import Judge
 from compress.layers import A_FIFTH, Prefixes, iterative_importance, ranks_of
 from compress.loop import Result
 from compress.recipe import Recipe
-from compress.run_dir import RunDir, front_name
+from compress.run_dir import RunDir
 from compress.views import Views
 from gsz import registry
 from gsz.contract import Correction
@@ -166,13 +166,23 @@ def test_a_progressive_run_that_is_killed_ends_with_the_same_bytes(larger: tuple
     assert not any(header.corrections[-1])
 
 
-def test_rounds_train_prefixes_as_well(larger: tuple[Path, Path], tmp_path: Path):
-    """The stage before the rounds does not: its Gaussians are in no order yet."""
-    result = compress(larger, tmp_path, "--final_iterations", "0", "--round_iterations", "20", "--max_rounds", "1")
-    of_stage = {row.stage: tmp_path / "front" / front_name(row, ".gsz") for row in result.journal[1:3]}
-    first, after_round = (Header.parse(of_stage[stage].read_bytes(), stage) for stage in ("first", "round 1"))
-    assert len(first.counts) == len(after_round.counts) == 3
-    assert not any(map(any, first.corrections)) and all(map(any, after_round.corrections[:-1]))
+def test_prefix_rounds_exchange_gaussians_at_an_equal_count(larger: tuple[Path, Path], tmp_path: Path):
+    """They are a part of the final iterations, and train what the file can be cut to."""
+    extra = ["--prefix_rounds", "2", "--round_iterations", "20", "--final_iterations", "50", "--regrow_fraction", "0.1"]
+    result = compress(larger, tmp_path, *extra)
+    before, after = result.journal[-2:]
+    assert (after.gaussians, after.iteration) == (before.gaussians, before.iteration + 50)
+    decoded = result.splats
+    with_none = compress(larger, tmp_path / "none", *extra, "--prefix_rounds", "0").splats
+    assert len(decoded) == len(with_none) and not np.allclose(
+        np.sort(decoded.means[:, 0]), np.sort(with_none.means[:, 0])
+    )
+
+
+def test_prefix_rounds_fit_into_the_final_iterations():
+    recipe = Recipe(codec="gsz:layers=4", progressive=True, prefix_rounds=11, final_iterations=5000)
+    with pytest.raises(UserError, match="11 of 500 iterations do not fit into the 5000 final_iterations"):
+        recipe.check()
 
 
 def test_a_size_is_met_with_layers_that_were_trained(larger: tuple[Path, Path], tmp_path: Path):
