@@ -371,8 +371,8 @@ class _Loop:
     def _finish(self, splats: GaussianModel, views: Views, size: int | None) -> Encoded:
         """The final iterations. A size is met before the last fifth of them, and again after."""
         codec, progressive = self.codec, self.recipe.progressive
-        prefix_rounds = self.recipe.prefix_rounds if progressive else 0
-        iterations = self.recipe.final_iterations - prefix_rounds * self.recipe.round_iterations
+        rounds = self.recipe.exchange_rounds
+        iterations = self.recipe.final_iterations - rounds * self.recipe.round_iterations
         prefixes_end = round(self.recipe.prefix_end * iterations)
         settled = iterations - iterations // 5
 
@@ -397,8 +397,8 @@ class _Loop:
             )
 
         if progressive:
-            for number in range(prefix_rounds):
-                splats = self._prefix_round(splats, views, number)
+            for number in range(rounds):
+                splats = self._exchange_round(splats, views, number)
             splats = self._ordered(splats, views)
         if size is None:
             splats, grid = tune(splats, codec, iterations)
@@ -413,7 +413,7 @@ class _Loop:
             log.warning("the file is more than %.0f %% smaller than target_size asks for", 100 * SIZE_TOLERANCE)
         return encoded
 
-    def _prefix_round(self, splats: GaussianModel, views: Views, number: int) -> GaussianModel:
+    def _exchange_round(self, splats: GaussianModel, views: Views, number: int) -> GaussianModel:
         """Exchange Gaussians for others, at an equal count, then rank what there is and train its prefixes.
 
         What the rounds before kept and split was good for the whole. Here prefixes have a say in it, and nothing of the

@@ -104,11 +104,11 @@ class Recipe:
     prefix_share: Number = 0.5
     """With progressive: fraction of the final iterations that are for coarser models, each of these as often; the
     others are for the whole."""
-    prefix_rounds: int = 0
-    """With progressive: so many rounds of round_iterations each, out of the final iterations, come first. They exchange
-    Gaussians as the rounds before do, at an equal count, and train coarser models too."""
+    exchange_share: Number = 0.0
+    """With progressive: this fraction of the final iterations are rounds of round_iterations, as many as fit, which
+    exchange Gaussians as the rounds before do, but at an equal count and with coarser models trained along."""
     prefix_end: Number = 1.0
-    """With progressive: after this fraction of the final iterations that these rounds leave the whole is trained
+    """With progressive: after this fraction of the final iterations that such rounds leave the whole is trained
     alone."""
     correction_lr: Number = 0.002
     """With progressive: learning rate of what is added to all log-scales and opacities of each coarser model; 0 adds
@@ -168,7 +168,7 @@ class Recipe:
             require(name, getattr(self, name) is None or getattr(self, name) >= 0.0, "must not be negative")
         for name in ("sh_rest_penalty", "rate_weight", "correction_lr", "steps_lr", *_LEARNING_RATES.values()):
             require(name, 0.0 <= getattr(self, name) < math.inf, "must be a number that is not negative")
-        for name in ("sh_prune_fraction", "dssim_weight", "prefix_share", "prefix_end"):
+        for name in ("sh_prune_fraction", "dssim_weight", "prefix_share", "prefix_end", "exchange_share"):
             require(name, 0.0 <= getattr(self, name) <= 1.0, "must lie between 0 and 1")
         if self.regrow_fraction is not None:
             require("regrow_fraction", 0.0 <= self.regrow_fraction <= 1.0, "must lie between 0 and 1")
@@ -179,12 +179,6 @@ class Recipe:
         require("target_count", self.target_count is None or self.target_count > 0, "must be at least 1")
         require("keep_ratio", self.keep_ratio is None or 0.0 < self.keep_ratio <= 1.0, "must lie between 0 and 1")
         require("seed", 0 <= self.seed < 2**63, "must be from 0 to 2^63 - 1")
-        require("prefix_rounds", self.prefix_rounds >= 0, "must not be negative")
-        if self.prefix_rounds * self.round_iterations > self.final_iterations:
-            raise UserError(
-                f"prefix_rounds: {self.prefix_rounds} of {self.round_iterations} iterations do not fit into the "
-                f"{self.final_iterations} final_iterations; raise these or lower those"
-            )
         if self.progressive and self.make_codec().layers == 1:
             raise UserError(f"progressive: {self.codec} files are a single layer; set codec: gsz:layers=4")
         if self.learn_steps and not self.make_codec().learns_steps:
@@ -240,6 +234,13 @@ class Recipe:
     def fewest_left(self, count: int) -> int:
         """How many of ``count`` Gaussians are left if quality lets all rounds be done."""
         return fewest_left(count, self.prune_fraction, self.max_rounds)
+
+    @property
+    def exchange_rounds(self) -> int:
+        """Rounds of exchange that the final stage begins with."""
+        if not self.progressive or self.round_iterations == 0:
+            return 0
+        return int(self.exchange_share * self.final_iterations) // self.round_iterations
 
     def learning_rates(self, extent: float, factor: float = 1.0) -> dict[str, float]:
         """Adam's learning rate of each of the six tensors, for a scene of this extent in world units.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,23 +167,25 @@ def test_a_progressive_run_that_is_killed_ends_with_the_same_bytes(larger: tuple
     assert not any(header.corrections[-1])
 
 
-def test_prefix_rounds_exchange_gaussians_at_an_equal_count(larger: tuple[Path, Path], tmp_path: Path):
-    """They are a part of the final iterations, and train what the file can be cut to."""
-    extra = ["--prefix_rounds", "2", "--round_iterations", "20", "--final_iterations", "50", "--regrow_fraction", "0.1"]
-    result = compress(larger, tmp_path, *extra)
+def test_rounds_of_exchange_leave_the_count_as_it_was(larger: tuple[Path, Path], tmp_path: Path):
+    """They are a part of the final iterations."""
+    extra = ["--round_iterations", "20", "--final_iterations", "50", "--regrow_fraction", "0.1"]
+    result = compress(larger, tmp_path, *extra, "--exchange_share", "0.9")
     before, after = result.journal[-2:]
     assert (after.gaussians, after.iteration) == (before.gaussians, before.iteration + 50)
-    decoded = result.splats
-    with_none = compress(larger, tmp_path / "none", *extra, "--prefix_rounds", "0").splats
-    assert len(decoded) == len(with_none) and not np.allclose(
-        np.sort(decoded.means[:, 0]), np.sort(with_none.means[:, 0])
+    without = compress(larger, tmp_path / "without", *extra, "--exchange_share", "0").splats
+    assert len(without) == len(result.splats)
+    assert not np.allclose(np.sort(result.splats.means[:, 0]), np.sort(without.means[:, 0]))
+
+
+def test_there_are_as_many_rounds_of_exchange_as_fit():
+    recipe = Recipe(codec="gsz:layers=4", progressive=True, exchange_share=0.5)
+    fitting = {5000: 5, 1999: 1, 999: 0, 0: 0}
+    assert {n: replace(recipe, final_iterations=n).exchange_rounds for n in fitting} == fitting
+    assert (
+        replace(recipe, progressive=False).exchange_rounds == replace(recipe, round_iterations=0).exchange_rounds == 0
     )
-
-
-def test_prefix_rounds_fit_into_the_final_iterations():
-    recipe = Recipe(codec="gsz:layers=4", progressive=True, prefix_rounds=11, final_iterations=5000)
-    with pytest.raises(UserError, match="11 of 500 iterations do not fit into the 5000 final_iterations"):
-        recipe.check()
+    assert Recipe.from_yaml(CONFIGS / "progressive.yaml").exchange_rounds == 10
 
 
 def test_a_size_is_met_with_layers_that_were_trained(larger: tuple[Path, Path], tmp_path: Path):
