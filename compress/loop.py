@@ -187,7 +187,7 @@ class _Loop:
     ) -> None:
         self.roles = roles
         self.judge = roles.judge
-        self.recipe = recipe
+        self.recipe = recipe.for_cameras(placed=roles.placed)
         self.codec = recipe.make_codec()
         self.run = run
         self.label = label
@@ -202,7 +202,7 @@ class _Loop:
             self._record_uncompressed(original_bytes)
         if self.stages_done == 1:
             log.info("first: all Gaussians are fine-tuned on the values that a %s file can hold", self.codec.name)
-            if self.roles.placed and self.recipe.regrow_fraction is None:
+            if self.roles.placed and not self.recipe.regrow_fraction:
                 log.info(
                     "no Gaussians are split (regrow_fraction: 0): placed cameras also see what nobody photographed"
                 )
@@ -246,7 +246,7 @@ class _Loop:
 
     def _change(self, splats: GaussianModel, scores: Scores, dropped: int) -> Change:
         """Which Gaussians go and which become two."""
-        at_most = int(self.recipe.regrowth(placed=self.roles.placed) * len(scores.gaussians))
+        at_most = int((self.recipe.regrow_fraction or 0.0) * len(scores.gaussians))
         if at_most == 0:
             return regrow.prune_only(scores.gaussians, dropped)
         weighed = self._exchange(splats, scores)

@@ -32,8 +32,9 @@ MAX_PSNR_DROP = 1.0
 """dB that a run without a target may lose, where it is not said."""
 MAX_SSIM_DROP = 0.01
 """The same for SSIM."""
-REGROW_FRACTION = 0.1
-"""At most so many are split in a round, where it is not said and cameras are not placed."""
+REGROW_FRACTION, MEANS_LR = 0.1, 1.6e-4
+"""At most so many are split in a round, and the learning rate of the means, where it is not said and cameras are not
+placed."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,9 @@ class Recipe:
     without an average 0.01 brings models to rest."""
     final_lr_factor: Number = 4.0
     """What the learning rates of scales, rotations, opacities and sh_dc are multiplied with in the final stage."""
-    means_lr: Number = 1.6e-4
-    """Learning rate of the means, times the scene's extent: that of the beginning of 3DGS training."""
+    means_lr: OptionalNumber = None
+    """Learning rate of the means, times the scene's extent. By default that of the beginning of 3DGS training, 0.00016,
+    and that of its end, 0.0000016, where cameras are placed."""
     log_scales_lr: Number = 0.005
     """Learning rate of the log-scales."""
     quaternions_lr: Number = 0.001
@@ -166,8 +168,10 @@ class Recipe:
             require(name, getattr(self, name) >= 0, "must not be negative")
         for name in ("max_psnr_drop", "max_ssim_drop", "max_lpips_rise"):
             require(name, getattr(self, name) is None or getattr(self, name) >= 0.0, "must not be negative")
-        for name in ("sh_rest_penalty", "rate_weight", "correction_lr", "steps_lr", *_LEARNING_RATES.values()):
-            require(name, 0.0 <= getattr(self, name) < math.inf, "must be a number that is not negative")
+        rates = ["correction_lr", "steps_lr", "means_lr", *_FACTORED_RATES.values(), "sh_rest_lr"]
+        for name in ("sh_rest_penalty", "rate_weight", *rates):
+            valid = getattr(self, name) is None or 0.0 <= getattr(self, name) < math.inf
+            require(name, valid, "must be a number that is not negative")
         for name in ("sh_prune_fraction", "dssim_weight", "prefix_share", "prefix_end", "exchange_share"):
             require(name, 0.0 <= getattr(self, name) <= 1.0, "must lie between 0 and 1")
         if self.regrow_fraction is not None:
@@ -225,11 +229,18 @@ class Recipe:
             self.target_size,
         )
 
-    def regrowth(self, *, placed: bool) -> float:
-        """The ``regrow_fraction``, for views whose cameras were ``placed`` or stood where photographs were taken."""
-        if self.regrow_fraction is not None:
-            return self.regrow_fraction
-        return 0.0 if placed else REGROW_FRACTION
+    def for_cameras(self, *, placed: bool) -> Recipe:
+        """The recipe with what depends on the cameras, where it leaves that open.
+
+        Placed cameras also see what nobody photographed. Changes for their sake are paid for by what photographs show,
+        so there nothing is split and the means hardly move.
+        """
+        regrow_fraction, means_lr = (0.0, MEANS_LR / 100) if placed else (REGROW_FRACTION, MEANS_LR)
+        return replace(
+            self,
+            regrow_fraction=regrow_fraction if self.regrow_fraction is None else self.regrow_fraction,
+            means_lr=means_lr if self.means_lr is None else self.means_lr,
+        )
 
     def fewest_left(self, count: int) -> int:
         """How many of ``count`` Gaussians are left if quality lets all rounds be done."""
@@ -247,8 +258,9 @@ class Recipe:
 
         ``factor`` multiplies those of scales, rotations, opacities and ``sh_dc``.
         """
-        rates = {tensor: factor * getattr(self, name) for tensor, name in _LEARNING_RATES.items()}
-        return {**rates, "means": self.means_lr * extent, "sh_rest": self.sh_rest_lr}
+        rates = {tensor: factor * getattr(self, name) for tensor, name in _FACTORED_RATES.items()}
+        means_lr = MEANS_LR if self.means_lr is None else self.means_lr
+        return {"means": means_lr * extent, **rates, "sh_rest": self.sh_rest_lr}
 
     def to_yaml(self) -> str:
         """All settings, for the record of a run."""
@@ -297,15 +309,13 @@ class Recipe:
         return replace(self, codec=f"{name}:" + ",".join(f"{key}={value}" for key, value in settings.items()))
 
 
-_LEARNING_RATES = {
-    "means": "means_lr",
+_FACTORED_RATES = {
     "log_scales": "log_scales_lr",
     "quaternions": "quaternions_lr",
     "opacity_logits": "opacity_logits_lr",
     "sh_dc": "sh_dc_lr",
-    "sh_rest": "sh_rest_lr",
 }
-"""The setting of each tensor's learning rate."""
+"""The setting of each tensor's learning rate, of those that a stage may multiply."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -196,6 +196,13 @@ def test_the_rate_of_the_means_follows_the_scene(views: Views):
     assert set(rates) == {name for name, _ in tiny_splats(1).named_parameters()}
 
 
+def test_means_hardly_move_where_cameras_are_placed():
+    """Unless it is asked for. A recipe that is not told about cameras takes them for those of photographs."""
+    rates = [Recipe().for_cameras(placed=placed).learning_rates(1.0)["means"] for placed in (False, True)]
+    assert rates == [1.6e-4, pytest.approx(1.6e-6)] and Recipe().learning_rates(1.0)["means"] == 1.6e-4
+    assert Recipe(means_lr=3e-5).for_cameras(placed=True).means_lr == 3e-5
+
+
 def test_decaying_rates_end_a_stage_with_smaller_steps(views: Views):
     steps = []
     for decay in (1.0, 0.01):
