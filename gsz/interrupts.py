@@ -4,6 +4,7 @@ A program calls :func:`watch` before it imports anything else: this module impor
 moment is left in which Python would answer with a traceback.
 """
 
+import _thread
 import os
 import signal
 import sys
@@ -52,6 +53,9 @@ class _Watch:
         self.received = number
         # What is cut short while it cleans up would tell of it.
         sys.unraisablehook = lambda unraisable: None
+        if _numba_is_linking():
+            threading.Timer(0.05, _thread.interrupt_main, (number,)).start()
+            return
         raise KeyboardInterrupt
 
     def _wait(self, reading: int) -> None:
@@ -75,6 +79,12 @@ class _Watch:
         if self.may_speak():
             os.write(2, f"\r{line}\n".encode(errors="replace") if sys.stderr.isatty() else f"{line}\n".encode())
         os._exit(128 + number)
+
+
+def _numba_is_linking() -> bool:
+    """Whether Numba compiles or loads a kernel, where LLVM calls back into Python and does not survive an exception."""
+    module = sys.modules.get("numba.core.compiler_lock")
+    return module is not None and module.global_compiler_lock.is_locked()
 
 
 def same_command(*more: str, without: tuple[str, ...] = (), words: Sequence[str] | None = None) -> str:

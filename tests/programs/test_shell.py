@@ -141,6 +141,28 @@ ctypes.CDLL(None).sleep(60)
     assert process.returncode == 143 and seconds < ENDS_WITHIN and errors.startswith("terminated; go on with: ")
 
 
+def test_an_interruption_waits_until_a_kernel_is_loaded():
+    """LLVM calls back into Python meanwhile, and an exception there once ended a program in a segmentation fault."""
+    code = """
+from utils import interrupts
+interrupts.watch()
+import os, signal, time
+from numba.core.compiler_lock import global_compiler_lock
+try:
+    with global_compiler_lock:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        print("loaded", flush=True)
+    time.sleep(0.5)
+    print("not interrupted", flush=True)
+except KeyboardInterrupt:
+    interrupts.end()
+"""
+    process = start("-c", code)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "loaded\n") and errors.startswith("interrupted; go on with: ")
+
+
 # --- What goes wrong -------------------------------------------------------------------------------------------------
 
 
