@@ -98,6 +98,8 @@ def compress(
     """
     if state is not None:
         log.info("resuming after stage %r", state.journal[-1].stage)
+    elif roles.placed and recipe.regrow_fraction is None:
+        log.info("no Gaussians are split (regrow_fraction: 0): placed cameras also see what nobody photographed")
     loop = _Loop(roles, recipe, run, state or RunState(settings, original, []), progress, label)
     return loop.to_the_end(original_bytes)
 
@@ -202,10 +204,6 @@ class _Loop:
             self._record_uncompressed(original_bytes)
         if self.stages_done == 1:
             log.info("first: all Gaussians are fine-tuned on the values that a %s file can hold", self.codec.name)
-            if self.roles.placed and not self.recipe.regrow_fraction:
-                log.info(
-                    "no Gaussians are split (regrow_fraction: 0): placed cameras also see what nobody photographed"
-                )
             self._stage("first", self.splats, self.recipe.first_iterations)
         while not self.state.rounds_ended and self.rounds_done < self.recipe.max_rounds:
             self._round()
