@@ -66,12 +66,13 @@ def test_asked_for_without_a_gpu_it_runs_on_the_cpu_and_says_so(monkeypatch, cap
 def test_a_model_is_compressed_by_it_as_on_the_cpu(tmp_path):
     source, checkpoint = write_tiny_scene(tmp_path)
     schedule = ["--first_iterations", 4, "--round_iterations", 4, "--final_iterations", 6, "--max_rounds", 1]
+    schedule += ["--means_lr", 0.0000016]  # The model is where its photographs were taken of it.
     quality = {}
     for backend in ("warp", "cpu"):
         out = ["-m", tmp_path / backend, "--backend", backend]
         arguments = ["-s", source, "--pretrained_dir", checkpoint, "--eval", *out, *schedule]
         quality[backend] = train.train(train.parse([str(word) for word in arguments])).journal[-1].psnr
-    assert quality["warp"] > 34
+    assert quality["warp"] > 35
     assert quality["warp"] == pytest.approx(quality["cpu"], abs=0.1)
 
 
