@@ -241,7 +241,8 @@ def _say(line: str) -> None:
 
 
 def _fail(line: str, code: int) -> NoReturn:
-    print(line, file=sys.stderr, flush=True)
+    with interrupts.last_words():  # This package's programs are not started in several processes.
+        print(line, file=sys.stderr, flush=True)
     sys.exit(code)
 
 

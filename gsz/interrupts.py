@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 GRACE = 1.2
 """Seconds that a program has to clean up after itself before it is ended."""
@@ -33,7 +34,8 @@ class _Watch:
         self.advice: Callable[[], str] = same_command
         self.may_speak: Callable[[], bool] = lambda: True
         self.is_welcome = False
-        self._lock = threading.Lock()
+        self._is_speaking = False
+        self._lock = threading.RLock()
 
     def begin(self) -> None:
         """Answer signals from here on."""
@@ -50,6 +52,8 @@ class _Watch:
         threading.Thread(target=self._wait, args=(reading,), daemon=True).start()
 
     def _interrupt(self, number: int, frame: object) -> None:
+        if self._is_speaking:
+            return
         self.received = number
         # What is cut short while it cleans up would tell of it.
         sys.unraisablehook = lambda unraisable: None
@@ -65,9 +69,23 @@ class _Watch:
         time.sleep(GRACE)
         self.end()
 
+    @contextmanager
+    def last_words(self) -> Iterator[bool]:
+        """Whether it falls to this process to say why the program ends, which no signal keeps it from in this block.
+
+        torchrun ends all processes of a run when it has seen one end. The one that had just taken it upon itself to
+        speak would otherwise be ended with nothing said, and the others would leave it to that one.
+        """
+        self._is_speaking = True
+        with self._lock:
+            yield self.may_speak()
+
     def end(self) -> None:
         """Print the line and end the process, from whichever thread comes first."""
-        self._lock.acquire()
+        with self.last_words() as may_speak:
+            self._end(may_speak)
+
+    def _end(self, may_speak: bool) -> None:
         if self.is_welcome:
             os._exit(0)
         number = self.received or signal.SIGINT
@@ -76,7 +94,7 @@ class _Watch:
             line = f"{word}; go on with: {self.advice()}"
         except Exception:  # The program is in pieces; the line matters more than what became of the rest.
             line = word
-        if self.may_speak():
+        if may_speak:
             os.write(2, f"\r{line}\n".encode(errors="replace") if sys.stderr.isatty() else f"{line}\n".encode())
         os._exit(128 + number)
 
@@ -124,9 +142,9 @@ def speak_if(may_speak: Callable[[], bool]) -> None:
     _watch.may_speak = may_speak
 
 
-def may_speak() -> bool:
-    """Whether it falls to this process to say why the program ends."""
-    return _watch.may_speak()
+def last_words() -> AbstractContextManager[bool]:
+    """A block to say in why the program ends, if what it yields is true; signals do not cut it short."""
+    return _watch.last_words()
 
 
 def is_ending() -> bool:

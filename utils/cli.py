@@ -251,8 +251,9 @@ def first_line(error: Exception) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    if interrupts.may_speak():
-        print(f"error: {message}", file=sys.stderr, flush=True)
+    with interrupts.last_words() as may_speak:
+        if may_speak:
+            print(f"error: {message}", file=sys.stderr, flush=True)
     _exit(EXIT_BAD_INPUT)
 
 

@@ -1,10 +1,10 @@
 """What :mod:`gsz.interrupts` does, for programs that torchrun may have started in several processes."""
 
 from gsz import interrupts
-from gsz.interrupts import advice, advise, end, is_ending, may_speak, speak_if, watch, welcome
+from gsz.interrupts import advice, advise, end, is_ending, last_words, speak_if, watch, welcome
 from utils import torchrun
 
-__all__ = ["advice", "advise", "end", "is_ending", "may_speak", "same_command", "speak_if", "watch", "welcome"]
+__all__ = ["advice", "advise", "end", "is_ending", "last_words", "same_command", "speak_if", "watch", "welcome"]
 
 
 def same_command(*more: str, without: tuple[str, ...] = ()) -> str:

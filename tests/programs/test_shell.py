@@ -141,6 +141,42 @@ ctypes.CDLL(None).sleep(60)
     assert process.returncode == 143 and seconds < ENDS_WITHIN and errors.startswith("terminated; go on with: ")
 
 
+LAST_WORDS = {
+    "fail": "error: the others have ended",
+    "interrupt": "terminated; go on with: the same",
+}
+
+
+@pytest.mark.parametrize("how", LAST_WORDS)
+def test_a_signal_does_not_cut_short_what_is_said_at_the_end(how: str):
+    """torchrun ends the processes of a run while one of them, having claimed to be the one that speaks, does so."""
+    code = f"""
+from utils import cli, interrupts
+interrupts.watch()
+import os, signal
+from gsz.errors import UserError
+
+claimed = []
+def claims():
+    os.kill(os.getpid(), signal.SIGTERM)
+    claimed.append(True)
+    return len(claimed) == 1
+
+def main():
+    if {how!r} == "fail":
+        raise UserError("the others have ended")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+interrupts.speak_if(claims)
+interrupts.advise(lambda: "the same")
+cli.run(main)
+"""
+    process = start("-c", code)
+    _, errors = process.communicate(timeout=30)
+    assert errors.splitlines() == [LAST_WORDS[how]]
+    assert process.returncode == (2 if how == "fail" else 143)
+
+
 def test_an_interruption_waits_until_a_kernel_is_loaded():
     """LLVM calls back into Python meanwhile, and an exception there once ended a program in a segmentation fault."""
     code = """
