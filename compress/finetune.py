@@ -103,9 +103,10 @@ def finetune(
         loss.backward()
         del snapped, image  # What is computed next takes memory of its own.
         if pays:
-            price = recipe.rate_weight / len(splats)
-            bits = grid.pay(splats, price, prefixes.end(prefix), counted=shown)
-            loss = loss.detach() + price * bits
+            # The weight is that of bits a Gaussian, so the same whatever the file is cut to.
+            count = prefixes.end(prefix)
+            bits = grid.pay(splats, recipe.rate_weight / count, count, counted=shown)
+            loss = loss.detach() + recipe.rate_weight / len(splats) * bits
         ranks.average_gradients(trained if learned is None else [*trained, learned])
         if without_sh_rest is not None and splats.sh_rest.grad is not None:
             splats.sh_rest.grad[without_sh_rest] = 0.0  # What was pruned stays pruned.

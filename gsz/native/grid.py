@@ -184,10 +184,11 @@ class GszGrid(LayeredGrid):
         if self._rate is None or not self._rate.fits(splats):
             self._take_statistics(splats)
         assert self._rate is not None
+        count = len(splats) if count is None else count
         if self._learned is not None:
-            self._learned.pay(weight, len(splats))
+            self._learned.pay(weight, count)
         finenesses = None if self._snapped is None else self._snapped.finenesses(splats)
-        return self._rate.pay(splats, weight, len(splats) if count is None else count, finenesses, counted)
+        return self._rate.pay(splats, weight, count, finenesses, counted)
 
     def _take_statistics(self, splats: Splats) -> None:
         from gsz.native.rate import RateModel
