@@ -20,6 +20,7 @@ if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no 
 
     interrupts.watch()
 
+import shlex
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -68,7 +69,7 @@ def write_report(options: CompressOptions) -> None:
     from programs import reporting
 
     page = ReportOptions(options.model_path)
-    interrupts.advise(lambda: f"python report.py -m {options.model_path}")
+    interrupts.advise(lambda: shlex.join(["python", "report.py", "-m", str(options.model_path)]))
     with cli.progress_bar("report", "views") as progress:
         try:
             reporting.run(page, progress)

@@ -12,7 +12,7 @@ from compress.layers import Prefixes
 from compress.prune import has_sh_rest
 from compress.recipe import Recipe
 from compress.views import Views
-from gsz.contract import Correction
+from gsz.contract import LARGEST_CORRECTION, Correction
 from gsz.registry import Codec, Grid
 from gsz.splats import PARAMETERS
 from quality.losses import finite_loss, photometric_loss
@@ -118,7 +118,8 @@ def finetune(
         progress(finite_loss(loss, camera.name, "fine-tuning") if shown else None)
     ranks.check_same("fine-tuning", trained)
     tensors = [tensor.detach() for tensor in trained] if average is None else average.tensors
-    grid.corrections = [Correction(*offset[0].tolist()) for offset in tensors[len(PARAMETERS) :]]
+    bounded = (offset[0].clamp(-LARGEST_CORRECTION, LARGEST_CORRECTION) for offset in tensors[len(PARAMETERS) :])
+    grid.corrections = [Correction(*offset.tolist()) for offset in bounded]
     tuned = splats.replace(**dict(zip(PARAMETERS, tensors, strict=False)))
     grid.settle(tuned)
     return tuned, grid

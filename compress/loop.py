@@ -354,9 +354,10 @@ class _Loop:
 
     def _say_what_cuts_are_worth(self, data: bytes, path: Path) -> None:
         """Log the quality of the coarser models that a file in layers can be cut to."""
-        for level in range(1, len(registry.info(path).get("layers", []))):
-            part = registry.identify(data, path).cut(data, str(path), level)
-            coarser = registry.decode(part, path)
+        codec = registry.identify(data, path)
+        for level in range(1, len(codec.info(data, str(path)).get("layers", []))):
+            part = codec.cut(data, str(path), level)
+            coarser = registry.decode(part, f"{path}, cut")
             quality = self.judge.judge(coarser).measured
             log.info(
                 "cut to %.3f MB: %s Gaussians, PSNR %.2f dB, SSIM %.4f",

@@ -174,6 +174,7 @@ class Recipe:
             require(name, valid, "must be a number that is not negative")
         for name in ("sh_prune_fraction", "dssim_weight", "prefix_share", "prefix_end", "exchange_share"):
             require(name, 0.0 <= getattr(self, name) <= 1.0, "must lie between 0 and 1")
+        require("exchange_share", self.exchange_share < 1.0, "must leave iterations to the layers; choose less than 1")
         if self.regrow_fraction is not None:
             require("regrow_fraction", 0.0 <= self.regrow_fraction <= 1.0, "must lie between 0 and 1")
         require("prune_fraction", 0.0 < self.prune_fraction < 1.0, "must lie between 0 and 1")
@@ -251,7 +252,7 @@ class Recipe:
         """Rounds of exchange that the final stage begins with."""
         if not self.progressive or self.round_iterations == 0:
             return 0
-        return int(self.exchange_share * self.final_iterations) // self.round_iterations
+        return int(round(self.exchange_share * self.final_iterations, 6)) // self.round_iterations
 
     def learning_rates(self, extent: float, factor: float = 1.0) -> dict[str, float]:
         """Adam's learning rate of each of the six tensors, for a scene of this extent in world units.

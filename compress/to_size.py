@@ -104,7 +104,11 @@ def _trim(encoded: Encoded, size: int, score: Score) -> Encoded:
 
 
 def _refit(codec: Codec, splats: GaussianModel, grid: Grid) -> Grid:
-    """A grid for other Gaussians or other steps, with the corrections of the layers of the one they had."""
+    """A grid for other Gaussians or other steps, with the corrections of the layers of the one they had.
+
+    Fewer Gaussians may have fewer layers, each of which is the same part of the whole: those of the smallest parts go.
+    """
     refitted = codec.fit(splats)
-    refitted.corrections = grid.corrections
+    layers = len(refitted.layer_ends(len(splats)))
+    refitted.corrections = grid.corrections[max(0, len(grid.corrections) - (layers - 1)) :]
     return refitted

@@ -37,6 +37,10 @@ ModelT = TypeVar("ModelT", bound=Splats)
 """A model of tensors; what rounds it returns one of the same class."""
 
 
+LARGEST_CORRECTION = 100.0
+"""How large both parts of a :class:`Correction` may be, either way."""
+
+
 class Correction(NamedTuple):
     """What a model is given that ends with a certain layer, to make up for the Gaussians that it lacks.
 

@@ -94,9 +94,11 @@ class _Watch:
             line = f"{word}; go on with: {self.advice()}"
         except Exception:  # The program is in pieces; the line matters more than what became of the rest.
             line = word
-        if may_speak:
-            os.write(2, f"\r{line}\n".encode(errors="replace") if sys.stderr.isatty() else f"{line}\n".encode())
-        os._exit(128 + number)
+        try:
+            if may_speak:
+                os.write(2, f"\r{line}\n".encode(errors="replace") if os.isatty(2) else f"{line}\n".encode())
+        finally:  # Whoever reads it may have ended as well.
+            os._exit(128 + number)
 
 
 def _numba_is_linking() -> bool:

@@ -12,6 +12,11 @@ again.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from _root import watch
+
+    watch()
+
 import sys
 import tempfile
 import time
@@ -37,6 +42,7 @@ from compress.views import Views
 from gsz import registry
 from gsz.errors import UserError
 from gsz.files import atomic_path
+from gsz.spec import split
 from programs import compression
 from programs.options import CompressOptions
 from quality.summary import ViewMetrics
@@ -64,7 +70,7 @@ class Variant:
         """The recipe of the run with this variant's final stage, for so many Gaussians of the last round."""
         codec = in_layers(run.codec, self.layers)
         return replace(
-            without_budget(run.with_settings({**self.settings, "codec": codec}, "variant")),
+            without_budget(run.with_settings({"progressive": False, **self.settings, "codec": codec}, "variant")),
             target_count=max(1, int(self.share * count)),
             max_rounds=sys.maxsize,
         )
@@ -116,10 +122,11 @@ def compare(run: Options) -> list[dict[str, Any]]:
     folder = RunDir(run.model_path)
     journal = folder.finished_journal()
     last = rounds_of(journal)[-1]
-    start = GaussianModel.of(folder.read_front(last, run.recipe.make_codec().suffix, finished=True))
     original, original_path = compression.load_original(run)
     scene = compression.load_scene(run, original, original_path)
     roles = assign_roles(Views.of(scene, scene.train, run.backend), scene.validation, original)
+    front = folder.read_front(last, run.recipe.make_codec().suffix, finished=True)
+    start = GaussianModel.of(front).to(roles.training.background.device)
     test = Judge(Views.of(scene, scene.test, run.backend))
     training = Judge(roles.training)
     settings = {**asdict(run.recipe), "gaussians": len(start)}
@@ -170,12 +177,13 @@ def laid_in_layers(splats: GaussianModel, recipe: Recipe, views: Views, order: s
     """The file of a model as it is, in four layers of one of :data:`ORDERS`."""
     grid = registry.codec(in_layers(recipe.codec, 4)).fit(splats)
     importance = ORDERS[order](grid.snap(splats).detach(), views)
-    return grid.encode(splats, None if importance is None else importance.numpy())
+    return grid.encode(splats, None if importance is None else importance.cpu().numpy())
 
 
 def in_layers(codec: str, layers: int) -> str:
     """A codec and its settings, with so many layers."""
-    return f"{codec}{',' if ':' in codec else ':'}layers={layers}"
+    name, settings = split(codec)
+    return f"{name}:{','.join(f'{key}={value}' for key, value in {**settings, 'layers': layers}.items())}"
 
 
 def results_table(rows: list[dict[str, Any]]) -> str:

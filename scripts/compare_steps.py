@@ -56,7 +56,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """Settings of the recipe, by name: which steps, those of which quality, and the rate_weight."""
 
 ONLY_THE_END = {"first_iterations": 0, "max_rounds": 0, "end_with": "last", "max_psnr_drop": math.inf}
-ONLY_THE_END |= {"max_ssim_drop": math.inf, "target_size": None, "target_count": None, "keep_ratio": None}
+ONLY_THE_END |= {
+    "progressive": False,
+    "max_ssim_drop": math.inf,
+    "target_size": None,
+    "target_count": None,
+    "keep_ratio": None,
+}
 
 
 @dataclass

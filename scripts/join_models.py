@@ -9,6 +9,11 @@ file's name, with settings as ``--codec`` gives them.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from _root import watch
+
+    watch()
+
 from dataclasses import dataclass
 from pathlib import Path
 

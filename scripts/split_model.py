@@ -18,6 +18,11 @@ memory that fine-tuning takes.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Before anything else is imported: Ctrl-C shows no traceback from here on.
+    from _root import watch
+
+    watch()
+
 import re
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from gsz.errors import UserError
@@ -251,10 +251,20 @@ def first_line(error: Exception) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    with interrupts.last_words() as may_speak:
+    interrupts.speak_if(_is_first_to_speak)
+    with interrupts.last_words() as may_speak, suppress(OSError):  # Whoever reads it may have ended as well.
         if may_speak:
             print(f"error: {message}", file=sys.stderr, flush=True)
     _exit(EXIT_BAD_INPUT)
+
+
+def _is_first_to_speak() -> bool:
+    """Whether no other process of the run has said yet why it ends, also where they have not met."""
+    if not torchrun.is_used():
+        return True
+    from utils import ranks
+
+    return ranks.is_first_to_speak()
 
 
 def _exit(code: int) -> NoReturn:

@@ -60,7 +60,7 @@ def start() -> None:
     with _exchanging():
         dist.init_process_group("cpu:gloo,cuda:nccl" if here <= gpus else "gloo", timeout=_PATIENCE)
     atexit.register(leave)  # The threads of the exchange must not outlive the interpreter.
-    interrupts.speak_if(_is_first_to_speak)
+    interrupts.speak_if(is_first_to_speak)
 
 
 def leave() -> bool:
@@ -219,7 +219,7 @@ def _unflatten(flat: Tensor, tensors: Sequence[Tensor]) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
-def _is_first_to_speak() -> bool:
+def is_first_to_speak() -> bool:
     """Whether no other rank has said yet why the run ends. One line is enough for all of them."""
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

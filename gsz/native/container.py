@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from gsz.contract import CodecError, Correction
+from gsz.contract import LARGEST_CORRECTION, CodecError, Correction
 from gsz.native.layers import MAX_LAYERS
 from gsz.native.layout import ATTRIBUTES
 from gsz.native.metadata import unpack_metadata
@@ -29,7 +29,6 @@ _LAYER = struct.Struct("<Iff")
 _SECTION = struct.Struct("<II")
 """Length and CRC-32."""
 _LAYER_SIZE = _LAYER.size + (len(ATTRIBUTES) + 1) * _SECTION.size
-_LARGEST_CORRECTION = 100.0
 
 
 @dataclass
@@ -146,7 +145,7 @@ class Header:
             header.counts.append(count)
             header.corrections.append(Correction(*correction))
             header.sections.append([(length, check) for length, check in sections])
-            if not all(abs(number) <= _LARGEST_CORRECTION for number in correction):
+            if not all(abs(number) <= LARGEST_CORRECTION for number in correction):
                 raise CodecError(
                     f"{source}: layer {len(header.counts)} has a correction that is out of range; "
                     "the file was not written by gsz"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from compress import to_size
 from compress.finetune import finetune
 from compress.importance import removal_error
 from compress.judging import Judge
@@ -16,9 +17,10 @@ from compress.layers import A_FIFTH, Prefixes, iterative_importance, ranks_of
 from compress.loop import Result
 from compress.recipe import Recipe
 from compress.run_dir import RunDir
+from compress.to_size import encode
 from compress.views import Views
 from gsz import registry
-from gsz.contract import Correction
+from gsz.contract import LARGEST_CORRECTION, Correction
 from gsz.errors import UserError
 from gsz.native.container import Header
 from gsz.native.grid import GszGrid
@@ -193,6 +195,29 @@ def test_rounds_of_exchange_leave_the_count_as_it_was(larger: tuple[Path, Path],
     assert not np.allclose(np.sort(result.splats.means[:, 0]), np.sort(without.means[:, 0]))
 
 
+def test_fewer_layers_keep_the_corrections_of_their_own_share():
+    """What is left out for a size may take a model below the Gaussians that a layer more needs."""
+    splats = tiny_splats(1100)
+    codec = registry.codec("gsz:layers=3")
+    grid = codec.fit(splats)
+    grid.corrections = [Correction(0.25, 0.0), Correction(0.5, 0.0)]
+    whole = encode(splats, codec, grid, torch.arange(1100, 0, -1))
+    for share, expected in ((0.98, grid.corrections), (0.6, grid.corrections[1:]), (0.3, [])):
+        encoded = to_size._trim(whole, int(share * len(whole.data)), lambda splats, codec: splats.sh_dc[:, 0])
+        assert len(encoded.grid.layer_ends(len(encoded.splats))) == len(expected) + 1
+        assert encoded.grid.corrections == expected
+        header = Header.parse(encoded.data, "file")
+        assert header.corrections == [*expected, Correction()]
+
+
+def test_no_correction_is_larger_than_a_file_may_have(views: Views):
+    splats, codec = tiny_splats(600), registry.codec("gsz:layers=2")
+    recipe = Recipe(progressive=True, prefix_share=1.0, correction_lr=1000.0)
+    tuned, grid = finetune(splats, codec, views, recipe, 3, (0,), corrections=())
+    assert max(map(abs, grid.corrections[0])) == LARGEST_CORRECTION
+    assert len(registry.decode(grid.encode(tuned, np.arange(600, 0, -1)), "file", level=1)) == 300
+
+
 def test_there_are_as_many_rounds_of_exchange_as_fit():
     recipe = Recipe(codec="gsz:layers=4", progressive=True, exchange_share=0.5)
     fitting = {5000: 5, 1999: 1, 999: 0, 0: 0}
@@ -200,7 +225,10 @@ def test_there_are_as_many_rounds_of_exchange_as_fit():
     assert (
         replace(recipe, progressive=False).exchange_rounds == replace(recipe, round_iterations=0).exchange_rounds == 0
     )
+    assert replace(recipe, exchange_share=0.57, round_iterations=50).exchange_rounds == 57, "0.57 is a little less"
     assert Recipe.from_yaml(CONFIGS / "progressive.yaml").exchange_rounds == 10
+    with pytest.raises(UserError, match=r"exchange_share: 1\.0 must leave iterations to the layers"):
+        replace(recipe, exchange_share=1.0).check()
 
 
 def test_a_size_is_met_with_layers_that_were_trained(larger: tuple[Path, Path], tmp_path: Path):

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 import train
 from compress.journal import read_journal
 from tests.shared_run import ROOT, process_of_rank, run, start
+from utils import torchrun
 
 SCHEDULE = "--first_iterations 20 --round_iterations 60 --final_iterations 40 --max_rounds 2 --max_psnr_drop inf"
 
@@ -117,6 +120,66 @@ def test_scores_are_the_sums_over_the_views_of_all(tiny: tuple[Path, Path], tmp_
     script = tmp_path / "scores.py"
     script.write_text(SCORES_IN_EACH)
     run(2, script, str(tiny[0]))
+
+
+def test_only_the_first_one_has_the_files_of_the_run(tiny: tuple[Path, Path], tmp_path: Path):
+    """Machines need not share a folder."""
+    folders = [tmp_path / str(rank) for rank in range(2)]
+    for folder in folders:
+        folder.mkdir()
+    script = tmp_path / "apart.py"
+    script.write_text("import os, sys, train\nos.chdir(sys.argv.pop(1) + '/' + os.environ['RANK'])\ntrain.main()\n")
+    run(2, script, str(tmp_path), *arguments(tiny, Path("out"), "--codec", "gsz:layers=4", "--no_report"))
+    assert (folders[0] / "out" / "compressed.gsz").is_file() and not list(folders[1].rglob("compressed.*"))
+
+
+def test_a_mistake_of_another_than_the_first_is_told_as_well(tmp_path: Path):
+    script = tmp_path / "mistaken.py"
+    script.write_text("""
+import os, time
+from gsz.errors import UserError
+from utils import cli
+
+def main():
+    if os.environ["RANK"] == "0":
+        time.sleep(60)
+    raise UserError("this machine lacks the file")
+
+cli.run(main)
+""")
+    launcher = start(2, script)
+    printed, _ = launcher.communicate(timeout=60)
+    assert launcher.returncode != 0 and "error: this machine lacks the file" in printed
+
+
+def test_a_run_of_several_machines_goes_on_with_the_command_that_started_it(monkeypatch: pytest.MonkeyPatch):
+    """torchrun's own process has it, which another one with the same words stands in for here."""
+    monkeypatch.setattr("sys.argv", ["train.py", "--eval"])
+    environment = {"TORCHELASTIC_RUN_ID": "none", "GROUP_WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "4"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    command = [
+        "torchrun",
+        "--nnodes",
+        "2",
+        "--nproc-per-node",
+        "4",
+        "--rdzv-endpoint",
+        "first:29500",
+        "train.py",
+        "--eval",
+    ]
+    launcher = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *command])
+    try:
+        monkeypatch.setattr("os.getppid", lambda: launcher.pid)
+        assert torchrun.command() == command
+        monkeypatch.setattr("sys.argv", ["something", "else"])
+        assert torchrun.command() == ["torchrun", "--nnodes", "2", "--nproc-per-node", "4", "something", "else"]
+        monkeypatch.setenv("GROUP_WORLD_SIZE", "1")
+        assert torchrun.command() == ["torchrun", "--nproc-per-node", "4", "something", "else"]
+    finally:
+        launcher.kill()
+        launcher.wait()
 
 
 def test_a_mistake_is_told_once(tmp_path: Path):

@@ -130,15 +130,39 @@ def test_what_does_not_return_to_python_is_ended_all_the_same():
     code = """
 from utils import interrupts
 interrupts.watch()
-import ctypes
+import hashlib
 print("busy", flush=True)
-ctypes.CDLL(None).sleep(60)
-ctypes.CDLL(None).sleep(60)
+hashlib.pbkdf2_hmac("sha256", b"a minute of work that no signal interrupts", b"", 60_000_000)
 """
     process = start("-c", code)
     assert process.stdout is not None and process.stdout.readline() == "busy\n"
     seconds, errors = stop(process, signal.SIGTERM)
     assert process.returncode == 143 and seconds < ENDS_WITHIN and errors.startswith("terminated; go on with: ")
+
+
+@pytest.mark.parametrize(("number", "code"), [(int(signal.SIGTERM), 143), (None, 2)])
+def test_exit_codes_hold_where_nobody_reads_what_is_said(number: int | None, code: int):
+    """Ctrl-C ends what a program's output was piped to as well."""
+    program = f"""
+from utils import cli, interrupts
+interrupts.watch()
+import os, time
+from gsz.errors import UserError
+
+def main():
+    os.read(0, 1)
+    if {number!r} is None:
+        raise UserError("it fails")
+    os.kill(os.getpid(), {number!r})
+
+cli.run(main)
+"""
+    reading, writing = os.pipe()
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.PIPE, stderr=writing)
+    os.close(reading)
+    os.close(writing)
+    process.communicate(b"x", timeout=30)
+    assert process.returncode == code
 
 
 LAST_WORDS = {

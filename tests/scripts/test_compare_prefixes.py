@@ -13,21 +13,18 @@ from scripts import compare_prefixes
 from tests.tiny_run import write_tiny_scene
 
 
+def finished(folder: Path, *extra: str) -> Path:
+    source, checkpoint = write_tiny_scene(folder, 1800)
+    given = ["-s", str(source), "--pretrained_dir", str(checkpoint), "-m", str(folder / "run"), "--eval", "--no_report"]
+    iterations = {"first": 1, "round": 1, "final": 2}
+    given += [word for name, number in iterations.items() for word in (f"--{name}_iterations", str(number))]
+    given += ["--prune_fraction", "0.4", "--max_rounds", "1", "--max_psnr_drop", "inf", "--max_ssim_drop", "inf"]
+    train.train(train.parse([*given, *extra]))
+    return folder / "run"
+
+
 def test_cuts_are_measured_from_the_last_round_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    source, checkpoint = write_tiny_scene(tmp_path, 1800)
-    run, results = tmp_path / "run", tmp_path / "prefixes.json"
-    given = ["-s", str(source), "--pretrained_dir", str(checkpoint), "-m", str(run), "--eval"]
-    given += [
-        "--first_iterations",
-        "1",
-        "--round_iterations",
-        "1",
-        "--final_iterations",
-        "2",
-        "--prune_fraction",
-        "0.4",
-    ]
-    train.train(train.parse([*given, "--max_rounds", "1", "--max_psnr_drop", "inf", "--max_ssim_drop", "inf"]))
+    run, results = finished(tmp_path), tmp_path / "prefixes.json"
     arguments = ["-m", str(run), "--json", str(results), "--variants", "progressive"]
     compare_prefixes.main(arguments)
     rows = json.loads(results.read_text())["rows"]
@@ -42,3 +39,9 @@ def test_cuts_are_measured_from_the_last_round_on(tmp_path: Path, capsys: pytest
     assert "| 25 % alone" in capsys.readouterr().out
     with pytest.raises(UserError, match="--variants half: there is none of that name"):
         compare_prefixes.main(["-m", str(run), "--variants", "half"])
+
+
+def test_a_run_that_was_progressive_itself_is_compared_with_one_that_is_not(tmp_path: Path):
+    run, results = finished(tmp_path, "--progressive", "--codec", "gsz:layers=2"), tmp_path / "prefixes.json"
+    compare_prefixes.main(["-m", str(run), "--json", str(results), "--variants", "whole, one layer", "progressive"])
+    assert [row["gaussians"] for row in json.loads(results.read_text())["rows"]] == [1080, 270, 540, 1080]
