@@ -391,7 +391,7 @@ class _Loop:
                 lr_factor=self.recipe.final_lr_factor,
                 corrections=corrections if progressive else None,
                 prefix_iterations=max(0, prefixes_end - done),
-                learning=max(0, settled - done) if self.recipe.learn_steps else 0,
+                learning=max(0, settled - done) if self.recipe.learns_steps else 0,
                 averaged=done,
             )
 

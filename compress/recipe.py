@@ -14,7 +14,15 @@ from compress.budget import Budget, fewest_left
 from gsz import registry, spec
 from gsz.errors import UserError
 from gsz.registry import Codec
-from utils.options import Number, OptionalCount, OptionalNumber, OptionalRatio, OptionalSize, read_value
+from utils.options import (
+    Number,
+    OptionalCount,
+    OptionalNumber,
+    OptionalRatio,
+    OptionalSize,
+    OptionalTruth,
+    read_value,
+)
 
 ScoreName = Literal[
     "gradient_sum",
@@ -28,6 +36,9 @@ ScoreName = Literal[
 """The scores of :mod:`compress.importance`."""
 
 
+ENOUGH_TO_LEARN = 2000
+"""Final iterations from which on steps are learned, where it is not said. In short stages they are on their way when
+they should have arrived."""
 MAX_PSNR_DROP = 1.0
 """dB that a run without a target may lose, where it is not said."""
 MAX_SSIM_DROP = 0.01
@@ -124,9 +135,10 @@ class Recipe:
     rate_weight: Number = 0.00005
     """Weight of the file's estimated size, in bits a Gaussian, in the loss of fine-tuning. Codecs that can estimate it
     (gsz) are fine-tuned with this in place of the sh_rest_penalty; 0 leaves the penalty to all."""
-    learn_steps: bool = False
+    learn_steps: OptionalTruth = None
     """Whether the final stage learns the steps of the codec's grid (gsz) along with the model, by what errors of
-    rounding cost (LSQ) and what bits cost (the rate_weight). They stay as they are in its last fifth."""
+    rounding cost (LSQ) and what bits cost (the rate_weight). They stay as they are in its last fifth. By default where
+    the grid has steps, the rate_weight is not 0 and the stage has 2000 iterations or more."""
     steps_lr: Number = 0.003
     """With learn_steps: learning rate of the steps, in octaves."""
     average: Number = 0.998
@@ -246,6 +258,14 @@ class Recipe:
     def fewest_left(self, count: int) -> int:
         """How many of ``count`` Gaussians are left if quality lets all rounds be done."""
         return fewest_left(count, self.prune_fraction, self.max_rounds)
+
+    @property
+    def learns_steps(self) -> bool:
+        """Whether the final stage learns the steps of the codec's grid."""
+        if self.learn_steps is not None:
+            return self.learn_steps
+        has_time = self.final_iterations >= ENOUGH_TO_LEARN
+        return has_time and self.rate_weight > 0.0 and self.make_codec().learns_steps
 
     @property
     def exchange_rounds(self) -> int:

@@ -58,6 +58,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 ONLY_THE_END = {"first_iterations": 0, "max_rounds": 0, "end_with": "last", "max_psnr_drop": math.inf}
 ONLY_THE_END |= {
     "progressive": False,
+    "learn_steps": False,
     "max_ssim_drop": math.inf,
     "target_size": None,
     "target_count": None,

@@ -27,12 +27,19 @@ def parse_number(text: str) -> float:
     return float(re.sub(r"^([+-]?)\.(inf|nan)$", r"\1\2", text.strip(), flags=re.IGNORECASE))
 
 
+def parse_truth(text: str) -> bool:
+    """A truth as Python and YAML write it."""
+    return {"true": True, "false": False}[text.strip().lower()]
+
+
 def _annotation(metavar: str, read: Callable[[str], T], write: Callable[[T], str] = str) -> PrimitiveConstructorSpec[T]:
     def from_words(words: list[str]) -> T:
         try:
             return read(words[0])
         except UserError as error:
             raise ValueError(str(error)) from error
+        except KeyError as error:
+            raise ValueError(f"{words[0]!r}: give {metavar}") from error
 
     return PrimitiveConstructorSpec(
         nargs=1,
@@ -54,6 +61,9 @@ Number = Annotated[float, _annotation("FLOAT", parse_number)]
 
 OptionalNumber = Annotated[float | None, _annotation("FLOAT", _or_nothing(parse_number))]
 """A real number, or none."""
+
+OptionalTruth = Annotated[bool | None, _annotation("true|false", _or_nothing(parse_truth))]
+"""True or false, or none where the program may decide."""
 
 OptionalSize = Annotated[int | None, _annotation("SIZE", _or_nothing(parse_size))]
 """Bytes, written such as 5MB."""

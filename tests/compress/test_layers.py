@@ -226,7 +226,7 @@ def test_there_are_as_many_rounds_of_exchange_as_fit():
         replace(recipe, progressive=False).exchange_rounds == replace(recipe, round_iterations=0).exchange_rounds == 0
     )
     assert replace(recipe, exchange_share=0.57, round_iterations=50).exchange_rounds == 57, "0.57 is a little less"
-    assert Recipe.from_yaml(CONFIGS / "progressive.yaml").exchange_rounds == 10
+    assert Recipe.from_yaml(CONFIGS / "progressive.yaml").exchange_rounds == 20
     with pytest.raises(UserError, match=r"exchange_share: 1\.0 must leave iterations to the layers"):
         replace(recipe, exchange_share=1.0).check()
 

@@ -22,7 +22,7 @@ from tests.helpers import assert_same_up_to_order
 from tests.tiny_run import compress_tiny, tiny_splats
 
 QUICK = ["--first_iterations", "2", "--round_iterations", "2", "--max_rounds", "1", "--max_psnr_drop", "inf"]
-QUICK += ["--max_ssim_drop", "inf", "--final_iterations", "30", "--learn_steps", "--steps_lr", "0.05"]
+QUICK += ["--max_ssim_drop", "inf", "--final_iterations", "30", "--learn_steps", "true", "--steps_lr", "0.05"]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,15 @@ def test_a_size_is_met_with_learned_steps(tiny: tuple[Path, Path], tmp_path: Pat
     assert 3_920 <= result.path.stat().st_size <= 4_000
 
 
+def test_long_stages_learn_steps_where_there_are_any_and_bits_are_paid_for():
+    assert Recipe().learns_steps and not Recipe(final_iterations=1999).learns_steps
+    assert not Recipe(codec="sog").learns_steps and not Recipe(rate_weight=0.0).learns_steps
+    assert Recipe(final_iterations=1, learn_steps=True).learns_steps and not Recipe(learn_steps=False).learns_steps
+
+
 def test_what_has_no_steps_or_no_price_is_refused():
+    with pytest.raises(UserError, match=r"learn_steps: 'perhaps': give true\|false"):
+        Recipe().with_settings({"learn_steps": "perhaps"}, "recipe.yaml")
     with pytest.raises(UserError, match="learn_steps: sog has no steps to learn; set codec: gsz"):
         Recipe(codec="sog", learn_steps=True).check()
     with pytest.raises(UserError, match="learn_steps: nothing holds against ever finer steps"):
