@@ -354,7 +354,7 @@ def record_journal(folder: Path, record: Record) -> None:
 
 
 def compare_schedules(options: Options, record: Record) -> None:
-    """Seconds of one round on the shipped scene: ours, and a plain loop as published."""
+    """Seconds of one round on the shipped scene: ours, on the published grid and our own, and a plain loop."""
     backend = choose_backend("auto" if options.device == "cuda" else "cpu")
     scene = open_scene(
         SceneOptions(
@@ -363,7 +363,7 @@ def compare_schedules(options: Options, record: Record) -> None:
         device=backend.device,
     )
     iterations, repeats = (3, 1) if options.quick else (500, 2)
-    recipe = Recipe.from_yaml(ROOT / "configs" / "fast3dgs.yaml")
+    recipe, native = Recipe.from_yaml(ROOT / "configs" / "fast3dgs.yaml"), Recipe().for_cameras(placed=False)
     training = Views.of(scene, scene.train[:4] if options.quick else scene.train, backend.name)
     splats = model_dir.load_checkpoint(DEMO / "pretrained")[0].to(backend.device)
     record.add(backend=backend.name, gaussians=len(splats), iterations=iterations)
@@ -372,6 +372,8 @@ def compare_schedules(options: Options, record: Record) -> None:
     rounds = {
         "plain": lambda: plain_round(splats, training, test, recipe, iterations),
         "ours": lambda: our_round(splats, training, validation, recipe, iterations),
+        # On the grid of gsz, whose steps are learned as in a final stage.
+        "native": lambda: our_round(splats, training, validation, native, iterations, learning=4 * iterations // 5),
     }
     for name, run in rounds.items():
         seconds, parts, model = [], {}, splats
@@ -387,14 +389,17 @@ def compare_schedules(options: Options, record: Record) -> None:
 
 
 def our_round(
-    splats: GaussianModel, training: Views, validation: Judge, recipe: Recipe, iterations: int
+    splats: GaussianModel, training: Views, validation: Judge, recipe: Recipe, iterations: int, learning: int = 0
 ) -> tuple[GaussianModel, dict[str, float]]:
-    """Score, prune, fine-tune, encode, and judge what was decoded on the validation views, as ``train.py`` does."""
+    """Score, prune, fine-tune, encode, and judge what was decoded on the validation views, as ``train.py`` does.
+
+    The grid's steps are learned in the first ``learning`` iterations.
+    """
     codec, clock = recipe.make_codec(), Clock(splats.device)
     snapped = codec.fit(splats).snap(splats).detach()
     pruned = prune(splats, gradient_sum(snapped, training).gaussians, int(recipe.prune_fraction * len(splats)))
     clock.mark("score")
-    tuned, grid = finetune(pruned, codec, training, recipe, iterations, (0,))
+    tuned, grid = finetune(pruned, codec, training, recipe, iterations, (0,), learning=learning)
     clock.mark("finetune")
     data = grid.encode(tuned)
     clock.mark("encode")
@@ -612,7 +617,7 @@ def describe_demo(found: dict[str, Any]) -> list[str]:
 
 
 def describe_schedules(found: dict[str, Any]) -> list[str]:
-    names = [name for name in ("plain", "ours") if name in found]
+    names = [name for name in ("plain", "ours", "native") if name in found]
     if not names:
         return []
     rows = [[name, f"{found[name]['seconds']:.2f}", f"{found[name]['test_psnr']:.3f}"] for name in names]

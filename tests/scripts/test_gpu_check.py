@@ -82,7 +82,7 @@ def test_both_kinds_of_round_prune_and_report_their_times(tmp_path, monkeypatch)
     monkeypatch.setattr(gpu_check, "model_dir", SimpleNamespace(load_checkpoint=load_little))
     record = Record(tmp_path / "found.json")
     gpu_check.compare_schedules(options(tmp_path), record)
-    for name in ("plain", "ours"):
+    for name in ("plain", "ours", "native"):
         assert record.found[name]["seconds"] > 0 and record.found[name]["test_psnr"] > 5
     assert set(record.found["plain"]["seconds_of"]) == {"score", "evaluate_before", "finetune", "evaluate_after"}
     assert set(record.found["ours"]["seconds_of"]) == {"score", "finetune", "encode", "evaluate"}
