@@ -48,7 +48,7 @@ from programs.options import CompressOptions
 from quality.summary import ViewMetrics
 from scene.gaussian_model import GaussianModel
 from utils import cli
-from utils.results import read_results, write_results
+from utils.results import read_results, read_rows, write_results
 from utils.tables import format_table
 
 
@@ -107,6 +107,8 @@ class Options(CompressOptions):
 
     json: Path = Path("output/prefixes.json")
     """Results."""
+    beside: tuple[Path, ...] = ()
+    """Results of this script at other settings, to be listed and drawn along."""
     plot: Path | None = None
     """Where to draw PSNR on the test views against bytes, as a PNG."""
     variants: tuple[Annotated[str, tyro.conf.arg(metavar="NAME")], ...] = (*ORDERS, *VARIANTS)
@@ -228,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown:
         names = ", ".join([*ORDERS, *VARIANTS])
         raise UserError(f"--variants {unknown[0]}: there is none of that name; choose among {names}")
-    rows = compare(options)
+    rows = [*(row for path in options.beside for row in read_rows(path)), *compare(options)]
     cli.say(results_table(rows))
     if options.plot is not None:
         write_plot(rows, options.plot)

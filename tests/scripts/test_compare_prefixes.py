@@ -37,6 +37,15 @@ def test_cuts_are_measured_from_the_last_round_on(tmp_path: Path, capsys: pytest
     *before, _, _, whole, alone = json.loads(results.read_text())["rows"]
     assert before == rows and whole["gaussians"] == 1080 and alone["gaussians"] == 270
     assert "| 25 % alone" in capsys.readouterr().out
+    other = tmp_path / "other.json"
+    shorter = ["-m", str(run), "--json", str(other), "--variants", "whole, one layer", "--final_iterations", "1"]
+    compare_prefixes.main([*shorter, "--beside", str(results)])
+    listed = capsys.readouterr().out
+    assert "| 25 % alone" in listed and "| whole, one layer" in listed
+    assert len(json.loads(other.read_text())["rows"]) == 1, "what is listed along is not kept twice"
+    other.write_text("[]")
+    with pytest.raises(UserError, match=r"other\.json: is not a file of results"):
+        compare_prefixes.main([*arguments, "--beside", str(other)])
     with pytest.raises(UserError, match="--variants half: there is none of that name"):
         compare_prefixes.main(["-m", str(run), "--variants", "half"])
 
