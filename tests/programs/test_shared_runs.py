@@ -169,7 +169,10 @@ def test_a_run_of_several_machines_goes_on_with_the_command_that_started_it(monk
         "train.py",
         "--eval",
     ]
-    launcher = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *command])
+    code = "import time; print(flush=True); time.sleep(60)"
+    launcher = subprocess.Popen([sys.executable, "-c", code, *command], stdout=subprocess.PIPE)
+    assert launcher.stdout is not None
+    launcher.stdout.readline()  # Its words are there once it runs.
     try:
         monkeypatch.setattr("os.getppid", lambda: launcher.pid)
         assert torchrun.command() == command
