@@ -325,9 +325,7 @@ class Recipe:
         given = {name: value for name, value in (("quality", quality), ("grid", grid)) if value}
         if not given:
             return self
-        name, settings = spec.split(self.codec)
-        settings |= given
-        return replace(self, codec=f"{name}:" + ",".join(f"{key}={value}" for key, value in settings.items()))
+        return replace(self, codec=spec.with_settings(self.codec, given))
 
 
 _FACTORED_RATES = {

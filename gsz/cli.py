@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -242,9 +241,7 @@ def _say(line: str) -> None:
 
 
 def _fail(line: str, code: int) -> NoReturn:
-    # This package's programs are not started in several processes. Whoever reads the line may have ended as well.
-    with interrupts.last_words(), suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+    interrupts.last_words(line)
     sys.exit(code)
 
 

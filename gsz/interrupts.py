@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 
 GRACE = 1.2
 """Seconds that a program has to clean up after itself before it is ended."""
@@ -70,7 +70,7 @@ class _Watch:
         self.end()
 
     @contextmanager
-    def last_words(self) -> Iterator[bool]:
+    def speaking(self) -> Iterator[bool]:
         """Whether it falls to this process to say why the program ends, which no signal keeps it from in this block.
 
         torchrun ends all processes of a run when it has seen one end. The one that had just taken it upon itself to
@@ -82,23 +82,20 @@ class _Watch:
 
     def end(self) -> None:
         """Print the line and end the process, from whichever thread comes first."""
-        with self.last_words() as may_speak:
-            self._end(may_speak)
-
-    def _end(self, may_speak: bool) -> None:
-        if self.is_welcome:
-            os._exit(0)
-        number = self.received or signal.SIGINT
-        word = "terminated" if number == signal.SIGTERM else "interrupted"
-        try:
-            line = f"{word}; go on with: {self.advice()}"
-        except Exception:  # The program is in pieces; the line matters more than what became of the rest.
-            line = word
-        try:
-            if may_speak:
-                os.write(2, f"\r{line}\n".encode(errors="replace") if os.isatty(2) else f"{line}\n".encode())
-        finally:  # Whoever reads it may have ended as well.
-            os._exit(128 + number)
+        with self.speaking() as may_speak:
+            if self.is_welcome:
+                os._exit(0)
+            number = self.received or signal.SIGINT
+            word = "terminated" if number == signal.SIGTERM else "interrupted"
+            try:
+                line = f"{word}; go on with: {self.advice()}"
+            except Exception:  # The program is in pieces; the line matters more than what became of the rest.
+                line = word
+            try:
+                if may_speak:
+                    os.write(2, f"\r{line}\n".encode(errors="replace") if os.isatty(2) else f"{line}\n".encode())
+            finally:  # Whoever reads it may have ended as well.
+                os._exit(128 + number)
 
 
 def _numba_is_linking() -> bool:
@@ -144,9 +141,11 @@ def speak_if(may_speak: Callable[[], bool]) -> None:
     _watch.may_speak = may_speak
 
 
-def last_words() -> AbstractContextManager[bool]:
-    """A block to say in why the program ends, if what it yields is true; signals do not cut it short."""
-    return _watch.last_words()
+def last_words(line: str) -> None:
+    """Say why the program ends, if that falls to this process. Signals do not cut it short."""
+    with _watch.speaking() as may_speak, suppress(OSError):  # Whoever reads it may have ended as well.
+        if may_speak:
+            print(line, file=sys.stderr, flush=True)
 
 
 def is_ending() -> bool:

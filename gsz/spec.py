@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, Literal, Union
 
 from gsz.errors import UserError
 
 _NUMBERS: dict[type, str] = {int: "a whole number", float: "a number"}
-_TRUTHS = {"true": True, "false": False}
+TRUTHS = {"true": True, "false": False}
 _NOTHING = "none"
 
 
@@ -39,7 +39,7 @@ class Setting:
         if self.choices:
             words = [str(choice) for choice in self.choices]
         elif self.kind is bool:
-            words = list(_TRUTHS)
+            words = list(TRUTHS)
         else:
             words = [_NUMBERS.get(self.kind, "text")]
         return one_of([*words, _NOTHING] if self.optional else words)
@@ -55,7 +55,7 @@ class Setting:
         if self.choices:
             return {str(choice): choice for choice in self.choices}[text]
         if self.kind is bool:
-            return _TRUTHS[text]
+            return TRUTHS[text]
         value = self.kind(text)
         if value != value:
             raise ValueError("not a number")
@@ -78,6 +78,12 @@ def split(spec: str) -> tuple[str, dict[str, str]]:
             raise UserError(f"codec {spec!r}: the setting {key!r} is given twice; give it once")
         texts[key] = value
     return name.strip(), texts
+
+
+def with_settings(spec: str, settings: Mapping[str, object]) -> str:
+    """The same format in one line, with these settings besides its own or in place of them."""
+    name, texts = split(spec)
+    return f"{name}:" + ",".join(f"{key}={value}" for key, value in {**texts, **settings}.items())
 
 
 def settings_of(codec: type) -> dict[str, Setting]:

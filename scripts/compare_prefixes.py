@@ -42,7 +42,7 @@ from compress.views import Views
 from gsz import registry
 from gsz.errors import UserError
 from gsz.files import atomic_path
-from gsz.spec import split
+from gsz.spec import with_settings
 from programs import compression
 from programs.options import CompressOptions
 from quality.summary import ViewMetrics
@@ -184,8 +184,7 @@ def laid_in_layers(splats: GaussianModel, recipe: Recipe, views: Views, order: s
 
 def in_layers(codec: str, layers: int) -> str:
     """A codec and its settings, with so many layers."""
-    name, settings = split(codec)
-    return f"{name}:{','.join(f'{key}={value}' for key, value in {**settings, 'layers': layers}.items())}"
+    return with_settings(codec, {"layers": layers})
 
 
 def results_table(rows: list[dict[str, Any]]) -> str:

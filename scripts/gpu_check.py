@@ -363,7 +363,7 @@ def compare_schedules(options: Options, record: Record) -> None:
         device=backend.device,
     )
     iterations, repeats = (3, 1) if options.quick else (500, 2)
-    recipe, native = Recipe.from_yaml(ROOT / "configs" / "fast3dgs.yaml"), Recipe().for_cameras(placed=False)
+    recipe, native = Recipe.from_yaml(ROOT / "configs" / "fast3dgs.yaml"), Recipe()
     training = Views.of(scene, scene.train[:4] if options.quick else scene.train, backend.name)
     splats = model_dir.load_checkpoint(DEMO / "pretrained")[0].to(backend.device)
     record.add(backend=backend.name, gaussians=len(splats), iterations=iterations)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from gsz.errors import UserError
@@ -252,9 +252,7 @@ def first_line(error: Exception) -> str:
 
 def _fail(message: str) -> NoReturn:
     interrupts.speak_if(_is_first_to_speak)
-    with interrupts.last_words() as may_speak, suppress(OSError):  # Whoever reads it may have ended as well.
-        if may_speak:
-            print(f"error: {message}", file=sys.stderr, flush=True)
+    interrupts.last_words(f"error: {message}")
     _exit(EXIT_BAD_INPUT)
 
 

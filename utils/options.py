@@ -16,6 +16,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from gsz.errors import UserError
 from gsz.sizes import parse_size
+from gsz.spec import TRUTHS
 
 T = TypeVar("T")
 
@@ -29,7 +30,10 @@ def parse_number(text: str) -> float:
 
 def parse_truth(text: str) -> bool:
     """A truth as Python and YAML write it."""
-    return {"true": True, "false": False}[text.strip().lower()]
+    truth = TRUTHS.get(text.strip().lower())
+    if truth is None:
+        raise ValueError(f"{text!r}: give {'|'.join(TRUTHS)}")
+    return truth
 
 
 def _annotation(metavar: str, read: Callable[[str], T], write: Callable[[T], str] = str) -> PrimitiveConstructorSpec[T]:
@@ -38,8 +42,6 @@ def _annotation(metavar: str, read: Callable[[str], T], write: Callable[[T], str
             return read(words[0])
         except UserError as error:
             raise ValueError(str(error)) from error
-        except KeyError as error:
-            raise ValueError(f"{words[0]!r}: give {metavar}") from error
 
     return PrimitiveConstructorSpec(
         nargs=1,
@@ -62,7 +64,7 @@ Number = Annotated[float, _annotation("FLOAT", parse_number)]
 OptionalNumber = Annotated[float | None, _annotation("FLOAT", _or_nothing(parse_number))]
 """A real number, or none."""
 
-OptionalTruth = Annotated[bool | None, _annotation("true|false", _or_nothing(parse_truth))]
+OptionalTruth = Annotated[bool | None, _annotation("|".join(TRUTHS), _or_nothing(parse_truth))]
 """True or false, or none where the program may decide."""
 
 OptionalSize = Annotated[int | None, _annotation("SIZE", _or_nothing(parse_size))]

@@ -53,6 +53,11 @@ def test_wrong_settings_are_refused_with_the_right_ones(text: str, message: str)
         parsed(f"some:{text}")
 
 
+def test_settings_take_the_place_of_those_of_the_same_name() -> None:
+    assert spec.with_settings("gsz", {"layers": 4}) == "gsz:layers=4"
+    assert spec.with_settings("gsz: layers = 2, quality=low", {"layers": 4}) == "gsz:layers=4,quality=low"
+
+
 def test_codecs_of_the_registry() -> None:
     assert registry.codec("spz:version=2") == registry.get("spz", version=2)
     assert registry.codec("gsz:quality=low,layers=1") == registry.get("gsz", quality="low", layers=1)
